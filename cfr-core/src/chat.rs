@@ -1,0 +1,52 @@
+//! Calls and what they used, independent of any provider's wire format.
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use crate::id::RequestId;
+
+pub mod envelope;
+pub mod usage;
+
+pub use envelope::{Envelope, EnvelopeError};
+pub use usage::{Meter, Usage, UsageSource};
+
+/// What a client asks for, and in whose dialect it speaks and wants to be answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Operation {
+    /// `POST /v1/chat/completions` of OpenAI.
+    ChatCompletions,
+    /// `POST /v1/completions` of OpenAI.
+    Completions,
+    /// `POST /v1/embeddings` of OpenAI.
+    Embeddings,
+}
+
+impl Operation {
+    /// A stable name for records and metrics.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::ChatCompletions => "chat_completions",
+            Self::Completions => "completions",
+            Self::Embeddings => "embeddings",
+        }
+    }
+}
+
+/// One request of a client: the body as it came, and what we read from it.
+#[derive(Debug, Clone)]
+pub struct Call {
+    /// The request's id; also names its hold.
+    pub id: RequestId,
+    /// What is asked for.
+    pub operation: Operation,
+    /// What we read from the body, once.
+    pub envelope: Envelope,
+    /// The body, byte for byte as the client sent it.
+    pub body: Bytes,
+    /// The caller's own name for the request (`user`, `metadata`, `x-request-id`), kept on the usage record.
+    pub tag: Option<Box<str>>,
+}

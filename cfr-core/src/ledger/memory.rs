@@ -1,0 +1,5 @@
+//! The plain reference implementation.
+
+/// PLACEHOLDER
+#[derive(Debug)]
+pub struct MemoryLedger;
