@@ -5,7 +5,9 @@
 //! store. [`invariants`] says in code what must always hold.
 
 use std::fmt::{self, Debug};
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -243,16 +245,18 @@ impl Commit {
         (sender, Self(CommitState::Pending(receiver)))
     }
 
-    /// Waits until the decision is durable.
-    ///
-    /// # Errors
-    /// [`LedgerError::Unavailable`] when it could not be written.
-    pub async fn wait(self) -> Result<(), LedgerError> {
-        match self.0 {
-            CommitState::Done => Ok(()),
-            CommitState::Pending(receiver) => {
-                receiver.await.unwrap_or_else(|_| Err(LedgerError::unavailable("the committer is gone")))
-            }
+}
+
+/// Waits until the decision is durable; [`LedgerError::Unavailable`] when it could not be written.
+impl Future for Commit {
+    type Output = Result<(), LedgerError>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        match &mut self.0 {
+            CommitState::Done => Poll::Ready(Ok(())),
+            CommitState::Pending(receiver) => Pin::new(receiver)
+                .poll(context)
+                .map(|sent| sent.unwrap_or_else(|_| Err(LedgerError::unavailable("the committer is gone")))),
         }
     }
 }

@@ -298,7 +298,8 @@ impl FxRate {
     /// The largest cost whose hold fits into `budget`: rounds down.
     #[must_use]
     pub fn affordable(self, budget: Money, margin: Margin) -> PicoUsd {
-        let scaled = i128::from(budget.nanos.max(0)) * i128::from(self.usd_per_unit_e6) * 1_000 * i128::from(BPS_PER_ONE);
+        let scaled =
+            i128::from(budget.nanos.max(0)) * i128::from(self.usd_per_unit_e6) * 1_000 * i128::from(BPS_PER_ONE);
         PicoUsd(scaled / (1_000_000 * i128::from(BPS_PER_ONE + margin.0))) // down: what is affordable never exceeds the budget
     }
 

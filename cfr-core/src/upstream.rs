@@ -10,7 +10,7 @@ use bytes::Bytes;
 use futures_core::Stream;
 use http::{HeaderValue, StatusCode};
 
-use crate::chat::{Call, Usage};
+use crate::chat::{Call, Operation, Usage};
 use crate::price::PicoUsd;
 
 /// A server that answers calls. It speaks the caller's dialect on our side and its own on the other.
@@ -53,6 +53,16 @@ impl Capabilities {
     /// All of the OpenAI dialect.
     pub const ALL: Self =
         Self { chat: true, completions: true, embeddings: true, usage_in_stream: true, visible_output: true };
+
+    /// Whether it can do this at all.
+    #[must_use]
+    pub const fn serves(&self, operation: Operation) -> bool {
+        match operation {
+            Operation::ChatCompletions => self.chat,
+            Operation::Completions => self.completions,
+            Operation::Embeddings => self.embeddings,
+        }
+    }
 }
 
 /// One attempt to have a call answered.
@@ -72,6 +82,7 @@ pub struct Order<'a> {
 
 /// A successful answer.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "made once per call and taken apart at once")]
 #[non_exhaustive]
 pub enum Reply {
     /// Complete.

@@ -44,7 +44,7 @@ pub struct UsageRecord {
     pub fx_e6: i64,
     /// The margin in basis points.
     pub margin_bps: u32,
-    /// The HTTP status that the caller saw.
+    /// How it ended, as HTTP counts: 200, the refusal of the upstream, 502, 503, 504, or 499 when the client went away.
     pub status: u16,
     /// Why the answer ended, in OpenAI's words; empty when unknown.
     pub finish: Arc<str>,

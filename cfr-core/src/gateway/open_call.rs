@@ -1,0 +1,292 @@
+//! A call with an open hold. Whatever happens to it, it closes the hold exactly once.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::quote::Quote;
+use super::{AnswerHead, Caller, GatewayError, Inner, Offer};
+use crate::chat::usage::tokens_estimated;
+use crate::chat::{Call, Usage, UsageSource};
+use crate::ledger::{Attempt, Commit, Hold, LedgerError, Settled, Settlement, UsageRecord};
+use crate::limit::Permit;
+use crate::money::{Charge, Money};
+use crate::price::{PicoUsd, PriceError, PriceTerms};
+use crate::route::{Failure, Target};
+use crate::upstream::{Report, UpstreamError};
+
+/// How a call ended.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Ending<'a> {
+    /// The answer is complete.
+    Complete,
+    /// The upstream failed, before or while it answered.
+    Failed(&'a UpstreamError),
+    /// The client went away.
+    Abandoned,
+    /// The ledger could not make the hold durable: nothing was delivered.
+    Refused,
+}
+
+/// A call between its hold and its settlement. Dropping it settles what was delivered.
+#[derive(Debug)]
+pub(super) struct OpenCall {
+    pub(super) gateway: Arc<Inner>,
+    pub(super) call: Call,
+    pub(super) report: Report,
+    pub(super) attempts: Vec<Attempt>,
+    /// The cap to set on answer tokens because the caller set none.
+    pub(super) output_tokens_max: Option<u64>,
+    /// Whether the call may have reached an upstream.
+    pub(super) sent: bool,
+    offer: Arc<Offer>,
+    caller: Arc<Caller>,
+    quote: Quote,
+    held: Money,
+    available: Money,
+    hold_commit: Option<Commit>,
+    permit: Permit,
+    started: Duration,
+    first_byte: Option<Duration>,
+    answered: Option<Answered>,
+    closed: bool,
+}
+
+/// Who answers.
+#[derive(Debug)]
+struct Answered {
+    provider: Arc<str>,
+    model: Arc<str>,
+    region: Option<Arc<str>>,
+    upstream_id: Option<Box<str>>,
+}
+
+impl OpenCall {
+    pub(super) fn begin(
+        gateway: &Arc<Inner>,
+        offer: Arc<Offer>,
+        caller: &Arc<Caller>,
+        call: Call,
+        quote: Quote,
+        hold: Hold,
+        permit: Permit,
+    ) -> Self {
+        Self {
+            gateway: Arc::clone(gateway),
+            call,
+            report: Report::default(),
+            attempts: Vec::new(),
+            output_tokens_max: quote.output_tokens_max(hold.amount),
+            sent: false,
+            offer,
+            caller: Arc::clone(caller),
+            held: hold.amount,
+            available: hold.available_after,
+            hold_commit: Some(hold.committed),
+            quote,
+            permit,
+            started: gateway.clock.uptime(),
+            first_byte: None,
+            answered: None,
+            closed: false,
+        }
+    }
+
+    pub(super) fn take_hold_commit(&mut self) -> Commit {
+        self.hold_commit.take().unwrap_or_else(Commit::done)
+    }
+
+    pub(super) fn answered_by(&mut self, target: &Target, upstream_id: Option<Box<str>>) {
+        self.first_byte = Some(self.elapsed());
+        self.answered = Some(Answered {
+            provider: Arc::clone(&target.provider),
+            model: Arc::clone(&target.model),
+            region: target.region.clone(),
+            upstream_id,
+        });
+    }
+
+    pub(super) fn head(&self, target: &Target, settled: Option<&Settled>) -> AnswerHead {
+        AnswerHead {
+            provider: Arc::clone(&target.provider),
+            model: Arc::clone(&target.model),
+            upstream_id: self.answered.as_ref().and_then(|answered| answered.upstream_id.clone()),
+            output_tokens_max_applied: self.output_tokens_max,
+            rate: self.permit.rate,
+            charged: settled.map(|settled| settled.charged),
+            available: settled.map_or(self.available, |settled| settled.available),
+        }
+    }
+
+    pub(super) fn elapsed(&self) -> Duration {
+        self.gateway.clock.uptime().saturating_sub(self.started)
+    }
+
+    pub(super) fn caller(&self) -> &Caller {
+        &self.caller
+    }
+
+    /// Our own side failed before an answer began: nothing is charged.
+    pub(super) fn fail(&mut self, error: GatewayError) -> GatewayError {
+        self.log_refusal(Ending::Refused);
+        error
+    }
+
+    /// No upstream answered: nothing is charged.
+    pub(super) fn fail_upstream(&mut self, failure: Failure) -> GatewayError {
+        self.attempts = failure.attempts;
+        self.close_failed(&failure.error);
+        GatewayError::Upstream { error: Box::new(failure.error), attempts: std::mem::take(&mut self.attempts) }
+    }
+
+    /// The upstream failed, possibly in the middle: what was delivered is charged.
+    pub(super) fn close_failed(&mut self, error: &UpstreamError) {
+        self.log_refusal(Ending::Failed(error));
+    }
+
+    /// Notes what was delivered so far, for a charge by evidence after a crash.
+    pub(super) fn checkpoint(&self) {
+        let noted = self.gateway.ledger.checkpoint(self.call.id, self.settlement(Ending::Abandoned));
+        if let Err(error) = noted {
+            tracing::warn!(hold = %self.call.id, %error, "checkpoint refused");
+        }
+    }
+
+    /// Ends the hold. The first call counts.
+    pub(super) fn close(&mut self, ending: Ending<'_>) -> Result<Settled, LedgerError> {
+        if std::mem::replace(&mut self.closed, true) {
+            return Err(LedgerError::AlreadyClosed { hold: self.call.id });
+        }
+        let settlement = self.settlement(ending);
+        let record = (!self.gateway.post_hooks.is_empty()).then(|| settlement.record.clone());
+        let settled = self.gateway.ledger.settle(self.call.id, settlement)?;
+        if let Some(mut record) = record {
+            record.charged_nanos = settled.charged.nanos();
+            record.overrun_nanos = settled.overrun.nanos();
+            self.gateway.post_hooks.iter().for_each(|hook| hook.after(&self.caller, &record));
+        }
+        Ok(settled)
+    }
+
+    /// Ends the hold of a call whose caller already hears of another error.
+    fn log_refusal(&mut self, ending: Ending<'_>) {
+        if let Err(error) = self.close(ending) {
+            tracing::error!(hold = %self.call.id, %error, "settlement refused");
+        }
+    }
+
+    fn settlement(&self, ending: Ending<'_>) -> Settlement {
+        let (usage, source) = self.usage(ending);
+        let charge = self.charge(&usage, source);
+        Settlement { charge, record: Box::new(self.record(ending, usage, source, charge)) }
+    }
+
+    /// What was used, by the table of money.md §2.6: the provider's word first, even when it says zero; else counted
+    /// from bytes. An answer that never began used nothing.
+    fn usage(&self, ending: Ending<'_>) -> (Usage, UsageSource) {
+        if let Some(usage) = self.report.usage {
+            let source =
+                if self.report.provider_cost.is_some() { UsageSource::ProviderCost } else { UsageSource::Provider };
+            return (usage, source);
+        }
+        let estimate = || {
+            let input = tokens_estimated(self.call.body.len() as u64).min(self.call.envelope.input.text_tokens);
+            Usage::text(input, tokens_estimated(self.report.output_bytes))
+        };
+        match ending {
+            Ending::Complete => (estimate(), UsageSource::Estimated),
+            Ending::Failed(_) if self.report.output_bytes == 0 => (Usage::default(), UsageSource::None),
+            Ending::Abandoned if !self.sent => (Usage::default(), UsageSource::None),
+            Ending::Refused => (Usage::default(), UsageSource::None),
+            Ending::Failed(_) | Ending::Abandoned => (estimate(), UsageSource::Partial),
+        }
+    }
+
+    /// The price of a usage. What cannot be priced is charged with the whole hold: unknown is never free.
+    fn charge(&self, usage: &Usage, source: UsageSource) -> Charge {
+        let nothing = Money::zero(self.held.currency());
+        if source == UsageSource::None {
+            return Charge { cost: nothing, margin: nothing, price: nothing };
+        }
+        let cost = match self.report.provider_cost {
+            Some(cost) => Ok(cost),
+            None => self.cost(usage),
+        };
+        let charge =
+            cost.and_then(|cost| self.quote.fx.charge(cost, self.quote.margin).map_err(|_| PriceError::OutOfRange));
+        charge.unwrap_or_else(|error| {
+            tracing::error!(request = %self.call.id, %error, "usage without a price: the whole hold is charged");
+            Charge { cost: self.held, margin: nothing, price: self.held }
+        })
+    }
+
+    /// Priced as the model that answered when the table knows it, else as the one that was asked.
+    fn cost(&self, usage: &Usage) -> Result<PicoUsd, PriceError> {
+        let unknown = || PriceError::UnknownModel { model: self.call.envelope.model.clone() };
+        let answered = self.answered.as_ref().ok_or_else(unknown)?;
+        let find = |model: &str| self.offer.prices.find(&answered.provider, model, self.quote.at);
+        let served = self.report.model.as_deref().and_then(find);
+        let entry = served.or_else(|| find(&answered.model)).ok_or_else(unknown)?;
+        let asked = self.call.envelope.service_tier.as_deref();
+        let tier = self.report.service_tier.as_deref().or(asked);
+        entry.cost(usage, &PriceTerms { tier, region: answered.region.as_deref(), at: Some(self.quote.at) })
+    }
+
+    fn record(&self, ending: Ending<'_>, usage: Usage, source: UsageSource, charge: Charge) -> UsageRecord {
+        let answered = self.answered.as_ref();
+        let nobody = || Arc::from("");
+        UsageRecord {
+            id: self.call.id,
+            at: self.quote.at,
+            caller: self.caller.ids,
+            operation: self.call.operation,
+            model_requested: Arc::clone(&self.quote.model),
+            provider: answered.map_or_else(nobody, |answered| Arc::clone(&answered.provider)),
+            model_served: answered.map_or_else(nobody, |answered| Arc::clone(&answered.model)),
+            usage,
+            source,
+            cost_nanos: charge.cost.nanos(),
+            price_nanos: charge.price.nanos(),
+            charged_nanos: 0,
+            overrun_nanos: 0,
+            price_version: self.offer.prices.version().short(),
+            fx_e6: self.quote.fx.usd_per_unit_e6(),
+            margin_bps: self.quote.margin.bps(),
+            status: status(ending),
+            finish: self.report.finish.as_ref().map_or_else(nobody, |finish| Arc::from(finish.name())),
+            streamed: self.call.envelope.stream,
+            latency_ms: millis(self.elapsed()),
+            first_byte_ms: self.first_byte.map(millis),
+            attempts: self.attempts.clone(),
+            upstream_id: answered.and_then(|answered| answered.upstream_id.clone()),
+            tag: self.call.tag.clone(),
+            output_tokens_max_applied: self.output_tokens_max,
+        }
+    }
+}
+
+/// The client went away: its future or its stream was dropped.
+impl Drop for OpenCall {
+    fn drop(&mut self) {
+        if !self.closed {
+            self.log_refusal(Ending::Abandoned);
+        }
+    }
+}
+
+/// How records count an ending: 200, the upstream's refusal, a gateway's 502 and 504, or 499 as proxies log a client
+/// that went away.
+fn status(ending: Ending<'_>) -> u16 {
+    match ending {
+        Ending::Complete => 200,
+        Ending::Abandoned => 499,
+        Ending::Refused => 503,
+        Ending::Failed(UpstreamError::Rejected { status, .. }) => status.as_u16(),
+        Ending::Failed(UpstreamError::RateLimited { .. }) => 429,
+        Ending::Failed(UpstreamError::Timeout { .. }) => 504,
+        Ending::Failed(_) => 502,
+    }
+}
+
+fn millis(duration: Duration) -> u32 {
+    u32::try_from(duration.as_millis()).unwrap_or(u32::MAX)
+}

@@ -1,0 +1,164 @@
+//! A streamed answer on its way to the client: chunks pass, a side view watches for usage, the end settles.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use futures_core::Stream;
+use futures_util::{StreamExt, stream};
+
+use super::GatewayError;
+use super::open_call::{Ending, OpenCall};
+use crate::hook::StreamFilter;
+use crate::ledger::Commit;
+use crate::upstream::{EventStream, StreamEvent, StreamReply, UpstreamError};
+
+/// Wire bytes of a streamed answer in the caller's dialect.
+///
+/// Chunks leave as they arrive. From the finish reason on, the rest waits until the charge is durable. An error after
+/// the start is the last item. Dropping the stream aborts the upstream call and settles what was delivered.
+pub struct AnswerStream {
+    state: State,
+    open: Box<OpenCall>,
+    filters: Vec<Box<dyn StreamFilter>>,
+    checkpoint_due: Duration,
+}
+
+enum State {
+    /// Passing events on.
+    Running { events: EventStream },
+    /// The finish reason was seen: the rest is kept until the charge is durable.
+    Finishing { events: EventStream, tail: BytesMut },
+    /// The answer is settled.
+    Settled { committed: Commit, tail: Bytes },
+    /// Nothing comes any more.
+    Ended,
+}
+
+impl std::fmt::Debug for AnswerStream {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("AnswerStream").field("open", &self.open).finish_non_exhaustive()
+    }
+}
+
+/// Waits for the first event, so that an upstream that fails before it can still be replaced.
+pub(super) async fn wait_for_first(mut reply: StreamReply) -> Result<StreamReply, UpstreamError> {
+    match reply.events.next().await {
+        Some(Ok(first)) => {
+            let first = stream::iter(std::iter::once(Ok(first)));
+            Ok(StreamReply { events: Box::pin(first.chain(reply.events)), ..reply })
+        }
+        Some(Err(error)) => Err(error),
+        None => Err(UpstreamError::Truncated { message: "the stream was empty".into() }),
+    }
+}
+
+impl AnswerStream {
+    pub(super) fn new(open: OpenCall, events: EventStream) -> Self {
+        let open = Box::new(open);
+        let hooks = &open.gateway.stream_hooks;
+        let filters = hooks.iter().filter_map(|hook| hook.begin(open.caller(), &open.call)).collect();
+        let checkpoint_due = open.gateway.config.checkpoint_every;
+        Self { state: State::Running { events }, open, filters, checkpoint_due }
+    }
+
+    fn poll_running(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, GatewayError>>> {
+        loop {
+            let (State::Running { events } | State::Finishing { events, .. }) = &mut self.state else {
+                return self.poll_settled(context);
+            };
+            match std::task::ready!(events.as_mut().poll_next(context)) {
+                Some(Ok(event)) => match self.pass(event) {
+                    Ok(bytes) if bytes.is_empty() => {}
+                    Ok(bytes) => return Poll::Ready(Some(Ok(bytes))),
+                    Err(error) => return Poll::Ready(Some(Err(self.break_off(error)))),
+                },
+                Some(Err(error)) => return Poll::Ready(Some(Err(self.break_off(error)))),
+                None => {
+                    if let Err(error) = self.settle() {
+                        return Poll::Ready(Some(Err(error)));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Takes note of an event and returns what leaves now.
+    fn pass(&mut self, event: StreamEvent) -> Result<Bytes, UpstreamError> {
+        let finished = event.report.finish.is_some();
+        self.open.report.absorb(event.report);
+        self.watch_the_time()?;
+        let bytes = self.filters.iter_mut().fold(event.bytes, |bytes, filter| filter.event(bytes));
+        if finished && self.open.gateway.config.ack_settle {
+            self.hold_back();
+        }
+        if let State::Finishing { tail, .. } = &mut self.state {
+            tail.extend_from_slice(&bytes);
+            return Ok(Bytes::new());
+        }
+        Ok(bytes)
+    }
+
+    /// Breaks off a stream that never ends, and notes now and then what a running one delivered.
+    fn watch_the_time(&mut self) -> Result<(), UpstreamError> {
+        let elapsed = self.open.elapsed();
+        let config = &self.open.gateway.config;
+        if elapsed > config.hold_max {
+            return Err(UpstreamError::Timeout { after: config.hold_max });
+        }
+        if elapsed >= self.checkpoint_due {
+            self.checkpoint_due = elapsed + config.checkpoint_every;
+            self.open.checkpoint();
+        }
+        Ok(())
+    }
+
+    fn hold_back(&mut self) {
+        self.state = match std::mem::replace(&mut self.state, State::Ended) {
+            State::Running { events } => State::Finishing { events, tail: BytesMut::new() },
+            other => other,
+        };
+    }
+
+    fn settle(&mut self) -> Result<(), GatewayError> {
+        let mut tail = match std::mem::replace(&mut self.state, State::Ended) {
+            State::Finishing { tail, .. } => tail,
+            _ => BytesMut::new(),
+        };
+        let committed = self.open.close(Ending::Complete)?.committed;
+        for filter in &mut self.filters {
+            tail.extend_from_slice(&filter.finish());
+        }
+        let committed = if self.open.gateway.config.ack_settle { committed } else { Commit::done() };
+        self.state = State::Settled { committed, tail: tail.freeze() };
+        Ok(())
+    }
+
+    fn poll_settled(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, GatewayError>>> {
+        let State::Settled { committed, tail } = &mut self.state else { return Poll::Ready(None) };
+        let outcome = std::task::ready!(Pin::new(committed).poll(context));
+        let tail = std::mem::take(tail);
+        self.state = State::Ended;
+        match outcome {
+            Ok(()) if tail.is_empty() => Poll::Ready(None),
+            Ok(()) => Poll::Ready(Some(Ok(tail))),
+            Err(error) => Poll::Ready(Some(Err(error.into()))),
+        }
+    }
+
+    /// The upstream broke off: what was delivered is charged, and the client hears of it.
+    fn break_off(&mut self, error: UpstreamError) -> GatewayError {
+        self.state = State::Ended;
+        self.open.close_failed(&error);
+        GatewayError::Upstream { error: Box::new(error), attempts: std::mem::take(&mut self.open.attempts) }
+    }
+}
+
+impl Stream for AnswerStream {
+    type Item = Result<Bytes, GatewayError>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.poll_running(context)
+    }
+}

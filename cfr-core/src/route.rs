@@ -1,0 +1,157 @@
+//! Which upstreams may answer for a model, and in which order they are tried.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use smallvec::SmallVec;
+
+mod failover;
+mod health;
+
+pub use failover::{ATTEMPTS_MAX, Failure, first_success};
+pub use health::Health;
+
+/// Targets of one model.
+pub const TARGETS_MAX: usize = 16;
+
+/// One model of one upstream.
+#[derive(Debug)]
+pub struct Target {
+    /// The upstream by its configured name.
+    pub upstream: Arc<str>,
+    /// The provider whose prices hold, by its name in the price table.
+    pub provider: Arc<str>,
+    /// The upstream's own name of the model.
+    pub model: Arc<str>,
+    /// Its share among targets of the same order.
+    pub weight: u32,
+    /// Lower ones are tried first.
+    pub order: u32,
+    /// The region of its endpoint, for prices that depend on it.
+    pub region: Option<Arc<str>>,
+    /// Whether it answers at present.
+    pub health: Health,
+}
+
+impl Target {
+    /// A target with weight 1 and order 0.
+    #[must_use]
+    pub fn new(upstream: impl Into<Arc<str>>, provider: impl Into<Arc<str>>, model: impl Into<Arc<str>>) -> Self {
+        Self {
+            upstream: upstream.into(),
+            provider: provider.into(),
+            model: model.into(),
+            weight: 1,
+            order: 0,
+            region: None,
+            health: Health::default(),
+        }
+    }
+}
+
+/// A public model and who answers for it.
+#[derive(Debug, Clone)]
+pub struct Model {
+    /// The name that callers use.
+    pub name: Arc<str>,
+    /// Who answers.
+    pub targets: Vec<Arc<Target>>,
+}
+
+/// Every public model. Immutable; a change is another value.
+#[derive(Debug, Clone, Default)]
+pub struct Routes {
+    models: HashMap<Arc<str>, Arc<Model>>,
+}
+
+impl Routes {
+    /// Adds a public model; a second one of the same name takes its place.
+    #[must_use]
+    pub fn with(mut self, name: impl Into<Arc<str>>, targets: Vec<Target>) -> Self {
+        let name = name.into();
+        let targets = targets.into_iter().take(TARGETS_MAX).map(Arc::new).collect();
+        self.models.insert(Arc::clone(&name), Arc::new(Model { name, targets }));
+        self
+    }
+
+    /// The model with this name.
+    #[must_use]
+    pub fn find(&self, name: &str) -> Option<&Arc<Model>> {
+        self.models.get(name)
+    }
+
+    /// Every model, in no order.
+    pub fn models(&self) -> impl Iterator<Item = &Arc<Model>> {
+        self.models.values()
+    }
+}
+
+/// Targets in the order in which they are to be tried.
+pub type Plan = SmallVec<[Arc<Target>; 4]>;
+
+/// Orders the targets of a model: those that answer before those that cool down, lower orders first, and the first place
+/// of the first order drawn by weight. `pick` is a random number; the same one gives the same plan.
+#[must_use]
+pub fn plan(model: &Model, uptime: Duration, pick: u64) -> Plan {
+    let mut targets: Plan = model.targets.iter().cloned().collect();
+    if targets.len() > 1 {
+        let rank = |target: &Target| (target.health.is_cooling(uptime), target.order);
+        targets.sort_by_cached_key(|target| rank(target));
+        let best = rank(&targets[0]);
+        let rivals = targets.iter().take_while(|target| rank(target) == best).count();
+        let first = draw(&targets[..rivals], pick);
+        targets[..=first].rotate_right(1);
+    }
+    targets
+}
+
+/// The place of one target, each with a chance in proportion to its weight.
+fn draw(targets: &[Arc<Target>], pick: u64) -> usize {
+    let total: u64 = targets.iter().map(|target| u64::from(target.weight)).sum();
+    let mut rest = pick.checked_rem(total).unwrap_or(0);
+    for (place, target) in targets.iter().enumerate() {
+        let weight = u64::from(target.weight);
+        if rest < weight {
+            return place;
+        }
+        rest -= weight;
+    }
+    0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn model(targets: Vec<Target>) -> Model {
+        Model { name: "m".into(), targets: targets.into_iter().map(Arc::new).collect() }
+    }
+
+    #[test]
+    fn lower_orders_come_first() {
+        let late = Target { order: 1, ..Target::new("late", "p", "m") };
+        let plan = plan(&model(vec![late, Target::new("early", "p", "m")]), Duration::ZERO, 3);
+        assert_eq!(plan.iter().map(|target| &*target.upstream).collect::<Vec<_>>(), ["early", "late"]);
+    }
+
+    #[test]
+    fn a_cooling_target_comes_last_but_comes() {
+        let cooling = Target::new("cooling", "p", "m");
+        cooling.health.cool_down(Duration::from_secs(5));
+        let model = model(vec![cooling, Target { order: 9, ..Target::new("other", "p", "m") }]);
+        assert_eq!(&*plan(&model, Duration::from_secs(1), 0)[0].upstream, "other");
+        assert_eq!(&*plan(&model, Duration::from_secs(6), 0)[0].upstream, "cooling");
+    }
+
+    #[test]
+    fn weights_share_the_first_place() {
+        let model = model(vec![
+            Target { weight: 3, ..Target::new("three", "p", "m") },
+            Target::new("one", "p", "m"),
+            Target { weight: 0, ..Target::new("never first", "p", "m") },
+        ]);
+        let first = (0..4_000).filter(|&pick| &*plan(&model, Duration::ZERO, pick)[0].upstream == "three").count();
+        assert_eq!(first, 3_000, "three of four");
+    }
+}
