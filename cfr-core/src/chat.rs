@@ -1,6 +1,7 @@
 //! Calls and what they used, independent of any provider's wire format.
 
 use bytes::Bytes;
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::id::RequestId;
@@ -49,4 +50,16 @@ pub struct Call {
     pub body: Bytes,
     /// The caller's own name for the request (`user`, `metadata`, `x-request-id`), kept on the usage record.
     pub tag: Option<Box<str>>,
+}
+
+impl Call {
+    /// Reads a body as a call with a new id. The caller's `user` field becomes its tag.
+    ///
+    /// # Errors
+    /// When the body cannot be read; see [`EnvelopeError`].
+    pub fn parse(operation: Operation, body: Bytes, now: Timestamp) -> Result<Self, EnvelopeError> {
+        let envelope = Envelope::parse(operation, &body)?;
+        let tag = envelope.user.clone();
+        Ok(Self { id: RequestId::generate(now), operation, envelope, body, tag })
+    }
 }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::id::TenantId;
 use crate::ledger::{CallerIds, Path};
 use crate::limit::Limit;
 use crate::money::{Currency, Margin};
@@ -23,6 +24,22 @@ pub struct Caller {
     pub limits: Vec<Limit>,
     /// The cap on answer tokens when a call has none; none for the model's own.
     pub output_tokens_default: Option<u64>,
+}
+
+impl Caller {
+    /// Somebody of a tenant who is charged to these budgets, may use every model, without limits, at the default margin.
+    #[must_use]
+    pub fn new(tenant: TenantId, path: impl Into<Path>, currency: Currency) -> Self {
+        Self {
+            ids: CallerIds { tenant, user: None, key: None, product_version: None },
+            path: path.into(),
+            currency,
+            margin: Margin::DEFAULT,
+            models: ModelAccess::all(),
+            limits: Vec::new(),
+            output_tokens_default: None,
+        }
+    }
 }
 
 /// Lists of model names; a model must be on every one. A name that ends with `*` stands for all that begin so.
