@@ -6,6 +6,17 @@ use bytes::Bytes;
 
 use super::Operation;
 
+mod fields;
+mod media;
+mod scan;
+mod splice;
+mod text;
+
+#[cfg(test)]
+mod tests;
+
+pub use splice::{Edit, splice};
+
 /// Where a value stands in a body, in bytes.
 pub type Span = Range<usize>;
 
@@ -24,7 +35,9 @@ pub struct Envelope {
     pub stream_options_span: Option<Span>,
     /// The caller's cap on answer tokens.
     pub output_cap: Option<OutputCap>,
-    /// Answers per request: `n`, or the larger of `n` and `best_of`.
+    /// Where a `null` stands in place of a cap: set a cap there, with [`Envelope::cap_edit`], not a second time.
+    pub null_caps: NullCaps,
+    /// Answers per request: the larger of `n` and `best_of`, times the number of prompts of a legacy completion.
     pub choices: u32,
     /// The service tier asked for.
     pub service_tier: Option<Box<str>>,
@@ -45,6 +58,15 @@ pub struct OutputCap {
     pub span: Span,
 }
 
+/// Where a `null` stands as the value of a cap.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct NullCaps {
+    /// Of `max_tokens`.
+    pub max_tokens: Option<Span>,
+    /// Of `max_completion_tokens`.
+    pub max_completion_tokens: Option<Span>,
+}
+
 /// Bounds on the input, from the body alone.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct InputBound {
@@ -56,10 +78,28 @@ pub struct InputBound {
     pub unbounded: bool,
     /// Web searches at the most.
     pub web_searches: u32,
+    /// Whether the caller marks text for the provider's cache: then its dearest cache write may be charged.
+    pub cache_markers: bool,
+    /// Tokens of a predicted answer, which are charged as output where the prediction is wrong.
+    pub predicted_tokens: u64,
 }
 
 /// Bytes of a caller's tag that are kept.
 pub const TAG_BYTES_MAX: usize = 256;
+/// Bytes of a model's name.
+pub const MODEL_BYTES_MAX: usize = 256;
+/// Bytes of a service tier's name.
+pub const TIER_BYTES_MAX: usize = 32;
+/// A cap on answer tokens above this is a typing error; it also keeps every product inside `i128`.
+pub const OUTPUT_TOKENS_MAX: u64 = 100_000_000;
+/// Answers per prompt, as OpenAI limits them.
+pub const CHOICES_MAX: u32 = 128;
+/// Prompts in one legacy completion.
+pub const PROMPTS_MAX: u32 = 2_048;
+/// Arrays and objects inside each other: what JSON parsers down the line accept.
+pub const DEPTH_MAX: usize = 128;
+/// Web searches that one hosted tool may make when the caller names no `max_uses`.
+pub const TOOL_SEARCHES_MAX: u32 = 10;
 
 /// Why a body cannot be read. Every variant is the caller's to mend.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -84,34 +124,40 @@ pub enum EnvelopeError {
 impl Envelope {
     /// Reads a body.
     ///
+    /// A field that we read and that is given twice, or once more in other letter case, is refused: what we price must
+    /// be what every upstream reads, and parsers differ in which of the two they take.
+    ///
     /// # Errors
     /// When it is not a JSON object, or a field that we need is missing, of the wrong type or out of range.
-    pub fn parse(_operation: Operation, _body: &Bytes) -> Result<Self, EnvelopeError> {
-        Err(EnvelopeError::NotJson { reason: "PLACEHOLDER".into() })
+    pub fn parse(operation: Operation, body: &Bytes) -> Result<Self, EnvelopeError> {
+        let text = std::str::from_utf8(body).map_err(|error| EnvelopeError::not_json(&error))?;
+        if scan::nests_deeper_than(body, DEPTH_MAX) {
+            return Err(EnvelopeError::not_json(&format_args!("more than {DEPTH_MAX} levels inside each other")));
+        }
+        let fields = scan::scan(text)?;
+        fields::read(operation, text, &fields)
+    }
+
+    /// The edit that sets a cap on answer tokens where the caller set none: in place of a `null`, else as a new field.
+    #[must_use]
+    pub fn cap_edit<'a>(&self, completion: bool, json: &'a [u8]) -> Edit<'a> {
+        let (field, null) = match completion {
+            true => ("max_completion_tokens", &self.null_caps.max_completion_tokens),
+            false => ("max_tokens", &self.null_caps.max_tokens),
+        };
+        match null {
+            Some(span) => Edit::Replace { span: span.clone(), json },
+            None => Edit::Insert { field, json },
+        }
     }
 }
 
-/// One change of a body.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Edit<'a> {
-    /// Puts `json` where a value stood.
-    Replace {
-        /// Where.
-        span: Span,
-        /// The new value, as JSON.
-        json: &'a [u8],
-    },
-    /// Adds a field to the outer object.
-    Insert {
-        /// Its name, which needs no escaping.
-        field: &'a str,
-        /// Its value, as JSON.
-        json: &'a [u8],
-    },
-}
+impl EnvelopeError {
+    fn not_json(reason: &dyn std::fmt::Display) -> Self {
+        Self::NotJson { reason: reason.to_string().into() }
+    }
 
-/// The body with the edits made and every other byte as it was. No edits: the same bytes, not copied.
-#[must_use]
-pub fn splice(body: &Bytes, _edits: &[Edit<'_>]) -> Bytes {
-    body.clone() // PLACEHOLDER
+    fn field(param: &'static str, reason: impl Into<Box<str>>) -> Self {
+        Self::Field { param, reason: reason.into() }
+    }
 }
