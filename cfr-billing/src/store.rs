@@ -18,6 +18,10 @@ use crate::identity::{ApiKey, KeyContext, KeyMac, NewKey, NewTenant, NewUser, Te
 use crate::plan::{NewProduct, Product, ProductVersion};
 use crate::usage::{UsageDay, UsageFilter};
 
+pub mod memory;
+
+pub use memory::MemoryStore;
+
 /// Rows on one page of a list, at most.
 pub const PAGE_ROWS_MAX: u32 = 1_000;
 
@@ -269,10 +273,11 @@ pub struct AccountState {
 }
 
 impl AccountState {
-    /// What can still be leased; negative when over-committed.
+    /// What can still be leased under a hard limit; negative when over-committed, because `overcommit` only says how far
+    /// the books may be beyond the limit, never that more may be spent.
     #[must_use]
     pub const fn room(&self) -> i64 {
-        self.granted.saturating_add(self.overcommit).saturating_sub(self.settled).saturating_sub(self.leased)
+        self.granted.saturating_sub(self.settled).saturating_sub(self.leased)
     }
 }
 
@@ -296,8 +301,18 @@ pub trait LedgerStore: Debug + Send + Sync + 'static {
     /// Grants spending rights on every budget asked for, or on none. Opens periods that nobody opened, with their
     /// included grant and what rolls over. The rights last for `ttl` on the store's clock, unless the store is exclusive.
     ///
+    /// - Under a hard limit it grants `min(want, room)` where room is [`AccountState::room`], and nothing when that is
+    ///   negative.
+    /// - A soft or unlimited budget never denies: it grants `max(min, min(want, room))`, and what that takes beyond the
+    ///   limit raises `overcommit`.
+    /// - What rolls over is bought money: the sum of `TopUp`, `Promo`, `Import` and `Rollover` grants of the account
+    ///   before, at most its room. It moves by two `Rollover` grants: one takes it from the old account, one adds it to
+    ///   the new one. Included money is spent first and does not roll over.
+    /// - A budget whose period has no next one (an ended subscription) is denied with no room.
+    ///
     /// # Errors
-    /// [`AcquireError::Denied`] names the budget with the least room.
+    /// [`AcquireError::Denied`] names the budget with the least room. [`StoreError::Fenced`] when a lease of this
+    /// incarnation was reclaimed or the node registered again.
     async fn acquire(
         &self,
         by: &Incarnation,
@@ -308,8 +323,17 @@ pub trait LedgerStore: Debug + Send + Sync + 'static {
 
     /// Makes steps of holds durable, in order, in one transaction. Counters change only by what was really inserted.
     ///
+    /// - A settlement is booked unless its id was charged before: also when the hold's `Open` was never written, and when
+    ///   the hold was released as an orphan. An `Open` after the end of its hold, and an `Extend`, `Checkpoint` or
+    ///   `Release` of a hold that is not open, change nothing.
+    /// - A settlement moves its charge from the lease of the hold's own epoch to `settled`. What the lease does not have
+    ///   is taken from the account's room: under a hard limit the charge shrinks to what fits on every account, and the
+    ///   written record says so; a soft or unlimited budget raises `overcommit` instead.
+    /// - The record's overrun is added to `overrun` of every account.
+    ///
     /// # Errors
-    /// When nothing was written. The same batch may be committed again.
+    /// When nothing was written. The same batch may be committed again. [`StoreError::Fenced`] as for `acquire`: the
+    /// batch is then committed by the next incarnation, whose steps still name the epochs that made their holds.
     async fn commit(&self, by: &Incarnation, ops: &[Op], now: Timestamp) -> Result<(), StoreError>;
 
     /// Prolongs every lease of this incarnation and names the accounts that it still holds.
@@ -325,7 +349,8 @@ pub trait LedgerStore: Debug + Send + Sync + 'static {
     async fn give_back(&self, by: &Incarnation, rights: &[(AccountId, i64)]) -> Result<(), StoreError>;
 
     /// Takes leases away that are proven dead (an earlier epoch of a node that registered again) or expired before
-    /// `expired_before`, and ends the open holds under them by `policy`.
+    /// `expired_before`, and ends the open holds under them by `policy`. Under [`OrphanPolicy::Suspend`] the amounts of
+    /// these holds stay counted as leased, until the holds are settled or released.
     ///
     /// # Errors
     /// When the store cannot be written.
@@ -494,6 +519,22 @@ pub trait CatalogStore: Debug + Send + Sync + 'static {
     /// # Errors
     /// When the store cannot be read.
     async fn users(&self, tenant: Option<TenantId>, page: PageRequest) -> Result<Page<User>, StoreError>;
+    /// The user with this address, without regard to case. Reads all users; a store with an index does better.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    async fn user_by_email(&self, email: &str) -> Result<Option<User>, StoreError> {
+        let email = email.to_lowercase();
+        let mut page = PageRequest { after: None, limit: PAGE_ROWS_MAX };
+        loop {
+            let users = self.users(None, page).await?;
+            let found = users.items.into_iter().find(|user| user.email.to_lowercase() == email);
+            match users.next {
+                Some(next) if found.is_none() => page.after = Some(next),
+                _ => return Ok(found),
+            }
+        }
+    }
     /// Changes a user if its version is still `version`.
     ///
     /// # Errors

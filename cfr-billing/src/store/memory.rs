@@ -1,0 +1,51 @@
+//! A store in memory: the plain reference for every other store, for tests and for embedders who need no durability.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use self::books::Books;
+use self::catalog::Catalog;
+pub use self::fault::Faults;
+
+mod books;
+mod catalog;
+mod fault;
+mod ledger;
+mod tables;
+
+/// A [`super::Store`] in memory. It keeps everything it was ever told.
+#[derive(Debug)]
+pub struct MemoryStore {
+    exclusive: bool,
+    state: Mutex<State>,
+    /// Makes the store fail on purpose, for tests.
+    pub faults: Faults,
+}
+
+/// Everything the store knows, behind one lock: a transaction is one critical section.
+#[derive(Debug, Default)]
+struct State {
+    books: Books,
+    catalog: Catalog,
+}
+
+impl MemoryStore {
+    /// An empty store that one node owns.
+    #[must_use]
+    pub fn exclusive() -> Self {
+        Self::new(true)
+    }
+
+    /// An empty store that many nodes share: leases expire.
+    #[must_use]
+    pub fn shared() -> Self {
+        Self::new(false)
+    }
+
+    fn new(exclusive: bool) -> Self {
+        Self { exclusive, state: Mutex::default(), faults: Faults::default() }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

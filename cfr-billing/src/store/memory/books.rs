@@ -1,0 +1,464 @@
+//! The money part of the state: accounts, leases, holds, charges and grants, as plain arithmetic.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
+
+use cfr_core::id::{AccountId, BudgetId, GrantId, HoldId, RequestId};
+use cfr_core::ledger::{LimitPolicy, UsageRecord};
+use cfr_core::time::{PeriodWindow, Timestamp};
+
+use crate::budget::{Budget, Grant, GrantKind};
+use crate::store::{
+    AccountState, AcquireError, Incarnation, LeaseAsk, LeaseGrant, NewGrant, Op, OpenedHold, OrphanPolicy, Reclaimed,
+    SettledHold, StoreError,
+};
+
+/// Budgets as the catalog keeps them.
+pub(super) type Budgets = BTreeMap<BudgetId, Budget>;
+
+#[derive(Debug, Default)]
+pub(super) struct Books {
+    epochs: HashMap<Arc<str>, i64>,
+    /// Incarnations that lost their leases.
+    fenced: HashSet<Incarnation>,
+    accounts: BTreeMap<AccountId, AccountState>,
+    leases: HashMap<(AccountId, Incarnation), Lease>,
+    holds: BTreeMap<HoldId, HoldRow>,
+    /// Holds that ended: a late `Open` of one changes nothing.
+    ended: HashSet<HoldId>,
+    charges: Vec<Charge>,
+    pub(super) grants: BTreeMap<GrantId, Grant>,
+    grant_keys: HashMap<Arc<str>, GrantId>,
+    pub(super) usage: BTreeMap<RequestId, UsageRecord>,
+}
+
+#[derive(Debug, Default)]
+struct Lease {
+    granted: i64,
+    consumed: i64,
+    expires: Timestamp,
+}
+
+impl Lease {
+    const fn rest(&self) -> i64 {
+        self.granted - self.consumed
+    }
+}
+
+#[derive(Debug)]
+struct HoldRow {
+    node: Arc<str>,
+    opened: OpenedHold,
+    evidence: Option<(i64, Box<UsageRecord>)>,
+    suspended: bool,
+}
+
+#[derive(Debug)]
+struct Charge {
+    account: AccountId,
+    amount: i64,
+}
+
+// --- Periods and grants ----------------------------------------------------------------------------------------------
+
+impl Books {
+    /// The account of the period that contains `now`, opened if nobody did. A clock that goes back reopens nothing.
+    /// `None` when the budget's period has no next one.
+    pub(super) fn open(&mut self, budget: &Budget, now: Timestamp) -> Result<Option<AccountId>, StoreError> {
+        let last = self.newest(budget.spec.id);
+        if let Some(last) = last.filter(|last| last.period.end.is_none_or(|end| now < end)) {
+            return Ok(Some(last.account));
+        }
+        let last = last.cloned();
+        let Ok(mut period) = budget.spec.period.window_at(&budget.spec.zone, now) else { return Ok(None) };
+        if let Some(end) = last.as_ref().and_then(|last| last.period.end) {
+            period.start = period.start.max(end);
+        }
+        let account = self.insert_account(budget, last.as_ref().map_or(1, |last| last.seq + 1), period)?;
+        self.roll_over(last.as_ref(), account, now)?;
+        Ok(Some(account))
+    }
+
+    fn insert_account(&mut self, budget: &Budget, seq: i64, period: PeriodWindow) -> Result<AccountId, StoreError> {
+        let spec = &budget.spec;
+        let account = AccountId(self.accounts.last_key_value().map_or(1, |(last, _)| last.0 + 1));
+        let state = AccountState {
+            budget: spec.id,
+            account,
+            seq,
+            scope: spec.scope,
+            currency: spec.currency,
+            policy: spec.policy,
+            period,
+            granted: 0,
+            settled: 0,
+            leased: 0,
+            overcommit: 0,
+            overrun: 0,
+        };
+        self.accounts.insert(account, state);
+        if spec.included_nanos > 0 {
+            let key = format!("included:{}:{seq}", spec.id);
+            self.book_grant(account, &by_system(spec.id, GrantKind::Included, spec.included_nanos, &key), period.start)?;
+        }
+        Ok(account)
+    }
+
+    fn roll_over(&mut self, last: Option<&AccountState>, to: AccountId, now: Timestamp) -> Result<(), StoreError> {
+        let Some(last) = last else { return Ok(()) };
+        let bought: i64 = self.grants.values().filter(|grant| grant.account == last.account && rolls_over(grant.kind)).map(|grant| grant.amount_nanos).sum();
+        let carried = bought.min(last.room());
+        if carried <= 0 {
+            return Ok(());
+        }
+        for (account, amount, side) in [(last.account, -carried, "out"), (to, carried, "in")] {
+            let key = format!("rollover:{}:{}:{side}", last.budget, last.seq);
+            self.book_grant(account, &by_system(last.budget, GrantKind::Rollover, amount, &key), now)?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn grant(&mut self, budget: &Budget, new: &NewGrant, now: Timestamp) -> Result<Grant, StoreError> {
+        if let Some(known) = self.grant_keys.get(&new.idempotency_key).and_then(|id| self.grants.get(id)) {
+            let same = known.budget == new.budget && known.kind == new.kind && known.amount_nanos == new.amount;
+            return if same { Ok(known.clone()) } else { Err(StoreError::conflict("the idempotency key was used with other terms")) };
+        }
+        let account = self.open(budget, now)?.ok_or(StoreError::NotFound { what: "open period" })?;
+        let room = self.accounts.get(&account).map_or(0, AccountState::room);
+        if new.amount < 0 && !new.overcommit && room.saturating_add(new.amount) < 0 {
+            return Err(StoreError::conflict("the budget has less left than is to be taken"));
+        }
+        self.book_grant(account, new, now)
+    }
+
+    /// Changes the open period by the difference of two limits, if there is an open one.
+    pub(super) fn adjust_limit(&mut self, budget: &Budget, by: i64, actor: &str, now: Timestamp) -> Result<(), StoreError> {
+        let open = self.newest(budget.spec.id).filter(|account| account.period.end.is_none_or(|end| now < end));
+        let Some(account) = open.map(|account| account.account).filter(|_| by != 0) else { return Ok(()) };
+        let key = format!("limit:{}:{}", budget.spec.id, budget.version);
+        let mut grant = by_system(budget.spec.id, GrantKind::Adjustment, by, &key);
+        grant.actor = actor.into();
+        self.book_grant(account, &grant, now).map(drop)
+    }
+
+    fn book_grant(&mut self, account: AccountId, new: &NewGrant, now: Timestamp) -> Result<Grant, StoreError> {
+        let state = self.accounts.get_mut(&account).ok_or(StoreError::NotFound { what: "account" })?;
+        state.granted = state.granted.checked_add(new.amount).ok_or_else(|| StoreError::invalid("the grant is out of range"))?;
+        allow(state);
+        let grant = Grant {
+            id: GrantId::generate(now),
+            budget: new.budget,
+            account,
+            kind: new.kind,
+            amount_nanos: new.amount,
+            idempotency_key: new.idempotency_key.clone(),
+            reason: new.reason.clone(),
+            actor: new.actor.clone(),
+            at: now,
+        };
+        self.grant_keys.insert(grant.idempotency_key.clone(), grant.id);
+        self.grants.insert(grant.id, grant.clone());
+        Ok(grant)
+    }
+
+    fn newest(&self, budget: BudgetId) -> Option<&AccountState> {
+        self.accounts.values().rev().find(|account| account.budget == budget)
+    }
+
+    pub(super) fn account(&self, account: AccountId) -> Option<&AccountState> {
+        self.accounts.get(&account)
+    }
+
+    pub(super) fn accounts(&self, budget: BudgetId) -> Vec<AccountState> {
+        self.accounts.values().rev().filter(|account| account.budget == budget).cloned().collect()
+    }
+}
+
+/// Bought money, which the next period inherits.
+const fn rolls_over(kind: GrantKind) -> bool {
+    matches!(kind, GrantKind::TopUp | GrantKind::Promo | GrantKind::Import | GrantKind::Rollover)
+}
+
+fn by_system(budget: BudgetId, kind: GrantKind, amount: i64, key: &str) -> NewGrant {
+    NewGrant { budget, kind, amount, idempotency_key: key.into(), reason: "".into(), actor: "system".into(), overcommit: true }
+}
+
+/// Raises `overcommit` to what is used beyond the limit: the one way in which books may be there.
+fn allow(account: &mut AccountState) {
+    account.overcommit = account.overcommit.max(-account.room());
+}
+
+// --- Leases ----------------------------------------------------------------------------------------------------------
+
+impl Books {
+    pub(super) fn register(&mut self, node: &str) -> Incarnation {
+        let epoch = self.epochs.entry(node.into()).and_modify(|epoch| *epoch += 1).or_insert(1);
+        Incarnation { node: node.into(), epoch: *epoch }
+    }
+
+    pub(super) fn check_alive(&self, by: &Incarnation) -> Result<(), StoreError> {
+        let current = self.epochs.get(&by.node) == Some(&by.epoch);
+        if current && !self.fenced.contains(by) { Ok(()) } else { Err(StoreError::Fenced) }
+    }
+
+    pub(super) fn acquire(
+        &mut self,
+        budgets: &Budgets,
+        by: &Incarnation,
+        asks: &[LeaseAsk],
+        expires: Timestamp,
+        now: Timestamp,
+    ) -> Result<Vec<LeaseGrant>, AcquireError> {
+        self.check_alive(by)?;
+        let accounts = asks.iter().map(|ask| self.open_for_ask(budgets, ask, now)).collect::<Result<Vec<_>, _>>()?;
+        let states = || accounts.iter().filter_map(|account| self.accounts.get(account));
+        let short = states().zip(asks).filter(|(account, ask)| account.policy == LimitPolicy::Hard && account.room().max(0) < ask.min);
+        if let Some((account, _)) = short.min_by_key(|(account, _)| account.room()) {
+            return Err(denied(account));
+        }
+        let amounts: Vec<i64> = states().zip(asks).map(|(account, ask)| grantable(account, ask)).collect();
+        let taken = asks.iter().zip(accounts).zip(amounts);
+        Ok(taken.filter_map(|((ask, account), amount)| self.lease(by, ask.budget, account, amount, expires)).collect())
+    }
+
+    fn open_for_ask(&mut self, budgets: &Budgets, ask: &LeaseAsk, now: Timestamp) -> Result<AccountId, AcquireError> {
+        let unknown = AcquireError::UnknownBudget { budget: ask.budget };
+        let budget = budgets.get(&ask.budget).filter(|budget| budget.active).ok_or(unknown)?;
+        if let Some(account) = self.open(budget, now)? {
+            return Ok(account);
+        }
+        let period = self.newest(ask.budget).map_or(PeriodWindow { start: now, end: None }, |last| last.period);
+        Err(AcquireError::Denied { budget: ask.budget, scope: budget.spec.scope, currency: budget.spec.currency, room: 0, period })
+    }
+
+    fn lease(&mut self, by: &Incarnation, budget: BudgetId, account: AccountId, amount: i64, expires: Timestamp) -> Option<LeaseGrant> {
+        let state = self.accounts.get_mut(&account)?;
+        state.leased += amount;
+        allow(state);
+        let lease = self.leases.entry((account, by.clone())).or_default();
+        lease.granted += amount;
+        lease.expires = expires;
+        Some(LeaseGrant { budget, account, scope: state.scope, currency: state.currency, policy: state.policy, period: state.period, granted: amount })
+    }
+
+    pub(super) fn renew(&mut self, by: &Incarnation, expires: Timestamp) -> Vec<AccountId> {
+        let mine = self.leases.iter_mut().filter(|((_, holder), _)| holder == by);
+        mine.map(|((account, _), lease)| {
+            lease.expires = expires;
+            *account
+        })
+        .collect()
+    }
+
+    pub(super) fn give_back(&mut self, by: &Incarnation, account: AccountId, amount: i64) {
+        let key = (account, by.clone());
+        let (Some(lease), Some(state)) = (self.leases.get_mut(&key), self.accounts.get_mut(&account)) else { return };
+        let amount = amount.clamp(0, lease.rest());
+        lease.granted -= amount;
+        state.leased -= amount;
+        if lease.rest() == 0 {
+            self.leases.remove(&key);
+        }
+    }
+}
+
+fn denied(account: &AccountState) -> AcquireError {
+    AcquireError::Denied {
+        budget: account.budget,
+        scope: account.scope,
+        currency: account.currency,
+        room: account.room(),
+        period: account.period,
+    }
+}
+
+fn grantable(account: &AccountState, ask: &LeaseAsk) -> i64 {
+    let granted = ask.want.min(account.room().max(0));
+    if account.policy == LimitPolicy::Hard { granted.max(0) } else { granted.max(ask.min) }
+}
+
+// --- Holds -----------------------------------------------------------------------------------------------------------
+
+impl Books {
+    pub(super) fn apply(&mut self, node: &Arc<str>, op: &Op) {
+        match op {
+            Op::Open(opened) => self.open_hold(node, opened),
+            Op::Extend { hold, amount } => {
+                if let Some(row) = self.holds.get_mut(hold) {
+                    row.opened.amount = *amount;
+                }
+            }
+            Op::Checkpoint { hold, charged, record } => {
+                if let Some(row) = self.holds.get_mut(hold) {
+                    row.evidence = Some((*charged, record.clone()));
+                }
+            }
+            Op::Settle(settled) => self.settle(node, settled),
+            Op::Release { hold, .. } => self.release(*hold),
+        }
+    }
+
+    fn open_hold(&mut self, node: &Arc<str>, opened: &OpenedHold) {
+        if !self.ended.contains(&opened.id) {
+            let row = || HoldRow { node: node.clone(), opened: opened.clone(), evidence: None, suspended: false };
+            self.holds.entry(opened.id).or_insert_with(row);
+        }
+    }
+
+    fn release(&mut self, hold: HoldId) {
+        if let Some(row) = self.holds.remove(&hold) {
+            self.ended.insert(hold);
+            self.unsuspend(&row, 0);
+        }
+    }
+
+    fn settle(&mut self, node: &Arc<str>, settled: &SettledHold) {
+        if self.usage.contains_key(&settled.id) {
+            return;
+        }
+        let by = Incarnation { node: node.clone(), epoch: settled.epoch };
+        let fits = settled.accounts.iter().map(|&account| self.chargeable(account, &by)).min().unwrap_or(0);
+        let charged = settled.charged.min(fits);
+        let mut record = settled.record.clone();
+        record.overrun_nanos += settled.charged - charged;
+        record.charged_nanos = charged;
+        for &account in &settled.accounts {
+            self.charge(account, &by, charged, record.overrun_nanos);
+        }
+        self.usage.insert(settled.id, *record);
+        self.ended.insert(settled.id);
+        if let Some(row) = self.holds.remove(&settled.id) {
+            self.unsuspend(&row, charged);
+        }
+    }
+
+    /// The lease of the hold's own epoch and, when that was taken away, what nobody else has.
+    fn chargeable(&self, account: AccountId, by: &Incarnation) -> i64 {
+        let Some(state) = self.accounts.get(&account) else { return 0 };
+        if state.policy != LimitPolicy::Hard {
+            return i64::MAX;
+        }
+        let leased = self.leases.get(&(account, by.clone())).map_or(0, Lease::rest);
+        leased.saturating_add(state.room().max(0))
+    }
+
+    fn charge(&mut self, account: AccountId, by: &Incarnation, charged: i64, overrun: i64) {
+        let Some(state) = self.accounts.get_mut(&account) else { return };
+        state.settled += charged;
+        state.overrun += overrun;
+        if let Some(lease) = self.leases.get_mut(&(account, by.clone())) {
+            let leased = charged.min(lease.rest());
+            lease.consumed += leased;
+            state.leased -= leased;
+        }
+        allow(state);
+        self.charges.push(Charge { account, amount: charged });
+    }
+
+    /// A suspended hold kept its amount leased; with its end the rest is free.
+    fn unsuspend(&mut self, row: &HoldRow, charged: i64) {
+        if row.suspended {
+            let by = row.incarnation();
+            for &account in &row.opened.accounts {
+                self.give_back(&by, account, row.opened.amount - charged);
+            }
+        }
+    }
+}
+
+impl HoldRow {
+    fn incarnation(&self) -> Incarnation {
+        Incarnation { node: self.node.clone(), epoch: self.opened.epoch }
+    }
+}
+
+// --- Orphans ---------------------------------------------------------------------------------------------------------
+
+impl Books {
+    pub(super) fn reclaim(&mut self, expired_before: Timestamp, policy: OrphanPolicy) -> Reclaimed {
+        let mut found = Reclaimed::default();
+        let dead = self.dead(expired_before);
+        let orphans = self.holds.iter().filter(|(_, row)| !row.suspended && dead.contains(&row.incarnation()));
+        for hold in orphans.map(|(&hold, _)| hold).collect::<Vec<_>>() {
+            self.end_orphan(hold, policy, &mut found);
+        }
+        for by in &dead {
+            self.take_leases(by, &mut found);
+        }
+        self.fenced.extend(dead);
+        found
+    }
+
+    /// Incarnations that were succeeded by another one, or whose last lease has expired.
+    fn dead(&self, expired_before: Timestamp) -> HashSet<Incarnation> {
+        let mut last_expiry = HashMap::<&Incarnation, Timestamp>::new();
+        for ((_, by), lease) in &self.leases {
+            let last = last_expiry.entry(by).or_insert(lease.expires);
+            *last = (*last).max(lease.expires);
+        }
+        let expired = last_expiry.into_iter().filter(|(_, last)| *last < expired_before).map(|(by, _)| by.clone());
+        let succeeded = self.leases.keys().map(|(_, by)| by.clone()).chain(self.holds.values().map(HoldRow::incarnation));
+        let succeeded = succeeded.filter(|by| self.epochs.get(&by.node).is_none_or(|&epoch| by.epoch < epoch));
+        expired.chain(succeeded).collect()
+    }
+
+    fn end_orphan(&mut self, hold: HoldId, policy: OrphanPolicy, found: &mut Reclaimed) {
+        let Some(row) = self.holds.get_mut(&hold) else { return };
+        match (policy, row.evidence.take()) {
+            (OrphanPolicy::Suspend, evidence) => {
+                (row.evidence, row.suspended) = (evidence, true);
+                found.suspended += 1;
+            }
+            (OrphanPolicy::Evidence, Some((charged, record))) => {
+                let (node, epoch, accounts) = (row.node.clone(), row.opened.epoch, row.opened.accounts.clone());
+                self.settle(&node, &SettledHold { id: hold, epoch, accounts, charged, record });
+                found.charged += 1;
+            }
+            _ => {
+                self.release(hold);
+                found.released += 1;
+            }
+        }
+    }
+
+    /// Takes all leases of a dead incarnation but what its suspended holds keep counted.
+    fn take_leases(&mut self, by: &Incarnation, found: &mut Reclaimed) {
+        let accounts: Vec<AccountId> = self.leases.keys().filter(|(_, holder)| holder == by).map(|(account, _)| *account).collect();
+        for account in accounts {
+            let suspended = self.holds.values().filter(|row| row.suspended && row.incarnation() == *by && row.opened.accounts.contains(&account));
+            let kept: i64 = suspended.map(|row| row.opened.amount).sum();
+            let rest = self.leases.get(&(account, by.clone())).map_or(0, Lease::rest);
+            if rest > kept || kept == 0 {
+                self.give_back(by, account, rest - kept);
+                found.leases += 1;
+            }
+        }
+    }
+
+    /// Every difference between the counters and what they are the sums of.
+    pub(super) fn audit(&self) -> Vec<String> {
+        let mut found = Vec::new();
+        for account in self.accounts.values() {
+            let id = account.account;
+            let granted: i64 = self.grants.values().filter(|grant| grant.account == id).map(|grant| grant.amount_nanos).sum();
+            let settled: i64 = self.charges.iter().filter(|charge| charge.account == id).map(|charge| charge.amount).sum();
+            let leased: i64 = self.leases.iter().filter(|((account, _), _)| *account == id).map(|(_, lease)| lease.rest()).sum();
+            for (what, booked, summed) in [("granted", account.granted, granted), ("settled", account.settled, settled), ("leased", account.leased, leased)] {
+                if booked != summed {
+                    found.push(format!("{id}: {what} is {booked} but its parts add up to {summed}"));
+                }
+            }
+            if account.settled + account.leased > account.granted + account.overcommit {
+                found.push(format!("{id}: settled {} + leased {} exceed granted {} + overcommit {}", account.settled, account.leased, account.granted, account.overcommit));
+            }
+        }
+        found
+    }
+
+    /// Changes a counter without an entry, as a broken program would.
+    pub(super) fn tamper(&mut self, account: AccountId, by: i64) {
+        if let Some(state) = self.accounts.get_mut(&account) {
+            state.settled += by;
+        }
+    }
+}

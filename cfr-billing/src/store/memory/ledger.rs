@@ -1,0 +1,100 @@
+//! [`LedgerStore`] over the books: one lock per transaction.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use cfr_core::id::{AccountId, BudgetId};
+use cfr_core::time::Timestamp;
+
+use super::MemoryStore;
+use crate::budget::Grant;
+use crate::store::{
+    AccountState, AcquireError, Incarnation, LeaseAsk, LeaseGrant, LedgerStore, NewGrant, Op, OrphanPolicy, Reclaimed,
+    StoreError,
+};
+
+impl MemoryStore {
+    fn expiry(&self, ttl: Duration, now: Timestamp) -> Timestamp {
+        if self.exclusive { Timestamp::MAX } else { now.checked_add(ttl).unwrap_or(Timestamp::MAX) }
+    }
+
+    /// Changes what is settled on an account without an entry, as a broken program would: for tests of `audit`.
+    pub fn tamper(&self, account: AccountId, by: i64) {
+        self.state().books.tamper(account, by);
+    }
+}
+
+#[async_trait]
+impl LedgerStore for MemoryStore {
+    fn exclusive(&self) -> bool {
+        self.exclusive
+    }
+
+    async fn register(&self, node: &str, _now: Timestamp) -> Result<Incarnation, StoreError> {
+        self.faults.check()?;
+        Ok(self.state().books.register(node))
+    }
+
+    async fn acquire(&self, by: &Incarnation, asks: &[LeaseAsk], ttl: Duration, now: Timestamp) -> Result<Vec<LeaseGrant>, AcquireError> {
+        self.faults.check()?;
+        let expires = self.expiry(ttl, now);
+        let state = &mut *self.state();
+        state.books.acquire(&state.catalog.budgets, by, asks, expires, now)
+    }
+
+    async fn commit(&self, by: &Incarnation, ops: &[Op], _now: Timestamp) -> Result<(), StoreError> {
+        self.faults.before_commit().await?;
+        {
+            let books = &mut self.state().books;
+            books.check_alive(by)?;
+            ops.iter().for_each(|op| books.apply(&by.node, op));
+        }
+        self.faults.after_commit(ops.len())
+    }
+
+    async fn renew(&self, by: &Incarnation, ttl: Duration, now: Timestamp) -> Result<Vec<AccountId>, StoreError> {
+        self.faults.check()?;
+        let expires = self.expiry(ttl, now);
+        let books = &mut self.state().books;
+        books.check_alive(by)?;
+        Ok(books.renew(by, expires))
+    }
+
+    async fn give_back(&self, by: &Incarnation, rights: &[(AccountId, i64)]) -> Result<(), StoreError> {
+        self.faults.check()?;
+        let books = &mut self.state().books;
+        rights.iter().for_each(|&(account, amount)| books.give_back(by, account, amount));
+        Ok(())
+    }
+
+    async fn reclaim(&self, expired_before: Timestamp, policy: OrphanPolicy, _now: Timestamp) -> Result<Reclaimed, StoreError> {
+        self.faults.check()?;
+        Ok(self.state().books.reclaim(expired_before, policy))
+    }
+
+    async fn account(&self, budget: BudgetId, now: Timestamp) -> Result<AccountState, StoreError> {
+        self.faults.check()?;
+        let state = &mut *self.state();
+        let terms = state.catalog.open_budget(budget)?;
+        let opened = state.books.open(terms, now)?;
+        let newest = || state.books.accounts(budget).into_iter().next();
+        let account = opened.and_then(|account| state.books.account(account).cloned()).or_else(newest);
+        account.ok_or(StoreError::NotFound { what: "open period" })
+    }
+
+    async fn accounts(&self, budget: BudgetId) -> Result<Vec<AccountState>, StoreError> {
+        self.faults.check()?;
+        Ok(self.state().books.accounts(budget))
+    }
+
+    async fn grant(&self, grant: &NewGrant, now: Timestamp) -> Result<Grant, StoreError> {
+        self.faults.check()?;
+        let state = &mut *self.state();
+        state.books.grant(state.catalog.open_budget(grant.budget)?, grant, now)
+    }
+
+    async fn audit(&self) -> Result<Vec<String>, StoreError> {
+        self.faults.check()?;
+        Ok(self.state().books.audit())
+    }
+}
