@@ -1,6 +1,8 @@
 //! The rules of the CloudFreedom Router: a gateway for LLM calls that cannot overspend, without any I/O of its own.
 
 pub mod chat;
+#[cfg(feature = "conformance")]
+pub mod conformance;
 pub mod gateway;
 pub mod hook;
 pub mod id;
