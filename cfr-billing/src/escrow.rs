@@ -1,1 +1,286 @@
-//! The ledger engine.
+//! The ledger engine: decides in memory inside rights that the store granted, and writes the decisions down in groups.
+//!
+//! ```text
+//! authorize ─┐                    ┌─ acquire · give_back · renew   (rights, when the local ones do not suffice)
+//! settle    ─┼─ book (one lock) ──┤
+//! release   ─┘   ~0.2 µs          └─ outbox ── committer ── one transaction per batch ── Commit resolves
+//! ```
+//!
+//! A node spends only what the store leased to it, so nodes that share a store cannot overspend together. The owner of an
+//! exclusive store leases everything there is and never waits for it. A decision is final in memory at once; its
+//! [`Commit`] resolves when it is durable. While the store fails nothing new is held, running calls settle into the
+//! outbox, and the same batch is written again until the store takes it.
+//!
+//! **Invariant**: for every account, what open holds claim is at most what this node's lease has left, and that is at most
+//! what the store says, so `settled + held <= granted` at every instant and not only at commits.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use async_trait::async_trait;
+use cfr_core::id::{BudgetId, HoldId};
+use cfr_core::ledger::{
+    AuthorizeError, Balance, BudgetLedger, Commit, Denial, Hold, HoldRequest, LedgerError, ReleaseReason, Settled,
+    Settlement, check_request,
+};
+use cfr_core::money::Money;
+use cfr_core::time::{Clock, Timestamp};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+mod book;
+mod committer;
+mod config;
+mod engine;
+mod gates;
+mod id_hash;
+mod keeper;
+mod outbox;
+mod slot;
+mod stats;
+
+use self::book::{Asks, Book, Decision, refusal};
+use self::engine::{Engine, denial, ledger_error, store_error};
+pub use self::book::ENDS_REMEMBERED_MAX;
+pub use self::config::EscrowConfig;
+pub use self::stats::EscrowStats;
+use crate::budget::Grant;
+use crate::store::{AcquireError, LedgerStore, NewGrant, Reclaimed, StoreError};
+
+/// Times that one decision goes back to the store because others took what it had just got.
+const ACQUIRE_ROUNDS_MAX: u32 = 4;
+
+/// The ledger over a durable store. Call [`Escrow::shutdown`] at the end: dropping it is like killing the process, and
+/// open holds become orphans that the next start resolves.
+#[derive(Debug)]
+pub struct Escrow {
+    engine: Arc<Engine>,
+    reclaimed: Reclaimed,
+    tasks: TaskTracker,
+    /// Ends the tasks where they are.
+    kill: CancellationToken,
+    /// Ends the keeper.
+    retire: CancellationToken,
+}
+
+impl Escrow {
+    /// Begins a new life of the node, resolves what earlier ones left open, and starts the tasks that write decisions
+    /// down and keep leases.
+    ///
+    /// # Errors
+    /// When the store cannot be read or written.
+    pub async fn start(store: Arc<dyn LedgerStore>, clock: Arc<dyn Clock>, config: EscrowConfig) -> Result<Arc<Self>, StoreError> {
+        let now = clock.now();
+        let by = store.register(&config.node, now).await?;
+        let expired_before = now.checked_sub(config.hold_max + config.reclaim_grace).unwrap_or(Timestamp::MIN);
+        let reclaimed = store.reclaim(expired_before, config.orphan_policy, now).await?;
+        if reclaimed != Reclaimed::default() {
+            tracing::warn!(?reclaimed, node = %by.node, epoch = by.epoch, "resolved what an earlier run left open");
+        }
+        let escrow = Self {
+            engine: Arc::new(Engine::new(store, clock, config, by)),
+            reclaimed,
+            tasks: TaskTracker::new(),
+            kill: CancellationToken::new(),
+            retire: CancellationToken::new(),
+        };
+        escrow.spawn(escrow.kill.clone(), committer::run(escrow.engine.clone()));
+        escrow.spawn(escrow.retire.clone(), keeper::run(escrow.engine.clone()));
+        Ok(Arc::new(escrow))
+    }
+
+    fn spawn(&self, until: CancellationToken, task: impl Future<Output = ()> + Send + 'static) {
+        self.tasks.spawn(async move {
+            until.run_until_cancelled(task).await;
+        });
+    }
+
+    /// What the start found left open by earlier runs.
+    #[must_use]
+    pub const fn reclaimed(&self) -> &Reclaimed {
+        &self.reclaimed
+    }
+
+    /// What is in flight, and what happened since the start.
+    #[must_use]
+    pub fn stats(&self) -> EscrowStats {
+        self.engine.book().stats()
+    }
+
+    /// Waits until everything that was decided before is durable.
+    ///
+    /// # Errors
+    /// [`LedgerError::Unavailable`] when the store does not answer in time.
+    pub async fn flush(&self) -> Result<(), LedgerError> {
+        self.engine.decide(Book::barrier).await
+    }
+
+    /// Makes no holds any more, writes everything down, and gives the leases back. End the running calls before: a hold
+    /// that is still open is an orphan of the next start.
+    ///
+    /// # Errors
+    /// [`LedgerError::Unavailable`] when the store did not take everything within the configured patience.
+    pub async fn shutdown(&self) -> Result<(), LedgerError> {
+        self.engine.book().refuse(refusal("the ledger is shutting down"));
+        self.engine.stopping.store(true, Ordering::SeqCst);
+        self.retire.cancel();
+        self.engine.work.notify_one();
+        self.tasks.close();
+        let drained = tokio::time::timeout(self.engine.config.commit_patience, self.tasks.wait()).await;
+        if drained.is_err() {
+            self.kill.cancel();
+            return Err(refusal("not everything could be written before the end"));
+        }
+        let rights = self.engine.book().take_all_free();
+        self.engine.give_back(rights).await;
+        Ok(())
+    }
+
+    /// Adds money to a budget's current period, or takes some. See [`LedgerStore::grant`].
+    ///
+    /// # Errors
+    /// As [`LedgerStore::grant`].
+    pub async fn grant(&self, grant: &NewGrant) -> Result<Grant, StoreError> {
+        self.recalled(grant.budget, self.engine.store.grant(grant, self.engine.clock.now())).await
+    }
+
+    /// Runs `change` while this node has no idle rights on the budget, so that the store sees all that is left: for a
+    /// lowered limit, a removal of money, a new policy. The next hold reads the new terms.
+    pub async fn recalled<T>(&self, budget: BudgetId, change: impl Future<Output = T>) -> T {
+        let _closed = self.engine.gates.pass(std::iter::once(budget)).await;
+        self.give_up(budget).await;
+        let changed = change.await;
+        self.give_up(budget).await; // what settled meanwhile
+        changed
+    }
+
+    /// Gives idle rights on the budget back and reads its terms anew at its next hold: after it was changed or closed.
+    pub async fn forget(&self, budget: BudgetId) {
+        self.recalled(budget, std::future::ready(())).await;
+    }
+
+    /// In a task of its own: a caller who leaves must not take the rights along.
+    async fn give_up(&self, budget: BudgetId) {
+        let engine = self.engine.clone();
+        let task = self.tasks.spawn(async move {
+            let rights = engine.book().recall(budget);
+            engine.give_back(rights.into_iter().collect()).await;
+        });
+        drop(task.await); // it panics only when the runtime ends
+    }
+
+    /// Asks the store for rights, unless somebody got them meanwhile, until `decide` comes to an end.
+    async fn decide_with_store<T>(
+        &self,
+        at: Timestamp,
+        mut asks: Asks,
+        decide: impl Fn(&mut Book, &dyn Clock) -> Decision<T>,
+        finally: impl FnOnce(&mut Book, Option<AcquireError>) -> Result<T, AuthorizeError>,
+    ) -> Result<T, AuthorizeError> {
+        let engine = &self.engine;
+        for _ in 0..ACQUIRE_ROUNDS_MAX {
+            let passage = engine.gates.pass(asks.iter().map(|ask| ask.budget)).await;
+            match engine.decide(|book| decide(book, &*engine.clock)) {
+                Decision::Done(done) => return done,
+                Decision::Short(now) if !passage.covers(now.iter().map(|ask| ask.budget)) => {
+                    asks = now;
+                    continue;
+                }
+                Decision::Short(now) => asks = now,
+            }
+            match self.acquire(passage, asks.clone(), at).await {
+                Ok(()) => {}
+                Err(denied @ AcquireError::Denied { .. }) => return engine.decide(|book| finally(book, Some(denied))),
+                Err(error) => return Err(ledger_error(error).into()),
+            }
+            match engine.decide(|book| decide(book, &*engine.clock)) {
+                Decision::Done(done) => return done,
+                Decision::Short(next) => asks = next,
+            }
+        }
+        engine.decide(|book| finally(book, None))
+    }
+
+    /// In a task of its own: a caller who leaves must not take the granted rights along.
+    async fn acquire(&self, passage: gates::Passage, asks: Asks, at: Timestamp) -> Result<(), AcquireError> {
+        let engine = self.engine.clone();
+        let task = self.tasks.spawn(async move {
+            let acquired = engine.acquire(&asks, at).await;
+            drop(passage);
+            acquired
+        });
+        task.await.unwrap_or_else(|error| Err(StoreError::unavailable(error).into()))
+    }
+
+    async fn authorize_with_store(&self, ask: &HoldRequest, asks: Asks) -> Result<Hold, AuthorizeError> {
+        let decide = |book: &mut Book, clock: &dyn Clock| book.authorize(ask, clock);
+        let finally = |book: &mut Book, denied: Option<AcquireError>| book.authorize_finally(ask, spoken(ask.amount_min, denied));
+        self.decide_with_store(ask.at, asks, decide, finally).await
+    }
+}
+
+fn spoken(asked: Money, denied: Option<AcquireError>) -> Option<Denial> {
+    denied.and_then(|denied| denial(asked, &denied))
+}
+
+impl Drop for Escrow {
+    fn drop(&mut self) {
+        self.retire.cancel();
+        self.kill.cancel();
+    }
+}
+
+#[async_trait]
+impl BudgetLedger for Escrow {
+    async fn authorize(&self, ask: HoldRequest) -> Result<Hold, AuthorizeError> {
+        check_request(&ask)?;
+        match self.engine.decide(|book| book.authorize(&ask, &*self.engine.clock)) {
+            Decision::Done(done) => done,
+            Decision::Short(asks) => Box::pin(self.authorize_with_store(&ask, asks)).await,
+        }
+    }
+
+    async fn extend(&self, hold: HoldId, step: u32, amount: Money) -> Result<Commit, AuthorizeError> {
+        let decide = |book: &mut Book, clock: &dyn Clock| book.extend(hold, step, amount, clock.uptime());
+        match self.engine.decide(|book| decide(book, &*self.engine.clock)) {
+            Decision::Done(done) => done,
+            Decision::Short(asks) => {
+                let finally = |book: &mut Book, denied| Err(book.extend_finally(amount, spoken(amount, denied)));
+                Box::pin(self.decide_with_store(self.engine.clock.now(), asks, decide, finally)).await
+            }
+        }
+    }
+
+    fn checkpoint(&self, hold: HoldId, so_far: Settlement) -> Result<(), LedgerError> {
+        self.engine.decide(|book| book.checkpoint(hold, so_far))
+    }
+
+    fn settle(&self, hold: HoldId, settlement: Settlement) -> Result<Settled, LedgerError> {
+        self.engine.decide(|book| book.settle(hold, settlement, &*self.engine.clock))
+    }
+
+    fn release(&self, hold: HoldId, reason: ReleaseReason) -> Result<Commit, LedgerError> {
+        self.engine.decide(|book| book.release(hold, reason))
+    }
+
+    async fn balance(&self, budget: BudgetId) -> Result<Balance, LedgerError> {
+        self.flush().await?;
+        let now = self.engine.clock.now();
+        let account = self.engine.store.account(budget, now).await.map_err(|error| store_error(budget, error))?;
+        let free = self.engine.book().free_on(budget, account.account);
+        let held = account.leased.saturating_sub(free).max(0);
+        let money = |nanos| Money::from_nanos(nanos, account.currency);
+        Ok(Balance {
+            budget,
+            account: account.account,
+            scope: account.scope,
+            policy: account.policy,
+            period: account.period,
+            granted: money(account.granted),
+            settled: money(account.settled),
+            held: money(held),
+            available: money(account.granted.saturating_sub(account.settled).saturating_sub(held).max(0)),
+        })
+    }
+}

@@ -1,0 +1,95 @@
+//! The one task that writes decisions down, batch by batch.
+
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use cfr_core::id::AccountId;
+use cfr_core::ledger::LedgerError;
+
+use super::engine::Engine;
+use super::outbox::{Batch, Waiter, give_up};
+use crate::store::{Op, StoreError};
+
+/// The first pause after a failed commit; it doubles up to [`RETRY_MAX`].
+const RETRY_FIRST: Duration = Duration::from_millis(10);
+/// The longest pause between two attempts to commit.
+const RETRY_MAX: Duration = Duration::from_secs(1);
+
+/// Writes batches until the engine is told to stop and everything is written.
+pub(super) async fn run(engine: Arc<Engine>) {
+    while let Some((batch, surplus)) = next(&engine).await {
+        write(&engine, batch).await;
+        engine.give_back(surplus).await;
+    }
+}
+
+async fn next(engine: &Engine) -> Option<(Batch, Vec<(AccountId, i64)>)> {
+    loop {
+        if let Some(batch) = engine.book().next_batch(engine.config.batch_ops_max) {
+            return Some(batch);
+        }
+        if engine.stopping.load(Ordering::SeqCst) {
+            return None;
+        }
+        engine.work.notified().await;
+        if !engine.config.flush_delay.is_zero() {
+            tokio::time::sleep(engine.config.flush_delay).await;
+        }
+    }
+}
+
+/// Writes a batch, however long that takes. Whoever waits for it is told when it is written, or after the configured
+/// patience that nobody knows: a request then fails instead of hanging, and its steps are still written.
+async fn write(engine: &Engine, batch: Batch) {
+    let Batch { ops, mut waiters } = batch;
+    let mut written = pin!(write_until_done(engine, &ops));
+    tokio::select! {
+        biased;
+        () = &mut written => {}
+        () = tokio::time::sleep(engine.config.commit_patience) => {
+            lose_patience(engine, &mut waiters);
+            written.await;
+        }
+    }
+    engine.book().committed(ops.len(), engine.stopping.load(Ordering::SeqCst));
+    for waiter in waiters {
+        let _ = waiter.send(Ok(())); // who left needs no answer
+    }
+}
+
+fn lose_patience(engine: &Engine, waiters: &mut Vec<Waiter>) {
+    tracing::error!(patience = ?engine.config.commit_patience, "the ledger's store does not answer; requests fail until it does");
+    let mut book = engine.book();
+    book.refuse(LedgerError::unavailable("the store does not answer"));
+    book.store_overdue();
+    drop(book);
+    waiters.drain(..).for_each(|waiter| drop(give_up(waiter)));
+}
+
+/// Repeats the same batch until it is written: the store books each hold once, so that an attempt whose answer was lost
+/// does no harm. Meanwhile no holds are made.
+async fn write_until_done(engine: &Engine, ops: &[Op]) {
+    let mut pause = RETRY_FIRST;
+    while let Err(error) = attempt(engine, ops).await {
+        tracing::warn!(%error, ops = ops.len(), "a commit of the ledger failed; it is tried again");
+        engine.book().commit_failed(LedgerError::unavailable(error));
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(RETRY_MAX);
+    }
+}
+
+async fn attempt(engine: &Engine, ops: &[Op]) -> Result<(), StoreError> {
+    if ops.is_empty() {
+        return Ok(());
+    }
+    let by = engine.incarnation();
+    match engine.store.commit(&by, ops, engine.clock.now()).await {
+        Err(StoreError::Fenced) => {
+            let by = engine.reborn(&by).await?;
+            engine.store.commit(&by, ops, engine.clock.now()).await
+        }
+        result => result,
+    }
+}

@@ -1,0 +1,50 @@
+//! How the engine is set up.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::store::OrphanPolicy;
+
+/// The settings of an engine. [`EscrowConfig::new`] has defaults for all of them.
+#[derive(Debug, Clone)]
+pub struct EscrowConfig {
+    /// The node's name: unique among the nodes of a store, and the same after a restart.
+    pub node: Arc<str>,
+    /// How long leases last on a store that many nodes share. Without the store, a node makes holds for that long.
+    pub lease_ttl: Duration,
+    /// Steps of holds in one transaction, at most.
+    pub batch_ops_max: usize,
+    /// How long the first step of a batch waits for others. Zero writes at once; what arrives meanwhile is the next batch.
+    pub flush_delay: Duration,
+    /// Steps that may wait to be written. Beyond it no holds are made; settlements are still taken.
+    pub outbox_ops_max: usize,
+    /// How long a request waits for the store before it is told that its decision may not be durable.
+    pub commit_patience: Duration,
+    /// The longest life of a hold: the gateway ends every call before.
+    pub hold_max: Duration,
+    /// How long after its last possible hold an expired lease of another node is taken for dead.
+    pub reclaim_grace: Duration,
+    /// Rights that were not used for this long are given back.
+    pub idle_after: Duration,
+    /// How holds end whose node died.
+    pub orphan_policy: OrphanPolicy,
+}
+
+impl EscrowConfig {
+    /// The defaults for a node of this name.
+    #[must_use]
+    pub fn new(node: impl Into<Arc<str>>) -> Self {
+        Self {
+            node: node.into(),
+            lease_ttl: Duration::from_secs(30),
+            batch_ops_max: 1_024,
+            flush_delay: Duration::ZERO,
+            outbox_ops_max: 65_536,
+            commit_patience: Duration::from_secs(5),
+            hold_max: Duration::from_secs(1_800),
+            reclaim_grace: Duration::from_secs(3_600),
+            idle_after: Duration::from_secs(600),
+            orphan_policy: OrphanPolicy::default(),
+        }
+    }
+}
