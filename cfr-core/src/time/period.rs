@@ -3,7 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
-use jiff::Timestamp;
+use jiff::civil::{Date, DateTime};
+use jiff::{Span, Timestamp};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// A zone of the tz database by its name, as in `Europe/Berlin`.
@@ -118,12 +119,100 @@ impl<'de> Deserialize<'de> for TimeZone {
     }
 }
 
+// Ten years: a longer period is a typing error.
+const PERIOD_DAYS_MAX: u16 = 3_660;
+
 impl Period {
     /// The period that contains `at`, with its edges in `zone`. An anchor later than `at` counts backwards.
     ///
+    /// Edges are counted in local days or months from one origin, so they neither drift with daylight saving nor lose
+    /// the 31st after a short month. An edge that the zone's clocks skip is the first moment after the gap; of one that
+    /// they show twice it is the first.
+    ///
     /// # Errors
     /// For terms that are out of range, and for a moment outside the calendar or the subscription.
-    pub fn window_at(&self, _zone: &TimeZone, _at: Timestamp) -> Result<PeriodWindow, PeriodError> {
-        Ok(PeriodWindow { start: Timestamp::MIN, end: None }) // PLACEHOLDER
+    pub fn window_at(&self, zone: &TimeZone, at: Timestamp) -> Result<PeriodWindow, PeriodError> {
+        let grid = |origin, step| Grid { zone, origin, step }.window_at(at);
+        match *self {
+            Self::CalendarMonth => grid(FIRST_OF_A_MONTH, Step::Month),
+            Self::AnniversaryMonth { anchor } => grid(zone.local(anchor), Step::Month),
+            Self::EveryNDays { days, .. } if !(1..=PERIOD_DAYS_MAX).contains(&days) => Err(PeriodError::BadDays),
+            Self::EveryNDays { days, anchor } => grid(zone.local(anchor), Step::Days(days)),
+            Self::Week => grid(A_MONDAY, Step::Days(7)),
+            Self::Day => grid(A_MONDAY, Step::Days(1)),
+            Self::Subscription { start, end } if end <= start => Err(PeriodError::BadSubscription),
+            Self::Subscription { start, end } => {
+                let window = PeriodWindow { start, end: Some(end) };
+                if window.contains(at) { Ok(window) } else { Err(PeriodError::OutOfRange) }
+            }
+            Self::Never => Ok(PeriodWindow { start: Timestamp::MIN, end: None }),
+        }
     }
+}
+
+const FIRST_OF_A_MONTH: DateTime = DateTime::constant(1970, 1, 1, 0, 0, 0, 0);
+const A_MONDAY: DateTime = DateTime::constant(1970, 1, 5, 0, 0, 0, 0);
+
+/// Edges at equal civil distances from an origin.
+struct Grid<'a> {
+    zone: &'a TimeZone,
+    origin: DateTime,
+    step: Step,
+}
+
+#[derive(Clone, Copy)]
+enum Step {
+    Days(u16),
+    Month,
+}
+
+impl Grid<'_> {
+    /// From the last edge that is not after `at` to the next one. Where the zone skips a whole day two edges are the
+    /// same moment; taking the last of them keeps windows disjoint and contiguous.
+    fn window_at(&self, at: Timestamp) -> Result<PeriodWindow, PeriodError> {
+        let mut index = self.index_near(at);
+        while self.edge(index)? > at {
+            index -= 1;
+        }
+        loop {
+            let end = self.edge(index + 1)?;
+            if at < end {
+                return Ok(PeriodWindow { start: self.edge(index)?, end: Some(end) });
+            }
+            index += 1;
+        }
+    }
+
+    /// At most a few steps off: offsets of zones are less than two days apart.
+    fn index_near(&self, at: Timestamp) -> i32 {
+        let (origin, local) = (self.origin.date(), self.zone.local(at).date());
+        match self.step {
+            Step::Days(days) => days_between(origin, local).div_euclid(i32::from(days)),
+            Step::Month => months(local) - months(origin),
+        }
+    }
+
+    fn edge(&self, index: i32) -> Result<Timestamp, PeriodError> {
+        let span = match self.step {
+            Step::Days(days) => Span::new().try_days(i64::from(index) * i64::from(days)),
+            Step::Month => Span::new().try_months(index),
+        };
+        span.and_then(|span| self.origin.checked_add(span))
+            .and_then(|edge| self.zone.0.to_ambiguous_timestamp(edge).compatible())
+            .map_err(|_| PeriodError::OutOfRange)
+    }
+}
+
+impl TimeZone {
+    fn local(&self, at: Timestamp) -> DateTime {
+        self.0.to_datetime(at)
+    }
+}
+
+fn days_between(from: Date, to: Date) -> i32 {
+    from.until(to).map_or(0, |span| span.get_days())
+}
+
+fn months(date: Date) -> i32 {
+    i32::from(date.year()) * 12 + i32::from(date.month())
 }
