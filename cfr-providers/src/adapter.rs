@@ -1,0 +1,84 @@
+//! What a wire format is: bytes in, meaning out. No socket, no clock, no retry, no price.
+
+use std::borrow::Cow;
+use std::fmt::Debug;
+
+use bytes::Bytes;
+use cfr_core::chat::Call;
+use cfr_core::upstream::{Capabilities, Order, Report, UpstreamError, WholeReply};
+use http::{HeaderMap, StatusCode};
+
+use crate::transport::WireRequest;
+
+/// A provider's wire format. It holds addresses and names, and nothing that changes.
+pub trait Adapter: Debug + Send + Sync + 'static {
+    /// The provider's name, for logs and metrics.
+    fn name(&self) -> &'static str;
+
+    /// What the provider can do.
+    fn capabilities(&self) -> Capabilities;
+
+    /// The request to send, complete but for the signature.
+    ///
+    /// # Errors
+    /// [`UpstreamError::Unsupported`] when the provider has no words for the call.
+    fn encode(&self, order: &Order<'_>) -> Result<WireRequest, UpstreamError>;
+
+    /// The meaning of a complete answer with a success status.
+    ///
+    /// # Errors
+    /// [`UpstreamError::Malformed`] when it is not an answer; any other error that it carries under a success status.
+    fn decode(&self, call: &Call, headers: &HeaderMap, body: Bytes) -> Result<WholeReply, UpstreamError>;
+
+    /// The meaning of an answer with an error status.
+    fn decode_error(&self, status: StatusCode, headers: &HeaderMap, body: &Bytes) -> UpstreamError;
+
+    /// A decoder for one streamed answer to `call`.
+    fn stream_decoder(&self, call: &Call) -> Box<dyn StreamDecoder>;
+
+    /// The frames of a stream that says what a complete answer says, for providers that ignore the wish for a stream.
+    ///
+    /// # Errors
+    /// As [`Adapter::decode`].
+    fn stream_of_whole(&self, call: &Call, headers: &HeaderMap, body: Bytes) -> Result<WholeReply, UpstreamError>;
+}
+
+const _: fn(&dyn Adapter) = |_| {};
+
+/// One event of a stream, whatever its framing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WireEvent<'a> {
+    /// Its name; empty when the framing gives none.
+    pub name: &'a [u8],
+    /// Its payload.
+    pub data: Cow<'a, [u8]>,
+}
+
+/// What becomes of the bytes of a frame.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Forward {
+    /// They are handed on as they came.
+    AsIs,
+    /// They were for us alone.
+    Nothing,
+    /// Other bytes are handed on in their place.
+    Instead(Bytes),
+}
+
+/// The state of one streamed answer. It is fed; it never polls.
+pub trait StreamDecoder: Send {
+    /// Takes the next event and adds what it says to `report`.
+    ///
+    /// # Errors
+    /// When the event ends the answer badly. The event's own bytes are then not handed on.
+    fn feed(&mut self, event: &WireEvent<'_>, report: &mut Report) -> Result<Forward, UpstreamError>;
+
+    /// Whether the answer has come to its end, so that nothing more is expected from the wire.
+    fn is_done(&self) -> bool;
+
+    /// Takes notice that the wire ended; returns the bytes that complete the answer for the caller, often none.
+    ///
+    /// # Errors
+    /// [`UpstreamError::Truncated`] when the answer had not come to its end.
+    fn finish(&mut self) -> Result<Bytes, UpstreamError>;
+}

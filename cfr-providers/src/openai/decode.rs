@@ -1,0 +1,54 @@
+//! Complete answers: handed on untouched, read from the side.
+
+use bytes::Bytes;
+use cfr_core::chat::{Call, Operation};
+use cfr_core::upstream::{FinishReason, Report, UpstreamError, WholeReply};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
+
+use super::error;
+use super::quirks::Quirks;
+use super::usage;
+use super::wire::{self, Answer};
+
+/// The meaning of a complete answer.
+pub(super) fn whole(quirks: &Quirks, call: &Call, headers: &HeaderMap, body: Bytes) -> Result<WholeReply, UpstreamError> {
+    let answer: Answer<'_> = serde_json::from_slice(&body).map_err(|cause| malformed(headers, &cause))?;
+    if answer.error.is_some() && answer.choices.is_none() {
+        return Err(error::read_in_success(headers, &body));
+    }
+    if !has_content(call.operation, &answer) {
+        return Err(UpstreamError::Malformed { message: "the answer has no content".into() });
+    }
+    let report = report(quirks, call, &answer);
+    let content_type = headers.get(header::CONTENT_TYPE).cloned();
+    let content_type = content_type.unwrap_or_else(|| HeaderValue::from_static("application/json"));
+    Ok(WholeReply { content_type, report, upstream_id: None, body })
+}
+
+fn malformed(headers: &HeaderMap, cause: &serde_json::Error) -> UpstreamError {
+    let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("no type");
+    UpstreamError::Malformed { message: format!("not an answer in JSON ({content_type}): {cause}").into() }
+}
+
+fn has_content(operation: Operation, answer: &Answer<'_>) -> bool {
+    match operation {
+        Operation::Embeddings => answer.data.is_some(),
+        _ => answer.choices.as_ref().is_some_and(|choices| choices.count > 0),
+    }
+}
+
+fn report(quirks: &Quirks, call: &Call, answer: &Answer<'_>) -> Report {
+    let (usage, provider_cost) = answer.usage().and_then(|raw| usage::read(quirks, call.operation, raw)).unzip();
+    let choices = answer.choices.as_ref();
+    Report {
+        usage,
+        provider_cost: provider_cost.flatten(),
+        output_bytes: choices.map_or(0, |choices| choices.visible_bytes),
+        finish: choices.and_then(|choices| choices.finish.as_deref()).map(FinishReason::from_name),
+        model: wire::text(answer.model),
+        service_tier: wire::text(answer.service_tier),
+    }
+}
+
+/// The status that an error under a success status stands for.
+pub(super) const ERROR_IN_SUCCESS: StatusCode = StatusCode::BAD_GATEWAY;

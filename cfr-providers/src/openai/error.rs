@@ -1,0 +1,185 @@
+//! Errors: from a status and a body of any of the shapes in use to what the router can act on.
+
+use std::borrow::Cow;
+
+use bytes::Bytes;
+use cfr_core::upstream::{Rejection, UpstreamError};
+use http::{HeaderMap, StatusCode};
+use serde_json::{Value, json};
+
+use super::decode::ERROR_IN_SUCCESS;
+use crate::patience;
+
+/// Bytes of a text without form, such as a page of a proxy, that are kept as a message.
+const PLAIN_MESSAGE_BYTES_MAX: usize = 512;
+
+/// The meaning of an answer with an error status.
+pub(crate) fn read(status: StatusCode, headers: &HeaderMap, body: &Bytes) -> UpstreamError {
+    let words = Words::of(body);
+    let retry_after = patience::retry_after(headers);
+    let should_retry = patience::should_retry(headers);
+    let message = words.message.clone();
+    let content_policy = words.rejection() == Some(Rejection::ContentPolicy);
+    match status.as_u16() {
+        429 => {
+            let exhausted = words.quota_is_used_up() || should_retry == Some(false) || patience::is_long(retry_after);
+            UpstreamError::RateLimited { retry_after, exhausted, message }
+        }
+        401..=403 if !content_policy => UpstreamError::Account { status, message },
+        400 if words.blames_our_key() => UpstreamError::Account { status, message },
+        408 | 425 | 498 | 500..=599 => UpstreamError::Failed { status, retry_after, message },
+        400 if words.is_a_failed_generation() => UpstreamError::Failed { status, retry_after, message },
+        _ if should_retry == Some(true) => UpstreamError::Failed { status, retry_after, message },
+        300..=399 => UpstreamError::Malformed { message: format!("redirected with {status}").into() },
+        code => {
+            let missing = (code == 404).then_some(Rejection::ModelNotFound);
+            let kind = words.rejection().or(missing).unwrap_or(Rejection::Invalid);
+            UpstreamError::Rejected { status, kind, message, body: Some(words.in_openai_shape(body)) }
+        }
+    }
+}
+
+/// The meaning of an error that came with a success status: its code is the status when it is one.
+pub(super) fn read_in_success(headers: &HeaderMap, body: &Bytes) -> UpstreamError {
+    let code = Words::of(body).code.and_then(|code| code.parse().ok());
+    let status = code.filter(|code: &StatusCode| code.as_u16() >= 400).unwrap_or(ERROR_IN_SUCCESS);
+    read(status, headers, body)
+}
+
+/// The error that an error frame of a stream stands for.
+pub(crate) fn in_stream(data: &[u8]) -> UpstreamError {
+    let frame = [b"data: ", data, b"\n\n"].concat();
+    UpstreamError::InStream { message: Words::of(data).message, frame: Some(frame.into()) }
+}
+
+/// What an error body says, whatever its shape.
+struct Words {
+    message: Box<str>,
+    code: Option<String>,
+    kind: Option<String>,
+    /// Whether the body has the shape that OpenAI's clients read.
+    is_openai_shape: bool,
+}
+
+impl Words {
+    fn of(body: &[u8]) -> Self {
+        match serde_json::from_slice::<Value>(body) {
+            Ok(value) if value.is_object() => Self::of_object(&value),
+            _ => Self { message: plain(body), code: None, kind: None, is_openai_shape: false },
+        }
+    }
+
+    /// `{error: {…}}` of OpenAI, `{error: "…", code}` of xAI and Ollama, `{message, type, code}` of Mistral and old
+    /// vLLM, `{detail}` of FastAPI.
+    fn of_object(body: &Value) -> Self {
+        let inner = body.get("error").filter(|error| error.is_object()).unwrap_or(body);
+        let message = [inner.get("message"), body.get("error"), body.get("detail"), body.get("message")];
+        let message = message.into_iter().flatten().find(|value| !value.is_null());
+        Self {
+            message: message.map_or_else(|| plain(body.to_string().as_bytes()), |value| said(value).into()),
+            code: inner.get("code").and_then(word),
+            kind: inner.get("type").and_then(word),
+            is_openai_shape: inner.get("message").is_some_and(Value::is_string) && body.get("error").is_some_and(Value::is_object),
+        }
+    }
+
+    fn has_code(&self, codes: &[&str]) -> bool {
+        [&self.code, &self.kind].into_iter().flatten().any(|word| codes.contains(&word.as_str()))
+    }
+
+    fn says(&self, phrases: &[&str]) -> bool {
+        let message = self.message.to_ascii_lowercase();
+        phrases.iter().any(|phrase| message.contains(phrase))
+    }
+
+    fn rejection(&self) -> Option<Rejection> {
+        if self.has_code(CONTEXT_CODES) || self.says(CONTEXT_PHRASES) {
+            Some(Rejection::ContextWindow)
+        } else if self.has_code(POLICY_CODES) || self.says(POLICY_PHRASES) {
+            Some(Rejection::ContentPolicy)
+        } else if self.has_code(MODEL_CODES) {
+            Some(Rejection::ModelNotFound)
+        } else {
+            None
+        }
+    }
+
+    fn quota_is_used_up(&self) -> bool {
+        self.has_code(QUOTA_CODES) || self.says(QUOTA_PHRASES)
+    }
+
+    fn blames_our_key(&self) -> bool {
+        self.has_code(&["invalid_api_key"]) || self.says(&["incorrect api key", "invalid api key"])
+    }
+
+    /// The model produced something that its server could not read; another try often succeeds.
+    fn is_a_failed_generation(&self) -> bool {
+        self.has_code(&["tool_use_failed", "json_validate_failed"])
+    }
+
+    /// The body as it came when OpenAI's clients can read it, else one that they can.
+    fn in_openai_shape(&self, body: &Bytes) -> Bytes {
+        if self.is_openai_shape {
+            return body.clone();
+        }
+        let error = json!({"message": &*self.message, "type": "invalid_request_error", "param": null, "code": self.code});
+        json!({ "error": error }).to_string().into()
+    }
+}
+
+const CONTEXT_CODES: &[&str] = &["context_length_exceeded", "exceed_context_size_error", "string_above_max_length"];
+const CONTEXT_PHRASES: &[&str] = &[
+    "maximum context length", "context length exceeded", "context window", "maximum prompt length", "prompt is too long",
+    "input is too long", "reduce the length of the messages", "exceeds the available context", "too large for model",
+];
+const POLICY_CODES: &[&str] = &["content_filter", "content_policy_violation", "content_policy", "ResponsibleAIPolicyViolation"];
+const POLICY_PHRASES: &[&str] = &[
+    "content management policy", "content policy", "safety system", "usage guidelines", "flagged by moderation",
+    "requires moderation", "your input was flagged",
+];
+const MODEL_CODES: &[&str] = &["model_not_found", "DeploymentNotFound", "model_not_available"];
+const QUOTA_CODES: &[&str] = &["insufficient_quota", "credit_balance_exhausted", "billing_hard_limit_reached", "insufficient_balance"];
+const QUOTA_PHRASES: &[&str] = &["exceeded your current quota", "insufficient balance", "out of credits", "insufficient credits"];
+
+fn word(value: &Value) -> Option<String> {
+    match value {
+        Value::String(text) => Some(text.clone()),
+        Value::Number(number) => Some(number.to_string()),
+        _ => None,
+    }
+}
+
+/// A message that may be a text, or a list of what is wrong with which field.
+fn said(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        Value::Array(items) => items.iter().map(complaint).collect::<Vec<_>>().join("; "),
+        other => other.to_string(),
+    }
+}
+
+/// One item of FastAPI's list: `{loc: ["body", "messages"], msg: "…"}`.
+fn complaint(item: &Value) -> String {
+    let Some(message) = item.get("msg").and_then(Value::as_str) else { return item.to_string() };
+    let place = item.get("loc").and_then(Value::as_array).into_iter().flatten().filter_map(word).collect::<Vec<_>>();
+    if place.is_empty() { message.into() } else { format!("{}: {message}", place.join(".")) }
+}
+
+fn plain(body: &[u8]) -> Box<str> {
+    let text = String::from_utf8_lossy(body);
+    let text = text.trim();
+    if text.is_empty() {
+        return "no message".into();
+    }
+    if text.starts_with('<') {
+        return "a page instead of an answer".into();
+    }
+    cut(text, PLAIN_MESSAGE_BYTES_MAX).into()
+}
+
+fn cut(text: &str, bytes_max: usize) -> Cow<'_, str> {
+    if text.len() <= bytes_max {
+        return text.into();
+    }
+    format!("{}…", &text[..text.floor_char_boundary(bytes_max)]).into()
+}

@@ -1,0 +1,286 @@
+//! What sets one compatible server apart from another: a row each. Evidence and dates are in providers.md §10.
+
+use cfr_core::upstream::Capabilities;
+
+/// One compatible server. A row of your own is `Quirks { name: "…", base_url: "…", ..CUSTOM }`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Quirks {
+    /// The name in configurations, logs and metrics.
+    pub name: &'static str,
+    /// Its usual address; empty when there is none.
+    pub base_url: &'static str,
+    /// Its name in the price table; `None` when it has no list prices.
+    pub price_provider: Option<&'static str>,
+    /// The environment variable that usually holds its key; `None` when it needs no key.
+    pub key_variable: Option<&'static str>,
+    /// The field that caps answer tokens of chat completions.
+    pub cap_field: CapField,
+    /// Whether a cap in the caller's other field is refused, so that it must be renamed.
+    pub cap_field_only: bool,
+    /// Fields that it refuses and that are therefore taken out of every request.
+    pub drops: &'static [&'static str],
+    /// Whether it takes `stream_options.include_usage`. Where it does not, it reports usage without being asked.
+    pub accepts_stream_options: bool,
+    /// How it counts.
+    pub usage_rule: UsageRule,
+    /// Whether the cost that it reports is what it charges.
+    pub provider_cost_authoritative: bool,
+    /// What it can do.
+    pub capabilities: Capabilities,
+}
+
+/// The field that caps answer tokens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CapField {
+    /// `max_tokens`.
+    MaxTokens,
+    /// `max_completion_tokens`.
+    MaxCompletionTokens,
+}
+
+impl CapField {
+    /// The name on the wire.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::MaxTokens => "max_tokens",
+            Self::MaxCompletionTokens => "max_completion_tokens",
+        }
+    }
+}
+
+/// How a server's usage is to be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UsageRule {
+    /// Cached tokens are part of the prompt, reasoning is part of the completion.
+    Inclusive,
+    /// Reasoning comes on top of the completion. The larger reading is taken when the total leaves a doubt.
+    ReasoningOnTop,
+    /// As [`UsageRule::Inclusive`]; cached tokens are in `prompt_cache_hit_tokens`.
+    HitAndMiss,
+    /// As [`UsageRule::ReasoningOnTop`], with citations and searches as meters of their own.
+    Search,
+}
+
+const CHAT_ONLY: Capabilities = {
+    let mut can = Capabilities::ALL;
+    can.completions = false;
+    can.embeddings = false;
+    can
+};
+
+const CHAT_AND_EMBEDDINGS: Capabilities = {
+    let mut can = Capabilities::ALL;
+    can.completions = false;
+    can
+};
+
+/// OpenAI itself. Its reasoning models think unseen.
+pub const OPENAI: Quirks = Quirks {
+    name: "openai",
+    base_url: "https://api.openai.com/v1",
+    price_provider: Some("openai"),
+    key_variable: Some("OPENAI_API_KEY"),
+    cap_field: CapField::MaxCompletionTokens,
+    cap_field_only: false,
+    drops: &[],
+    accepts_stream_options: true,
+    usage_rule: UsageRule::Inclusive,
+    provider_cost_authoritative: false,
+    capabilities: {
+        let mut can = Capabilities::ALL;
+        can.visible_output = false;
+        can
+    },
+};
+
+/// Any server that speaks the dialect, at an address of the operator's. `max_tokens` is what all of them know.
+pub const CUSTOM: Quirks = Quirks {
+    name: "custom",
+    base_url: "",
+    price_provider: None,
+    key_variable: None,
+    cap_field: CapField::MaxTokens,
+    capabilities: Capabilities::ALL,
+    ..OPENAI
+};
+
+/// Mistral answers 422 to fields that it does not know; usage is always on the last content chunk.
+pub const MISTRAL: Quirks = Quirks {
+    name: "mistral",
+    base_url: "https://api.mistral.ai/v1",
+    price_provider: Some("mistral"),
+    key_variable: Some("MISTRAL_API_KEY"),
+    cap_field_only: true,
+    drops: &[
+        "stream_options", "user", "logit_bias", "logprobs", "top_logprobs", "store", "seed", "safety_identifier",
+        "verbosity", "modalities",
+    ],
+    accepts_stream_options: false,
+    capabilities: CHAT_AND_EMBEDDINGS,
+    ..CUSTOM
+};
+
+/// Groq answers 400 to log probabilities and biases; usage comes twice and counts once.
+pub const GROQ: Quirks = Quirks {
+    name: "groq",
+    base_url: "https://api.groq.com/openai/v1",
+    price_provider: Some("groq"),
+    key_variable: Some("GROQ_API_KEY"),
+    cap_field: CapField::MaxCompletionTokens,
+    drops: &["logit_bias", "logprobs", "top_logprobs"],
+    capabilities: CHAT_ONLY,
+    ..CUSTOM
+};
+
+/// DeepSeek tells cache hits from misses.
+pub const DEEPSEEK: Quirks = Quirks {
+    name: "deepseek",
+    base_url: "https://api.deepseek.com",
+    price_provider: Some("deepseek"),
+    key_variable: Some("DEEPSEEK_API_KEY"),
+    cap_field_only: true,
+    usage_rule: UsageRule::HitAndMiss,
+    capabilities: CHAT_ONLY,
+    ..CUSTOM
+};
+
+/// xAI counts reasoning on top of the completion and reports its cost in ticks.
+pub const XAI: Quirks = Quirks {
+    name: "xai",
+    base_url: "https://api.x.ai/v1",
+    price_provider: Some("xai"),
+    key_variable: Some("XAI_API_KEY"),
+    cap_field: CapField::MaxCompletionTokens,
+    usage_rule: UsageRule::ReasoningOnTop,
+    provider_cost_authoritative: true,
+    capabilities: {
+        let mut can = CHAT_ONLY;
+        can.visible_output = false;
+        can
+    },
+    ..CUSTOM
+};
+
+/// Together.
+pub const TOGETHER: Quirks = Quirks {
+    name: "together",
+    base_url: "https://api.together.xyz/v1",
+    price_provider: Some("together"),
+    key_variable: Some("TOGETHER_API_KEY"),
+    cap_field_only: true,
+    ..CUSTOM
+};
+
+/// Fireworks.
+pub const FIREWORKS: Quirks = Quirks {
+    name: "fireworks",
+    base_url: "https://api.fireworks.ai/inference/v1",
+    price_provider: Some("fireworks"),
+    key_variable: Some("FIREWORKS_API_KEY"),
+    ..CUSTOM
+};
+
+/// OpenRouter reports what it charges.
+pub const OPENROUTER: Quirks = Quirks {
+    name: "openrouter",
+    base_url: "https://openrouter.ai/api/v1",
+    key_variable: Some("OPENROUTER_API_KEY"),
+    provider_cost_authoritative: true,
+    capabilities: {
+        let mut can = Capabilities::ALL;
+        can.visible_output = false;
+        can
+    },
+    ..CUSTOM
+};
+
+/// Cerebras answers 400 to penalties and biases.
+pub const CEREBRAS: Quirks = Quirks {
+    name: "cerebras",
+    base_url: "https://api.cerebras.ai/v1",
+    price_provider: Some("cerebras"),
+    key_variable: Some("CEREBRAS_API_KEY"),
+    cap_field: CapField::MaxCompletionTokens,
+    drops: &["frequency_penalty", "presence_penalty", "logit_bias"],
+    capabilities: CHAT_ONLY,
+    ..CUSTOM
+};
+
+/// Perplexity charges searches and citations, and reports what it charges.
+pub const PERPLEXITY: Quirks = Quirks {
+    name: "perplexity",
+    base_url: "https://api.perplexity.ai",
+    price_provider: Some("perplexity"),
+    key_variable: Some("PERPLEXITY_API_KEY"),
+    cap_field_only: true,
+    accepts_stream_options: false,
+    usage_rule: UsageRule::Search,
+    provider_cost_authoritative: true,
+    capabilities: {
+        let mut can = CHAT_AND_EMBEDDINGS;
+        can.visible_output = false;
+        can
+    },
+    ..CUSTOM
+};
+
+/// A vLLM server.
+pub const VLLM: Quirks = Quirks { name: "vllm", base_url: "http://127.0.0.1:8000/v1", ..CUSTOM };
+
+/// A llama.cpp server.
+pub const LLAMACPP: Quirks = Quirks { name: "llamacpp", base_url: "http://127.0.0.1:8080/v1", ..CUSTOM };
+
+/// LM Studio.
+pub const LMSTUDIO: Quirks = Quirks { name: "lmstudio", base_url: "http://127.0.0.1:1234/v1", ..CUSTOM };
+
+/// Ollama by its compatible endpoint.
+pub const OLLAMA: Quirks =
+    Quirks { name: "ollama", base_url: "http://127.0.0.1:11434/v1", cap_field_only: true, ..CUSTOM };
+
+static ALL: [Quirks; 15] = [
+    OPENAI, MISTRAL, GROQ, DEEPSEEK, XAI, TOGETHER, FIREWORKS, OPENROUTER, CEREBRAS, PERPLEXITY, VLLM, LLAMACPP,
+    LMSTUDIO, OLLAMA, CUSTOM,
+];
+
+impl Quirks {
+    /// Every server that we know.
+    #[must_use]
+    pub fn all() -> &'static [Self] {
+        &ALL
+    }
+
+    /// The server with this name.
+    #[must_use]
+    pub fn by_name(name: &str) -> Option<&'static Self> {
+        ALL.iter().find(|row| row.name == name)
+    }
+
+    /// The names of all servers that we know.
+    pub fn names() -> impl Iterator<Item = &'static str> {
+        ALL.iter().map(|row| row.name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::openai::OpenAi;
+
+    #[test]
+    fn every_row_has_its_own_name_and_is_found_by_it() {
+        for row in Quirks::all() {
+            assert_eq!(Quirks::by_name(row.name), Some(row));
+        }
+        assert_eq!(Quirks::names().collect::<std::collections::BTreeSet<_>>().len(), ALL.len());
+    }
+
+    #[test]
+    fn every_usual_address_is_one() {
+        for row in Quirks::all().iter().filter(|row| row.name != "custom") {
+            OpenAi::new(row, None).unwrap();
+        }
+        OpenAi::new(&CUSTOM, None).unwrap_err();
+        OpenAi::new(&CUSTOM, Some("http://localhost:9/v1/")).unwrap();
+    }
+}

@@ -1,0 +1,86 @@
+//! The bundled transport: one connection pool over reqwest, TLS by rustls with ring.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures_util::StreamExt;
+use http::{Method, Response};
+use reqwest::{Client, Request, redirect};
+
+use super::{Body, Transport, TransportError, WireRequest};
+
+/// How long a connection may take to be made.
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long an idle connection is kept; shorter than the usual 60 s of load balancers, so that they rarely close first.
+pub const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(50);
+/// How often a silent TCP connection is probed.
+pub const TCP_KEEPALIVE: Duration = Duration::from_secs(30);
+
+/// Sends requests over a pool of connections. Clones share the pool; one transport can serve every upstream.
+#[derive(Debug, Clone)]
+pub struct ReqwestTransport {
+    client: Client,
+}
+
+/// The HTTP client cannot be made, as when the machine has no root certificates.
+#[derive(Debug, thiserror::Error)]
+#[error("the HTTP client cannot be made: {source}")]
+pub struct ClientError {
+    #[from]
+    source: reqwest::Error,
+}
+
+impl ReqwestTransport {
+    /// A transport with a pool of its own. Proxies are taken from the environment.
+    ///
+    /// # Errors
+    /// When TLS cannot be set up.
+    pub fn new() -> Result<Self, ClientError> {
+        // A provider that the application chose before stays in force; an error here says just that.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let client = Client::builder()
+            .tcp_nodelay(true)
+            .tcp_keepalive(TCP_KEEPALIVE)
+            .connect_timeout(CONNECT_TIMEOUT)
+            .pool_idle_timeout(POOL_IDLE_TIMEOUT)
+            .redirect(redirect::Policy::none())
+            .retry(reqwest::retry::never())
+            .build()?;
+        Ok(Self { client })
+    }
+}
+
+#[async_trait]
+impl Transport for ReqwestTransport {
+    async fn send(&self, request: WireRequest, timeout: Duration) -> Result<Response<Body>, TransportError> {
+        let mut outgoing = Request::new(Method::POST, request.endpoint.url.clone());
+        *outgoing.headers_mut() = request.headers;
+        *outgoing.body_mut() = Some(request.body.into());
+        let answer = tokio::time::timeout(timeout, self.client.execute(outgoing)).await;
+        let mut answer = answer.map_err(|_| TransportError::Timeout { after: timeout })?.map_err(|error| unsent_or_broken(&error))?;
+        let (status, headers) = (answer.status(), std::mem::take(answer.headers_mut()));
+        let chunks = answer.bytes_stream().map(|chunk| chunk.map_err(|error| broken(&error)));
+        let mut response = Response::new(Box::pin(chunks) as Body);
+        (*response.status_mut(), *response.headers_mut()) = (status, headers);
+        Ok(response)
+    }
+}
+
+fn unsent_or_broken(error: &reqwest::Error) -> TransportError {
+    if error.is_connect() { TransportError::Unreachable { message: reason(error) } } else { broken(error) }
+}
+
+fn broken(error: &reqwest::Error) -> TransportError {
+    TransportError::Broken { message: reason(error) }
+}
+
+/// The innermost causes of an error, without the address, which may be private.
+fn reason(error: &reqwest::Error) -> Box<str> {
+    let mut reason = String::new();
+    let mut cause = std::error::Error::source(error);
+    while let Some(inner) = cause {
+        reason = inner.to_string();
+        cause = inner.source();
+    }
+    if reason.is_empty() { "the exchange failed".into() } else { reason.into() }
+}
