@@ -151,7 +151,7 @@ impl Escrow {
         let _closed = self.engine.gates.pass(std::iter::once(budget)).await;
         self.give_up(budget).await;
         let changed = change.await;
-        self.give_up(budget).await; // what settled meanwhile
+        self.take_again(budget).await;
         changed
     }
 
@@ -166,6 +166,21 @@ impl Escrow {
         let task = self.tasks.spawn(async move {
             let rights = engine.book().recall(budget);
             engine.give_back(rights.into_iter().collect()).await;
+        });
+        drop(task.await); // it panics only when the runtime ends
+    }
+
+    /// Running holds whose price exceeds them may need what is left, so the owner of a store takes it again at once.
+    async fn take_again(&self, budget: BudgetId) {
+        let engine = self.engine.clone();
+        let task = self.tasks.spawn(async move {
+            let asks = engine.book().ask_again(budget);
+            let now = engine.clock.now();
+            if let Some(asks) = asks
+                && let Err(error) = engine.acquire(&asks, now).await
+            {
+                tracing::debug!(%error, %budget, "the next hold will ask again");
+            }
         });
         drop(task.await); // it panics only when the runtime ends
     }

@@ -593,6 +593,12 @@ impl Book {
         (free > 0).then_some((account, free))
     }
 
+    /// What the owner of a store asks for after a recall, when the budget is in use.
+    pub(super) fn ask_again(&self, budget: BudgetId) -> Option<Asks> {
+        let in_use = self.exclusive && self.budgets.contains_key(&budget);
+        in_use.then(|| Asks::from_slice(&[self.ask(budget, 0, 0)]))
+    }
+
     /// Free rights of a budget on this account, for a balance.
     pub(super) fn free_on(&self, budget: BudgetId, account: AccountId) -> i64 {
         let slot = self.budgets.get(&budget).and_then(|index| self.slots.get(*index as usize));

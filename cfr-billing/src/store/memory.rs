@@ -2,9 +2,13 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use cfr_core::ledger::BudgetSpec;
+use cfr_core::time::Timestamp;
+
 use self::books::Books;
 use self::catalog::Catalog;
 pub use self::fault::Faults;
+use crate::budget::{Budget, ScopeId};
 
 mod books;
 mod catalog;
@@ -39,6 +43,14 @@ impl MemoryStore {
     #[must_use]
     pub fn shared() -> Self {
         Self::new(false)
+    }
+
+    /// Adds a budget whose id is known beforehand, as examples and tests like it. It belongs to no tenant and to no scope
+    /// that a key leads to.
+    pub fn add_budget(&self, spec: BudgetSpec, now: Timestamp) {
+        let scope_id = ScopeId(spec.id.as_u128());
+        let budget = Budget { spec, tenant: None, scope_id, active: true, version: 1, created_at: now };
+        self.state().catalog.budgets.insert(budget.spec.id, budget);
     }
 
     fn new(exclusive: bool) -> Self {
