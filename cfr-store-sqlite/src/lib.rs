@@ -1,1 +1,25 @@
-//! Placeholder.
+//! The books of the CloudFreedom Router in one SQLite file: the embedded default.
+//!
+//! [`SqliteStore`] implements `LedgerStore` and `CatalogStore` of `cfr_billing::store`. One process owns the file; one
+//! connection writes it, a few read it. What was booked is append-only (triggers refuse to change it) and sealed by a
+//! hash chain that [`audit`](cfr_billing::store::LedgerStore::audit) verifies.
+
+mod open;
+
+mod ledger;
+mod catalog;
+
+mod audit;
+mod chain;
+mod identity;
+mod usage;
+
+mod bulk;
+mod error;
+mod lock;
+mod migrate;
+mod page;
+mod row;
+mod writer;
+
+pub use open::{OpenError, SqliteOptions, SqliteStore, Synchronous};

@@ -1,0 +1,166 @@
+//! The audit: recomputes every sum from its parts and the hash chain from its rows, on one snapshot.
+
+use std::collections::BTreeMap;
+
+use cfr_core::id::AccountId;
+use sha2::{Digest, Sha256};
+use sqlx::sqlite::{SqlitePool, SqliteRow};
+use sqlx::{Connection, Row, SqliteConnection, TypeInfo, ValueRef};
+
+use crate::bulk::Cell;
+use crate::chain::{Amounts, Hash, Seal, update_cells, update_entry};
+use crate::error::Fault;
+use crate::row::{Fields, accounts_from_blob};
+use crate::usage::USAGE_CELLS;
+
+/// Names every difference; empty when the books agree.
+pub(crate) async fn run(readers: &SqlitePool) -> Result<Vec<String>, Fault> {
+    let mut connection = readers.acquire().await?;
+    let mut snapshot = connection.begin().await?;
+    let mut found = Vec::new();
+    let sums = verify_chain(&mut snapshot, &mut found).await?;
+    verify_accounts(&mut snapshot, &sums, &mut found).await?;
+    verify_days(&mut snapshot, &mut found).await?;
+    snapshot.rollback().await?;
+    Ok(found)
+}
+
+/// What the usage records say was charged, and lost, per account.
+type Sums = BTreeMap<AccountId, Amounts>;
+
+async fn verify_chain(connection: &mut SqliteConnection, found: &mut Vec<String>) -> Result<Sums, Fault> {
+    let mut sums = Sums::new();
+    let mut previous: Hash = [0; 32];
+    let mut next_row = 1;
+    let (mut after, mut expected) = (0_i64, 1_i64);
+    loop {
+        let sql = "SELECT * FROM ledger_batches WHERE id > ? ORDER BY id LIMIT 1";
+        let Some(batch) = sqlx::query(sql).bind(after).fetch_optional(&mut *connection).await? else { break };
+        after = batch.int("id")?;
+        if after != expected || batch.int("first_row")? != next_row {
+            found.push(format!("batch {after} does not follow the batch before it"));
+        }
+        let hash = hash_of(connection, &batch, &previous, &mut sums).await?;
+        let sealed = batch.bytes("hash")?;
+        if sealed != hash {
+            found.push(format!("batch {after} was changed after it was sealed"));
+        }
+        previous = sealed.try_into().unwrap_or(hash);
+        next_row = batch.int("first_row")? + batch.int("rows")?;
+        expected = after + 1;
+    }
+    let sql = "SELECT count(*) FROM usage_records WHERE row >= ?";
+    let strays: i64 = sqlx::query_scalar(sql).bind(next_row).fetch_one(connection).await?;
+    if strays > 0 {
+        found.push(format!("{strays} usage records belong to no batch"));
+    }
+    Ok(sums)
+}
+
+async fn hash_of(
+    connection: &mut SqliteConnection,
+    batch: &SqliteRow,
+    previous: &Hash,
+    sums: &mut Sums,
+) -> Result<Hash, Fault> {
+    let node = batch.text("node")?;
+    let (first_row, rows) = (batch.int("first_row")?, batch.int("rows")?);
+    let seal =
+        Seal { id: batch.int("id")?, node: &node, epoch: batch.int("epoch")?, at: batch.int("at")?, first_row, rows };
+    let mut hasher = seal.begin(previous);
+    let sql = "SELECT * FROM ledger_entries WHERE batch = ? ORDER BY account_id, kind";
+    for entry in sqlx::query(sql).bind(seal.id).fetch_all(&mut *connection).await? {
+        let amounts = Amounts { amount: entry.int("amount")?, overrun: entry.int("overrun")? };
+        update_entry(&mut hasher, entry.int("account_id")?, &entry.text("kind")?, amounts);
+    }
+    add_records(connection, &mut hasher, first_row, rows, sums).await?;
+    Ok(hasher.finalize().into())
+}
+
+async fn add_records(
+    connection: &mut SqliteConnection,
+    hasher: &mut Sha256,
+    first_row: i64,
+    rows: i64,
+    sums: &mut Sums,
+) -> Result<(), Fault> {
+    let sql = "SELECT * FROM usage_records WHERE row BETWEEN ? AND ? ORDER BY row";
+    for record in sqlx::query(sql).bind(first_row).bind(first_row + rows - 1).fetch_all(connection).await? {
+        update_cells(hasher, &cells(&record)?);
+        for account in accounts_from_blob(&record.bytes("accounts")?) {
+            let sum = sums.entry(account).or_default();
+            sum.amount += record.int("charged")?;
+            sum.overrun += record.int("overrun")?;
+        }
+    }
+    Ok(())
+}
+
+/// The columns of a usage record as they were sealed: all but the row number.
+fn cells(record: &SqliteRow) -> Result<Vec<Cell>, Fault> {
+    (1..=USAGE_CELLS).map(|column| cell(record, column)).collect()
+}
+
+fn cell(record: &SqliteRow, column: usize) -> Result<Cell, Fault> {
+    let value = record.try_get_raw(column)?;
+    if value.is_null() {
+        return Ok(Cell::Null);
+    }
+    let kind = value.type_info().name().to_owned();
+    Ok(match kind.as_str() {
+        "INTEGER" => Cell::Int(record.try_get(column)?),
+        "TEXT" => Cell::Text(record.try_get::<&str, _>(column)?.into()),
+        _ => Cell::Blob(record.try_get(column)?),
+    })
+}
+
+async fn verify_accounts(
+    connection: &mut SqliteConnection,
+    sums: &Sums,
+    found: &mut Vec<String>,
+) -> Result<(), Fault> {
+    let sql = "SELECT a.*, \
+         (SELECT coalesce(sum(amount), 0) FROM grants g WHERE g.account_id = a.id) AS grants, \
+         (SELECT coalesce(sum(granted - consumed), 0) FROM leases l WHERE l.account_id = a.id) AS leases, \
+         coalesce(e.granted, 0) AS entries_granted, coalesce(e.settled, 0) AS entries_settled, \
+         coalesce(e.overrun, 0) AS entries_overrun \
+         FROM accounts a LEFT JOIN (SELECT account_id, sum(amount) FILTER (WHERE kind = 'grant') AS granted, \
+           sum(amount) FILTER (WHERE kind = 'settle') AS settled, sum(overrun) AS overrun \
+           FROM ledger_entries GROUP BY account_id) e ON e.account_id = a.id ORDER BY a.id";
+    for row in sqlx::query(sql).fetch_all(connection).await? {
+        let account = AccountId(row.int("id")?);
+        let used = sums.get(&account).copied().unwrap_or_default();
+        let (granted, settled) = (row.int("granted")?, row.int("settled")?);
+        let (leased, overrun) = (row.int("leased")?, row.int("overrun")?);
+        let sums = [
+            ("granted", granted, "grants", row.int("grants")?),
+            ("granted", granted, "entries", row.int("entries_granted")?),
+            ("settled", settled, "entries", row.int("entries_settled")?),
+            ("settled", settled, "usage records", used.amount),
+            ("overrun", overrun, "entries", row.int("entries_overrun")?),
+            ("overrun", overrun, "usage records", used.overrun),
+            ("leased", leased, "leases", row.int("leases")?),
+        ];
+        for (what, booked, parts, sum) in sums.into_iter().filter(|(_, booked, _, sum)| booked != sum) {
+            found.push(format!("{account}: {what} is {booked} but its {parts} add up to {sum}"));
+        }
+        if settled + leased > granted + row.int("overcommit")? {
+            found.push(format!("{account}: more is settled and leased than granted"));
+        }
+    }
+    Ok(())
+}
+
+/// The daily sums against the records that they were added up from.
+async fn verify_days(connection: &mut SqliteConnection, found: &mut Vec<String>) -> Result<(), Fault> {
+    let sql = "SELECT d.day, d.requests, d.charged, coalesce(u.requests, 0) AS records, coalesce(u.charged, 0) AS sum \
+         FROM (SELECT day, sum(requests) AS requests, sum(charged) AS charged FROM usage_daily GROUP BY day) d \
+         LEFT JOIN (SELECT (at - ((at % 86400000000) + 86400000000) % 86400000000) / 86400000000 AS day, \
+           count(*) AS requests, sum(charged) AS charged FROM usage_records GROUP BY 1) u ON u.day = d.day \
+         WHERE d.requests <> coalesce(u.requests, 0) OR d.charged <> coalesce(u.charged, 0)";
+    for row in sqlx::query(sql).fetch_all(connection).await? {
+        let (day, requests, records) = (row.int("day")?, row.int("requests")?, row.int("records")?);
+        found.push(format!("day {day}: the rollup counts {requests} requests, the records {records}, or their charges differ"));
+    }
+    Ok(())
+}

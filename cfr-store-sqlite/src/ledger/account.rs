@@ -1,0 +1,173 @@
+//! Accounts: one period of one budget each, opened by whoever needs it first.
+
+use cfr_billing::budget::{Budget, GrantKind};
+use cfr_billing::store::{AccountState, NewGrant, StoreError};
+use cfr_core::id::{AccountId, BudgetId};
+use cfr_core::ledger::LimitPolicy;
+use cfr_core::time::{PeriodWindow, Timestamp};
+use sqlx::sqlite::{SqlitePool, SqliteRow};
+use sqlx::{Row, SqliteConnection};
+
+use super::grant;
+use crate::catalog::budget;
+use crate::chain::{self, Entries};
+use crate::error::Fault;
+use crate::row::{Fields, blob};
+use crate::writer::Tx;
+
+/// What soft and unlimited budgets may use beyond what is granted: more than is ever spent, and far enough from the end
+/// of the numbers that sums stay in range. So one formula serves every policy.
+pub(super) const OVERCOMMIT_BOUNDLESS: i64 = i64::MAX / 4;
+
+/// The accounts of one budget, the newest first.
+const SELECT: &str = "SELECT a.id AS account_id, a.budget_id, a.seq, b.scope, b.currency, b.policy, a.starts_at, \
+     a.ends_at, a.granted, a.settled, a.leased, a.overcommit, a.overrun \
+     FROM accounts a JOIN budgets b ON b.id = a.budget_id WHERE a.budget_id = ? ORDER BY a.seq DESC";
+
+/// The newest account of a budget, if its period is not over.
+pub(super) async fn current(
+    readers: &SqlitePool,
+    budget: BudgetId,
+    now: Timestamp,
+) -> Result<Option<AccountState>, Fault> {
+    let row = sqlx::query(SELECT).bind(blob(budget.to_bytes())).fetch_optional(readers).await?;
+    let account = row.as_ref().map(from_row).transpose()?;
+    Ok(account.filter(|account| is_open(account, now)))
+}
+
+/// Every account of a budget, the newest first.
+pub(super) async fn all(readers: &SqlitePool, budget: BudgetId) -> Result<Vec<AccountState>, Fault> {
+    sqlx::query(SELECT).bind(blob(budget.to_bytes())).fetch_all(readers).await?.iter().map(from_row).collect()
+}
+
+/// The newest account of a budget, over or not.
+pub(super) async fn newest(
+    connection: &mut SqliteConnection,
+    budget: BudgetId,
+) -> Result<Option<AccountState>, Fault> {
+    let row = sqlx::query(SELECT).bind(blob(budget.to_bytes())).fetch_optional(connection).await?;
+    row.as_ref().map(from_row).transpose()
+}
+
+/// The account of the current period, or the last one of a budget that has no next period.
+pub(super) async fn open_or_newest(tx: &mut Tx<'_>, id: BudgetId) -> Result<AccountState, Fault> {
+    let budget = budget::active(tx.connection(), id).await?.ok_or(StoreError::NotFound { what: "budget" })?;
+    let mut entries = Entries::new();
+    let opened = open(tx, &budget, &mut entries).await?;
+    chain::append(tx, "", 0, &entries, Vec::new()).await?;
+    let account = match opened {
+        Some(account) => Some(account),
+        None => newest(tx.connection(), id).await?,
+    };
+    Ok(account.ok_or(StoreError::NotFound { what: "open period" })?)
+}
+
+/// The account of the period that contains the transaction's moment, opened if nobody did; what that books is added to
+/// `entries`. A clock that goes back reopens nothing. `None` when the budget's period has no next one.
+pub(super) async fn open(
+    tx: &mut Tx<'_>,
+    budget: &Budget,
+    entries: &mut Entries,
+) -> Result<Option<AccountState>, Fault> {
+    let last = newest(tx.connection(), budget.spec.id).await?;
+    if let Some(last) = last.as_ref().filter(|last| is_open(last, tx.now)) {
+        return Ok(Some(last.clone()));
+    }
+    let Ok(mut period) = budget.spec.period.window_at(&budget.spec.zone, tx.now) else { return Ok(None) };
+    if let Some(end) = last.as_ref().and_then(|last| last.period.end) {
+        period.start = period.start.max(end);
+    }
+    let seq = last.as_ref().map_or(1, |last| last.seq + 1);
+    let account = insert(tx, budget, seq, period).await?;
+    grant_included(tx, budget, account, seq, entries).await?;
+    if let Some(last) = last {
+        roll_over(tx, &last, account, entries).await?;
+    }
+    newest(tx.connection(), budget.spec.id).await
+}
+
+fn is_open(account: &AccountState, now: Timestamp) -> bool {
+    account.period.end.is_none_or(|end| now < end)
+}
+
+async fn insert(tx: &mut Tx<'_>, budget: &Budget, seq: i64, period: PeriodWindow) -> Result<AccountId, Fault> {
+    let base = if budget.spec.policy == LimitPolicy::Hard { 0 } else { OVERCOMMIT_BOUNDLESS };
+    let sql = "INSERT INTO accounts (budget_id, seq, starts_at, ends_at, overcommit, overcommit_base) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?5) RETURNING id";
+    let row = sqlx::query(sql)
+        .bind(blob(budget.spec.id.to_bytes()))
+        .bind(seq)
+        .bind(period.start.as_microsecond())
+        .bind(period.end.map(|end| end.as_microsecond()))
+        .bind(base)
+        .fetch_one(tx.connection())
+        .await?;
+    Ok(AccountId(row.try_get(0)?))
+}
+
+async fn grant_included(
+    tx: &mut Tx<'_>,
+    budget: &Budget,
+    account: AccountId,
+    seq: i64,
+    entries: &mut Entries,
+) -> Result<(), Fault> {
+    let spec = &budget.spec;
+    if spec.included_nanos == 0 {
+        return Ok(());
+    }
+    let key = format!("included:{}:{seq}", spec.id);
+    let grant = by_system(spec.id, GrantKind::Included, spec.included_nanos, &key);
+    grant::book(tx, account, &grant, entries).await.map(drop)
+}
+
+/// What was bought and not used goes to the next period: out of the old account, into the new one.
+async fn roll_over(
+    tx: &mut Tx<'_>,
+    last: &AccountState,
+    to: AccountId,
+    entries: &mut Entries,
+) -> Result<(), Fault> {
+    let sql = "SELECT coalesce(sum(amount), 0) FROM grants \
+         WHERE account_id = ? AND kind IN ('top_up', 'promo', 'import', 'rollover')";
+    let bought: i64 = sqlx::query_scalar(sql).bind(last.account.0).fetch_one(tx.connection()).await?;
+    let carried = bought.min(last.granted - last.settled - last.leased);
+    if carried <= 0 {
+        return Ok(());
+    }
+    for (account, amount, side) in [(last.account, -carried, "out"), (to, carried, "in")] {
+        let key = format!("rollover:{}:{}:{side}", last.budget, last.seq);
+        grant::book(tx, account, &by_system(last.budget, GrantKind::Rollover, amount, &key), entries).await?;
+    }
+    Ok(())
+}
+
+/// A grant that follows from the terms of the budget.
+pub(crate) fn by_system(budget: BudgetId, kind: GrantKind, amount: i64, key: &str) -> NewGrant {
+    NewGrant {
+        budget,
+        kind,
+        amount,
+        idempotency_key: key.into(),
+        reason: "".into(),
+        actor: "system".into(),
+        overcommit: true,
+    }
+}
+
+fn from_row(row: &SqliteRow) -> Result<AccountState, Fault> {
+    Ok(AccountState {
+        budget: row.id("budget_id", BudgetId::from_bytes)?,
+        account: AccountId(row.int("account_id")?),
+        seq: row.int("seq")?,
+        scope: row.word("scope")?,
+        currency: row.word("currency")?,
+        policy: row.word("policy")?,
+        period: PeriodWindow { start: row.time("starts_at")?, end: row.time_opt("ends_at")? },
+        granted: row.int("granted")?,
+        settled: row.int("settled")?,
+        leased: row.int("leased")?,
+        overcommit: row.int("overcommit")?,
+        overrun: row.int("overrun")?,
+    })
+}

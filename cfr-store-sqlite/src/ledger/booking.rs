@@ -1,0 +1,289 @@
+//! The hot path: a batch of steps becomes one transaction of few statements.
+//!
+//! First the batch is written in good faith: every settlement is new and covered by its lease. When the database refuses
+//! (a repeated batch, a lease that was taken away), it is undone and written again after a close look.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+use cfr_billing::store::{Incarnation, Op, SettledHold, StoreError};
+use cfr_core::id::{AccountId, HoldId, KeyId, UserId};
+use cfr_core::ledger::UsageRecord;
+use cfr_core::time::Timestamp;
+use sqlx::Row;
+
+use super::hold::{self, Journal};
+use super::lease;
+use crate::bulk::{Bulk, Cell};
+use crate::chain::{self, Entries, EntryKind};
+use crate::error::Fault;
+use crate::usage::{USAGE_CELLS, day, overrun, push_cells};
+use crate::writer::{Tx, Writer};
+
+/// Writes the batch, all of it or nothing.
+pub(super) async fn commit(writer: &mut Writer, by: &Incarnation, ops: &[Op], now: Timestamp) -> Result<(), Fault> {
+    let journal = Journal::gather(ops);
+    let settled: Vec<&SettledHold> = ops.iter().filter_map(settlement).collect();
+    if settled.iter().any(|hold| hold.charged < 0) {
+        return Err(StoreError::invalid("a charge is not negative").into());
+    }
+    if commit_in_good_faith(writer, by, &journal, &settled, now).await? {
+        return Ok(());
+    }
+    let mut tx = writer.begin(now).await?;
+    lease::check_alive(&mut tx, by).await?;
+    let books = Books::after_a_close_look(&mut tx, &by.node, &settled).await?;
+    hold::write(&mut tx, by, &journal, &settled).await?;
+    books.write(&mut tx, by).await?;
+    tx.commit().await
+}
+
+/// Whether the batch was written; `false` when the books are not as a first delivery finds them.
+async fn commit_in_good_faith(
+    writer: &mut Writer,
+    by: &Incarnation,
+    journal: &Journal<'_>,
+    settled: &[&SettledHold],
+    now: Timestamp,
+) -> Result<bool, Fault> {
+    let mut tx = writer.begin(now).await?;
+    lease::check_alive(&mut tx, by).await?;
+    let books = Books::in_good_faith(settled)?;
+    hold::write(&mut tx, by, journal, settled).await?;
+    match books.write(&mut tx, by).await {
+        Ok(true) => tx.commit().await.map(|()| true),
+        Ok(false) => Ok(false),
+        Err(fault) if fault.is_constraint() => Ok(false),
+        Err(fault) => Err(fault),
+    }
+}
+
+fn settlement(op: &Op) -> Option<&SettledHold> {
+    match op {
+        Op::Settle(settled) => Some(settled),
+        _ => None,
+    }
+}
+
+/// Books settlements after a close look, inside a running transaction. For holds whose node is dead.
+pub(super) async fn settle_orphans(tx: &mut Tx<'_>, by: &Incarnation, settled: &[SettledHold]) -> Result<(), Fault> {
+    let settled: Vec<&SettledHold> = settled.iter().collect();
+    let books = Books::after_a_close_look(tx, &by.node, &settled).await?;
+    books.write(tx, by).await.map(drop)
+}
+
+/// What a batch changes, coalesced.
+#[derive(Debug, Default)]
+struct Books {
+    accounts: BTreeMap<AccountId, AccountChange>,
+    /// What is consumed of each lease, by account and epoch.
+    leases: BTreeMap<(AccountId, i64), i64>,
+    entries: Entries,
+    usage: Vec<Cell>,
+    days: BTreeMap<DayKey, DayChange>,
+}
+
+#[derive(Debug, Default)]
+struct AccountChange {
+    settled: i64,
+    unleased: i64,
+    overrun: i64,
+}
+
+/// Day, tenant, user, key and model.
+type DayKey = (i64, [u8; 16], Option<[u8; 16]>, Option<[u8; 16]>, Arc<str>);
+
+#[derive(Debug, Default)]
+struct DayChange {
+    requests: i64,
+    tokens_in: i64,
+    tokens_out: i64,
+    cost: i64,
+    charged: i64,
+}
+
+impl Books {
+    fn in_good_faith(settled: &[&SettledHold]) -> Result<Self, Fault> {
+        let mut books = Self { usage: Vec::with_capacity(settled.len() * USAGE_CELLS), ..Self::default() };
+        for hold in settled {
+            books.add_record(hold, hold.charged)?;
+            for &account in &hold.accounts {
+                books.charge(hold, account, hold.charged, hold.charged);
+            }
+        }
+        Ok(books)
+    }
+
+    /// Leaves out what was booked before, and charges at most what each lease and the account's free room have.
+    async fn after_a_close_look(tx: &mut Tx<'_>, node: &Arc<str>, settled: &[&SettledHold]) -> Result<Self, Fault> {
+        let mut books = Self::default();
+        let mut funds = Funds { node: Arc::clone(node), rooms: HashMap::new(), leases: HashMap::new() };
+        let mut seen = BTreeSet::new();
+        for hold in settled {
+            if !seen.insert(hold.id) || is_booked(tx, hold.id).await? {
+                continue;
+            }
+            let charged = funds.chargeable(tx, hold).await?;
+            books.add_record(hold, charged)?;
+            for &account in &hold.accounts {
+                if let Some(from_lease) = funds.spend(account, hold.epoch, charged) {
+                    books.charge(hold, account, charged, from_lease);
+                }
+            }
+        }
+        Ok(books)
+    }
+
+    fn charge(&mut self, hold: &SettledHold, account: AccountId, charged: i64, from_lease: i64) {
+        let overrun = overrun(&hold.record, charged);
+        let change = self.accounts.entry(account).or_default();
+        change.settled += charged;
+        change.unleased += from_lease;
+        change.overrun += overrun;
+        if from_lease > 0 {
+            *self.leases.entry((account, hold.epoch)).or_default() += from_lease;
+        }
+        let entry = self.entries.entry((account, EntryKind::Settle)).or_default();
+        entry.amount += charged;
+        entry.overrun += overrun;
+    }
+
+    fn add_record(&mut self, hold: &SettledHold, charged: i64) -> Result<(), Fault> {
+        let record = &*hold.record;
+        if record.id != hold.id {
+            return Err(StoreError::invalid("a settlement's record is of another request").into());
+        }
+        push_cells(&mut self.usage, record, charged, &hold.accounts)?;
+        let change = self.days.entry(day_key(record)).or_default();
+        change.requests += 1;
+        change.tokens_in += i64::try_from(record.usage.input_total()).unwrap_or(i64::MAX);
+        change.tokens_out += i64::try_from(record.usage.output_total()).unwrap_or(i64::MAX);
+        change.cost += record.cost_nanos;
+        change.charged += charged;
+        Ok(())
+    }
+
+    /// Whether every lease and account was there.
+    async fn write(self, tx: &mut Tx<'_>, by: &Incarnation) -> Result<bool, Fault> {
+        let (leases, accounts) = (self.leases.len(), self.accounts.len());
+        let cells = self.leases.into_iter().flat_map(|((account, epoch), consumed)| {
+            [Cell::Int(account.0), Cell::Text(Arc::clone(&by.node)), Cell::Int(epoch), Cell::Int(consumed)]
+        });
+        let consumed = CONSUME.run(tx.connection(), cells.collect()).await?;
+        let cells = self.accounts.into_iter().flat_map(|(account, change)| {
+            [account.0, change.settled, change.unleased, change.overrun].map(Cell::Int)
+        });
+        let charged = CHARGE.run(tx.connection(), cells.collect()).await?;
+        if consumed != leases as u64 || charged != accounts as u64 {
+            return Ok(false);
+        }
+        chain::append(tx, &by.node, by.epoch, &self.entries, self.usage).await?;
+        ADD_TO_DAY.run(tx.connection(), self.days.into_iter().flat_map(day_cells).collect()).await?;
+        Ok(true)
+    }
+}
+
+static CONSUME: Bulk = Bulk::new(
+    "WITH change (account_id, node, epoch, consumed) AS (VALUES ",
+    4,
+    ") UPDATE leases SET consumed = leases.consumed + change.consumed FROM change \
+     WHERE leases.account_id = change.account_id AND leases.node = change.node AND leases.epoch = change.epoch",
+);
+
+static CHARGE: Bulk = Bulk::new(
+    "WITH change (id, settled, unleased, overrun) AS (VALUES ",
+    4,
+    ") UPDATE accounts SET settled = accounts.settled + change.settled, leased = accounts.leased - change.unleased, \
+     overrun = accounts.overrun + change.overrun FROM change WHERE accounts.id = change.id",
+);
+
+static ADD_TO_DAY: Bulk = Bulk::new(
+    "INSERT INTO usage_daily (day, tenant_id, user_id, key_id, model_served, requests, tokens_in, tokens_out, cost, \
+     charged) VALUES ",
+    10,
+    " ON CONFLICT (day, tenant_id, user_id, key_id, model_served) DO UPDATE SET requests = requests + excluded.requests, \
+     tokens_in = tokens_in + excluded.tokens_in, tokens_out = tokens_out + excluded.tokens_out, \
+     cost = cost + excluded.cost, charged = charged + excluded.charged",
+);
+
+fn day_key(record: &UsageRecord) -> DayKey {
+    let caller = &record.caller;
+    let (user, key) = (caller.user.map(UserId::to_bytes), caller.key.map(KeyId::to_bytes));
+    (day(record.at), caller.tenant.to_bytes(), user, key, Arc::clone(&record.model_served))
+}
+
+fn day_cells((key, change): (DayKey, DayChange)) -> [Cell; 10] {
+    let (day, tenant, user, api_key, model) = key;
+    let nobody = |id: Option<[u8; 16]>| Cell::Blob(id.map_or_else(Vec::new, |id| id.to_vec()));
+    [
+        Cell::Int(day),
+        Cell::Blob(tenant.to_vec()),
+        nobody(user),
+        nobody(api_key),
+        Cell::Text(model),
+        Cell::Int(change.requests),
+        Cell::Int(change.tokens_in),
+        Cell::Int(change.tokens_out),
+        Cell::Int(change.cost),
+        Cell::Int(change.charged),
+    ]
+}
+
+async fn is_booked(tx: &mut Tx<'_>, hold: HoldId) -> Result<bool, Fault> {
+    let sql = "SELECT EXISTS (SELECT 1 FROM usage_records WHERE id = ?)";
+    let found: i64 = sqlx::query_scalar(sql).bind(hold.to_bytes().to_vec()).fetch_one(tx.connection()).await?;
+    Ok(found != 0)
+}
+
+/// What accounts and leases have, read when first asked for, less what the batch spends.
+#[derive(Debug)]
+struct Funds {
+    node: Arc<str>,
+    /// Free room of each account; none when there is no such account.
+    rooms: HashMap<AccountId, Option<i64>>,
+    leases: HashMap<(AccountId, i64), i64>,
+}
+
+impl Funds {
+    /// The charge, or as much of it as every account of the hold has.
+    async fn chargeable(&mut self, tx: &mut Tx<'_>, hold: &SettledHold) -> Result<i64, Fault> {
+        let mut fits = hold.charged;
+        for &account in &hold.accounts {
+            let room = self.room(tx, account).await?.unwrap_or(0).max(0);
+            let leased = self.leased(tx, account, hold.epoch).await?;
+            fits = fits.min(leased.saturating_add(room));
+        }
+        Ok(fits)
+    }
+
+    /// Spends from the lease first; returns how much came from there. `None` for an account that does not exist.
+    fn spend(&mut self, account: AccountId, epoch: i64, charged: i64) -> Option<i64> {
+        let room = self.rooms.get_mut(&account)?.as_mut()?;
+        let lease = self.leases.entry((account, epoch)).or_default();
+        let from_lease = charged.min(*lease);
+        *lease -= from_lease;
+        *room -= charged - from_lease;
+        Some(from_lease)
+    }
+
+    async fn room(&mut self, tx: &mut Tx<'_>, account: AccountId) -> Result<Option<i64>, Fault> {
+        if let Some(room) = self.rooms.get(&account) {
+            return Ok(*room);
+        }
+        let sql = "SELECT granted + overcommit - settled - leased FROM accounts WHERE id = ?";
+        let row = sqlx::query(sql).bind(account.0).fetch_optional(tx.connection()).await?;
+        let room = row.map(|row| row.try_get(0)).transpose()?;
+        self.rooms.insert(account, room);
+        Ok(room)
+    }
+
+    async fn leased(&mut self, tx: &mut Tx<'_>, account: AccountId, epoch: i64) -> Result<i64, Fault> {
+        if let Some(left) = self.leases.get(&(account, epoch)) {
+            return Ok(*left);
+        }
+        let by = Incarnation { node: Arc::clone(&self.node), epoch };
+        let left = lease::left(tx, &by, account).await?;
+        self.leases.insert((account, epoch), left);
+        Ok(left)
+    }
+}

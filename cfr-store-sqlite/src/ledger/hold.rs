@@ -1,0 +1,216 @@
+//! The journal of holds: what is under way, and what to charge for it after a crash.
+
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
+
+use cfr_billing::store::{Incarnation, Op, OpenedHold, SettledHold};
+use cfr_core::id::{AccountId, HoldId, KeyId, ProductVersionId, UserId};
+use cfr_core::ledger::UsageRecord;
+use sqlx::sqlite::SqliteRow;
+
+use super::lease;
+use crate::bulk::{Bulk, Cell};
+use crate::error::Fault;
+use crate::row::{Fields, accounts_blob, accounts_from_blob, json};
+use crate::writer::Tx;
+
+/// What a batch changes in the journal.
+#[derive(Debug, Default)]
+pub(super) struct Journal<'a> {
+    /// Opened here and not ended here.
+    opened: BTreeMap<HoldId, Opened<'a>>,
+    /// New totals of holds that were opened before.
+    extended: BTreeMap<HoldId, i64>,
+    /// The last word on holds that were opened before.
+    checkpoints: BTreeMap<HoldId, Evidence<'a>>,
+    released: Vec<HoldId>,
+}
+
+#[derive(Debug)]
+struct Opened<'a> {
+    hold: &'a OpenedHold,
+    amount: i64,
+    evidence: Option<Evidence<'a>>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Evidence<'a> {
+    charged: i64,
+    record: &'a UsageRecord,
+}
+
+impl<'a> Journal<'a> {
+    /// Reads the steps in order; what happens to a hold within one batch leaves one row or none.
+    pub(super) fn gather(ops: &'a [Op]) -> Self {
+        let mut journal = Self::default();
+        let mut ended = HashSet::new();
+        for op in ops {
+            match op {
+                Op::Open(hold) if ended.contains(&hold.id) => {}
+                Op::Open(hold) => {
+                    let opened = || Opened { hold, amount: hold.amount, evidence: None };
+                    journal.opened.entry(hold.id).or_insert_with(opened);
+                }
+                Op::Extend { hold, amount } => journal.extend(*hold, *amount),
+                Op::Checkpoint { hold, charged, record } => {
+                    journal.checkpoint(*hold, Evidence { charged: *charged, record });
+                }
+                Op::Settle(settled) => {
+                    ended.insert(settled.id);
+                    journal.opened.remove(&settled.id);
+                }
+                Op::Release { hold, .. } => {
+                    ended.insert(*hold);
+                    journal.opened.remove(hold);
+                    journal.released.push(*hold);
+                }
+            }
+        }
+        journal
+    }
+
+    fn extend(&mut self, hold: HoldId, amount: i64) {
+        match self.opened.get_mut(&hold) {
+            Some(opened) => opened.amount = amount,
+            None => drop(self.extended.insert(hold, amount)),
+        }
+    }
+
+    fn checkpoint(&mut self, hold: HoldId, evidence: Evidence<'a>) {
+        match self.opened.get_mut(&hold) {
+            Some(opened) => opened.evidence = Some(evidence),
+            None => drop(self.checkpoints.insert(hold, evidence)),
+        }
+    }
+}
+
+static OPEN: Bulk = Bulk::new(
+    "INSERT INTO holds (id, node, epoch, accounts, amount, tenant_id, user_id, key_id, product_version_id, model, at, \
+     delivered, evidence) VALUES ",
+    13,
+    " ON CONFLICT (id) DO NOTHING",
+);
+
+static EXTEND: Bulk = Bulk::new(
+    "WITH change (id, amount) AS (VALUES ",
+    2,
+    ") UPDATE holds SET amount = change.amount FROM change WHERE holds.id = change.id",
+);
+
+static CHECKPOINT: Bulk = Bulk::new(
+    "WITH change (id, delivered, evidence) AS (VALUES ",
+    3,
+    ") UPDATE holds SET delivered = change.delivered, evidence = change.evidence FROM change \
+     WHERE holds.id = change.id AND holds.state <> 2",
+);
+
+static SETTLE: Bulk = Bulk::new("DELETE FROM holds WHERE id IN (VALUES ", 1, ")");
+
+/// A released hold stays until the next start, so that a repeated batch cannot open it again.
+static RELEASE: Bulk = Bulk::new("UPDATE holds SET state = 2 WHERE id IN (VALUES ", 1, ")");
+
+/// Writes the journal of one batch.
+pub(super) async fn write(
+    tx: &mut Tx<'_>,
+    by: &Incarnation,
+    journal: &Journal<'_>,
+    settled: &[&SettledHold],
+) -> Result<(), Fault> {
+    let mut opened = Vec::with_capacity(journal.opened.len() * 13);
+    for row in journal.opened.values() {
+        push_opened(&mut opened, &by.node, row)?;
+    }
+    OPEN.run(tx.connection(), opened).await?;
+    let extended = journal.extended.iter().flat_map(|(hold, amount)| [id_cell(*hold), Cell::Int(*amount)]);
+    EXTEND.run(tx.connection(), extended.collect()).await?;
+    let mut checkpoints = Vec::new();
+    for (hold, evidence) in &journal.checkpoints {
+        let record = Cell::Text(json(evidence.record)?.into());
+        checkpoints.extend([id_cell(*hold), Cell::Int(evidence.charged), record]);
+    }
+    CHECKPOINT.run(tx.connection(), checkpoints).await?;
+    if tx.has_suspended() {
+        free_suspended(tx, journal, settled).await?;
+    }
+    SETTLE.run(tx.connection(), settled.iter().map(|hold| id_cell(hold.id)).collect()).await?;
+    RELEASE.run(tx.connection(), journal.released.iter().copied().map(id_cell).collect()).await?;
+    Ok(())
+}
+
+fn id_cell(hold: HoldId) -> Cell {
+    Cell::Blob(hold.to_bytes().to_vec())
+}
+
+fn push_opened(cells: &mut Vec<Cell>, node: &Arc<str>, row: &Opened<'_>) -> Result<(), Fault> {
+    let (hold, caller) = (row.hold, &row.hold.caller);
+    let evidence = row.evidence.map(|evidence| json(evidence.record)).transpose()?;
+    cells.extend([
+        id_cell(hold.id),
+        Cell::Text(Arc::clone(node)),
+        Cell::Int(hold.epoch),
+        Cell::Blob(accounts_blob(&hold.accounts)),
+        Cell::Int(row.amount),
+        Cell::Blob(caller.tenant.to_bytes().to_vec()),
+        Cell::id_opt(caller.user.map(UserId::to_bytes)),
+        Cell::id_opt(caller.key.map(KeyId::to_bytes)),
+        Cell::id_opt(caller.product_version.map(ProductVersionId::to_bytes)),
+        Cell::Text(Arc::clone(&hold.model)),
+        Cell::Int(hold.at.as_microsecond()),
+        Cell::int_opt(row.evidence.map(|evidence| evidence.charged)),
+        evidence.map_or(Cell::Null, |evidence| Cell::Text(evidence.into())),
+    ]);
+    Ok(())
+}
+
+/// A hold as the journal has it.
+#[derive(Debug)]
+pub(super) struct JournaledHold {
+    pub(super) id: HoldId,
+    pub(super) by: Incarnation,
+    pub(super) accounts: Vec<AccountId>,
+    pub(super) amount: i64,
+    pub(super) evidence: Option<(i64, Box<UsageRecord>)>,
+}
+
+impl JournaledHold {
+    fn from_row(row: &SqliteRow) -> Result<Self, Fault> {
+        let evidence = match row.int_opt("delivered")? {
+            Some(charged) => Some((charged, row.json("evidence")?)),
+            None => None,
+        };
+        Ok(Self {
+            id: row.id("id", HoldId::from_bytes)?,
+            by: Incarnation { node: row.text("node")?, epoch: row.int("epoch")? },
+            accounts: accounts_from_blob(&row.bytes("accounts")?).collect(),
+            amount: row.int("amount")?,
+            evidence,
+        })
+    }
+}
+
+/// Holds that are kept counted until somebody decides.
+pub(super) async fn suspended(tx: &mut Tx<'_>) -> Result<Vec<JournaledHold>, Fault> {
+    let rows = sqlx::query("SELECT * FROM holds WHERE state = 1").fetch_all(tx.connection()).await?;
+    rows.iter().map(JournaledHold::from_row).collect()
+}
+
+/// Open holds of lives that are over.
+pub(super) async fn orphans(tx: &mut Tx<'_>) -> Result<Vec<JournaledHold>, Fault> {
+    let sql = "SELECT h.* FROM holds h LEFT JOIN nodes n ON n.name = h.node \
+         WHERE h.state = 0 AND h.epoch < coalesce(n.epoch, 9223372036854775807) ORDER BY h.id";
+    let rows = sqlx::query(sql).fetch_all(tx.connection()).await?;
+    rows.iter().map(JournaledHold::from_row).collect()
+}
+
+/// With the end of a suspended hold, what is not charged of it becomes free.
+async fn free_suspended(tx: &mut Tx<'_>, journal: &Journal<'_>, settled: &[&SettledHold]) -> Result<(), Fault> {
+    for hold in suspended(tx).await? {
+        let released = journal.released.contains(&hold.id).then_some(0);
+        let charged = settled.iter().find(|other| other.id == hold.id).map(|other| other.charged);
+        let Some(charged) = charged.or(released) else { continue };
+        for &account in &hold.accounts {
+            lease::give_back(tx, &hold.by, account, hold.amount - charged).await?;
+        }
+    }
+    Ok(())
+}

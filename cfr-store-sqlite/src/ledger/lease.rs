@@ -1,0 +1,142 @@
+//! Leases: spending rights of the node's current life.
+
+use std::sync::Arc;
+
+use cfr_billing::store::{AccountState, AcquireError, Incarnation, LeaseAsk, LeaseGrant, StoreError};
+use cfr_core::id::AccountId;
+use cfr_core::ledger::LimitPolicy;
+use cfr_core::time::PeriodWindow;
+use sqlx::Row;
+
+use super::account;
+use crate::catalog::budget;
+use crate::chain::{self, Entries};
+use crate::error::Fault;
+use crate::writer::Tx;
+
+/// The next epoch of a node.
+pub(super) async fn register(tx: &mut Tx<'_>, node: &str) -> Result<Incarnation, Fault> {
+    let sql = "INSERT INTO nodes (name, epoch, registered_at) VALUES (?1, 1, ?2) \
+         ON CONFLICT (name) DO UPDATE SET epoch = epoch + 1, registered_at = ?2 RETURNING epoch";
+    let at = tx.micros();
+    let row = sqlx::query(sql).bind(node).bind(at).fetch_one(tx.connection()).await?;
+    Ok(Incarnation { node: Arc::from(node), epoch: row.try_get(0)? })
+}
+
+/// Refuses a life that another one has followed.
+pub(super) async fn check_alive(tx: &mut Tx<'_>, by: &Incarnation) -> Result<(), Fault> {
+    let sql = "SELECT epoch FROM nodes WHERE name = ?";
+    let epoch: Option<i64> = sqlx::query_scalar(sql).bind(&*by.node).fetch_optional(tx.connection()).await?;
+    if epoch == Some(by.epoch) { Ok(()) } else { Err(StoreError::Fenced.into()) }
+}
+
+/// Rights on every budget asked for, or on none.
+pub(super) async fn acquire(
+    tx: &mut Tx<'_>,
+    by: &Incarnation,
+    asks: &[LeaseAsk],
+) -> Result<Vec<LeaseGrant>, AcquireError> {
+    check_alive(tx, by).await?;
+    let mut entries = Entries::new();
+    let mut accounts = Vec::with_capacity(asks.len());
+    for ask in asks {
+        accounts.push(open_for_ask(tx, ask, &mut entries).await?);
+    }
+    let short = accounts.iter().zip(asks).filter(|(account, ask)| account.room().max(0) < ask.min);
+    if let Some((account, _)) = short.min_by_key(|(account, _)| account.room()) {
+        return Err(denied(account));
+    }
+    chain::append(tx, &by.node, by.epoch, &entries, Vec::new()).await?;
+    let mut granted = Vec::with_capacity(asks.len());
+    for (account, ask) in accounts.into_iter().zip(asks) {
+        let amount = ask.want.max(ask.min).clamp(0, account.room().max(0));
+        take(tx, by, account.account, amount).await?;
+        granted.push(lease_grant(account, amount));
+    }
+    Ok(granted)
+}
+
+async fn open_for_ask(tx: &mut Tx<'_>, ask: &LeaseAsk, entries: &mut Entries) -> Result<AccountState, AcquireError> {
+    let unknown = AcquireError::UnknownBudget { budget: ask.budget };
+    let budget = budget::active(tx.connection(), ask.budget).await?.ok_or(unknown)?;
+    if let Some(account) = account::open(tx, &budget, entries).await? {
+        return Ok(account);
+    }
+    let last = account::newest(tx.connection(), ask.budget).await?;
+    let period = last.map_or(PeriodWindow { start: tx.now, end: None }, |last| last.period);
+    let (scope, currency) = (budget.spec.scope, budget.spec.currency);
+    Err(AcquireError::Denied { budget: ask.budget, scope, currency, room: 0, period })
+}
+
+fn denied(account: &AccountState) -> AcquireError {
+    // A hard limit that was lowered below use is over-committed by what is used: to the caller that is negative room.
+    let overcommit = if account.policy == LimitPolicy::Hard { account.overcommit } else { 0 };
+    AcquireError::Denied {
+        budget: account.budget,
+        scope: account.scope,
+        currency: account.currency,
+        room: account.room().saturating_sub(overcommit),
+        period: account.period,
+    }
+}
+
+fn lease_grant(account: AccountState, granted: i64) -> LeaseGrant {
+    LeaseGrant {
+        budget: account.budget,
+        account: account.account,
+        scope: account.scope,
+        currency: account.currency,
+        policy: account.policy,
+        period: account.period,
+        granted,
+    }
+}
+
+async fn take(tx: &mut Tx<'_>, by: &Incarnation, account: AccountId, amount: i64) -> Result<(), Fault> {
+    let sql = "INSERT INTO leases (account_id, node, epoch, granted) VALUES (?1, ?2, ?3, ?4) \
+         ON CONFLICT (account_id, node, epoch) DO UPDATE SET granted = granted + ?4";
+    let lease = sqlx::query(sql).bind(account.0).bind(&*by.node).bind(by.epoch).bind(amount);
+    lease.execute(tx.connection()).await?;
+    let sql = "UPDATE accounts SET leased = leased + ?2 WHERE id = ?1";
+    sqlx::query(sql).bind(account.0).bind(amount).execute(tx.connection()).await?;
+    Ok(())
+}
+
+/// The accounts that this life holds rights on.
+pub(super) async fn renew(tx: &mut Tx<'_>, by: &Incarnation) -> Result<Vec<AccountId>, Fault> {
+    check_alive(tx, by).await?;
+    let sql = "SELECT account_id FROM leases WHERE node = ? AND epoch = ? ORDER BY account_id";
+    let rows = sqlx::query(sql).bind(&*by.node).bind(by.epoch).fetch_all(tx.connection()).await?;
+    rows.iter().map(|row| Ok(AccountId(row.try_get(0)?))).collect()
+}
+
+/// Gives rights back, at most what the lease has left; an empty lease ends.
+pub(super) async fn give_back(
+    tx: &mut Tx<'_>,
+    by: &Incarnation,
+    account: AccountId,
+    amount: i64,
+) -> Result<(), Fault> {
+    let amount = amount.clamp(0, left(tx, by, account).await?);
+    let sql = "UPDATE leases SET granted = granted - ?4 WHERE account_id = ?1 AND node = ?2 AND epoch = ?3";
+    let lease = sqlx::query(sql).bind(account.0).bind(&*by.node).bind(by.epoch).bind(amount);
+    lease.execute(tx.connection()).await?;
+    let sql = "DELETE FROM leases WHERE account_id = ?1 AND node = ?2 AND epoch = ?3 AND granted = consumed";
+    sqlx::query(sql).bind(account.0).bind(&*by.node).bind(by.epoch).execute(tx.connection()).await?;
+    free(tx, account, amount).await
+}
+
+/// What a lease has left; nothing when there is none.
+pub(super) async fn left(tx: &mut Tx<'_>, by: &Incarnation, account: AccountId) -> Result<i64, Fault> {
+    let sql = "SELECT granted - consumed FROM leases WHERE account_id = ? AND node = ? AND epoch = ?";
+    let lease = sqlx::query_scalar(sql).bind(account.0).bind(&*by.node).bind(by.epoch);
+    Ok(lease.fetch_optional(tx.connection()).await?.unwrap_or(0))
+}
+
+/// What is used beyond a lowered limit is allowed only as long as it is used: it does not become room again.
+async fn free(tx: &mut Tx<'_>, account: AccountId, amount: i64) -> Result<(), Fault> {
+    let sql = "UPDATE accounts SET leased = leased - ?2, \
+         overcommit = max(overcommit_base, min(overcommit, settled + leased - ?2 - granted)) WHERE id = ?1";
+    sqlx::query(sql).bind(account.0).bind(amount).execute(tx.connection()).await?;
+    Ok(())
+}

@@ -1,0 +1,84 @@
+//! After a crash: what the dead lives of nodes left behind.
+
+use cfr_billing::store::{Incarnation, OrphanPolicy, Reclaimed, SettledHold};
+use cfr_core::chat::UsageSource;
+use cfr_core::id::AccountId;
+use cfr_core::ledger::UsageRecord;
+
+use super::hold::{self, JournaledHold};
+use super::{booking, lease};
+use crate::error::Fault;
+use crate::row::Fields;
+use crate::writer::Tx;
+
+/// Ends open holds of dead lives by `policy` and takes their leases back, but what suspended holds keep counted.
+pub(super) async fn reclaim(tx: &mut Tx<'_>, policy: OrphanPolicy) -> Result<Reclaimed, Fault> {
+    forget_ended(tx).await?;
+    let mut found = Reclaimed::default();
+    for orphan in hold::orphans(tx).await? {
+        end(tx, orphan, policy, &mut found).await?;
+    }
+    let suspended = hold::suspended(tx).await?;
+    tx.note_suspended(!suspended.is_empty());
+    for (by, account, left) in dead_leases(tx).await? {
+        let kept: i64 = suspended.iter().filter(|hold| lies_on(hold, &by, account)).map(|hold| hold.amount).sum();
+        if left > kept || kept == 0 {
+            lease::give_back(tx, &by, account, left - kept).await?;
+            found.leases += 1;
+        }
+    }
+    Ok(found)
+}
+
+/// Rows that only stood against repeated batches, of lives that repeat nothing any more.
+async fn forget_ended(tx: &mut Tx<'_>) -> Result<(), Fault> {
+    let sql = "DELETE FROM holds WHERE epoch < coalesce((SELECT epoch FROM nodes WHERE name = holds.node), epoch + 1) \
+         AND (state = 2 OR EXISTS (SELECT 1 FROM usage_records u WHERE u.id = holds.id))";
+    sqlx::query(sql).execute(tx.connection()).await?;
+    Ok(())
+}
+
+fn lies_on(hold: &JournaledHold, by: &Incarnation, account: AccountId) -> bool {
+    hold.by == *by && hold.accounts.contains(&account)
+}
+
+async fn end(tx: &mut Tx<'_>, orphan: JournaledHold, policy: OrphanPolicy, found: &mut Reclaimed) -> Result<(), Fault> {
+    match (policy, orphan.evidence) {
+        (OrphanPolicy::Suspend, _) => {
+            let sql = "UPDATE holds SET state = 1 WHERE id = ?";
+            sqlx::query(sql).bind(orphan.id.to_bytes().to_vec()).execute(tx.connection()).await?;
+            found.suspended += 1;
+            return Ok(());
+        }
+        (OrphanPolicy::Evidence, Some((charged, record))) => {
+            let (id, epoch) = (orphan.id, orphan.by.epoch);
+            let accounts = orphan.accounts.into_iter().collect();
+            let settled = SettledHold { id, epoch, accounts, charged: charged.max(0), record: partial(record, charged) };
+            booking::settle_orphans(tx, &orphan.by, &[settled]).await?;
+            found.charged += 1;
+        }
+        _ => found.released += 1,
+    }
+    sqlx::query("DELETE FROM holds WHERE id = ?").bind(orphan.id.to_bytes().to_vec()).execute(tx.connection()).await?;
+    Ok(())
+}
+
+/// The checkpointed record says what was delivered, not how the request ended.
+fn partial(mut record: Box<UsageRecord>, charged: i64) -> Box<UsageRecord> {
+    record.source = UsageSource::Partial;
+    record.charged_nanos = charged;
+    record
+}
+
+/// Leases of lives that are over, with what they have left.
+async fn dead_leases(tx: &mut Tx<'_>) -> Result<Vec<(Incarnation, AccountId, i64)>, Fault> {
+    let sql = "SELECT l.node, l.epoch, l.account_id, l.granted - l.consumed AS remainder FROM leases l \
+         LEFT JOIN nodes n ON n.name = l.node WHERE l.epoch < coalesce(n.epoch, 9223372036854775807)";
+    let rows = sqlx::query(sql).fetch_all(tx.connection()).await?;
+    let lease = |row| -> Result<_, Fault> {
+        let row: &sqlx::sqlite::SqliteRow = row;
+        let by = Incarnation { node: row.text("node")?, epoch: row.int("epoch")? };
+        Ok((by, AccountId(row.int("account_id")?), row.int("remainder")?))
+    };
+    rows.iter().map(lease).collect()
+}
