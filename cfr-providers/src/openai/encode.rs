@@ -1,11 +1,12 @@
 //! The request for the provider: the caller's bytes, changed only where the provider needs it.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 use cfr_core::chat::envelope::{Edit, OutputCap, splice};
 use cfr_core::chat::{Envelope, Operation};
 use cfr_core::upstream::{Order, UpstreamError};
 use serde_json::value::RawValue;
-use std::collections::BTreeMap;
 
 use super::fields;
 use super::quirks::{CapField, Quirks};
@@ -13,7 +14,9 @@ use super::quirks::{CapField, Quirks};
 /// The body to send.
 pub(super) fn body(quirks: &Quirks, order: &Order<'_>) -> Result<Bytes, UpstreamError> {
     let call = order.call;
-    let kept = fields::without(&call.body, quirks.drops);
+    let mut drops = quirks.drops.to_vec();
+    drops.extend(surplus_cap(quirks, call.operation, &call.envelope, &call.body));
+    let kept = fields::without(&call.body, &drops);
     if kept.len() == call.body.len() {
         return edited(quirks, order, &call.envelope, &kept);
     }
@@ -27,15 +30,16 @@ pub(super) fn body(quirks: &Quirks, order: &Order<'_>) -> Result<Bytes, Upstream
 fn edited(quirks: &Quirks, order: &Order<'_>, envelope: &Envelope, body: &Bytes) -> Result<Bytes, UpstreamError> {
     let operation = order.call.operation;
     let model = model(order, envelope);
-    let cap = cap(quirks, operation, order.output_tokens_max, envelope.output_cap.as_ref(), body);
+    let cap = order.output_tokens_max.map(|tokens| tokens.to_string());
     let options = stream_options(quirks, operation, envelope, body)?;
 
     let mut edits = Vec::with_capacity(4);
     if let Some(json) = &model {
         edits.push(Edit::Replace { span: envelope.model_span.clone(), json: json.as_bytes() });
     }
-    if let Some(cap) = &cap {
-        edits.extend(cap.edits());
+    if let Some(field) = cap_field(quirks, operation) {
+        edits.extend(cap_name(quirks, field, envelope, body));
+        edits.extend(cap.as_ref().and_then(|tokens| cap_value(field, envelope, order.output_tokens_max, tokens)));
     }
     if let Some(json) = &options {
         let json = json.as_bytes();
@@ -44,15 +48,7 @@ fn edited(quirks: &Quirks, order: &Order<'_>, envelope: &Envelope, body: &Bytes)
             None => Edit::Insert { field: "stream_options", json },
         });
     }
-    edits.sort_by_key(place);
     Ok(splice(body, &edits))
-}
-
-fn place(edit: &Edit<'_>) -> usize {
-    match edit {
-        Edit::Replace { span, .. } => span.start,
-        Edit::Insert { .. } => usize::MAX,
-    }
 }
 
 /// The model's value when the provider has another name for it.
@@ -60,46 +56,49 @@ fn model(order: &Order<'_>, envelope: &Envelope) -> Option<String> {
     (order.model != &*envelope.model).then(|| serde_json::Value::from(order.model).to_string())
 }
 
-/// A cap on answer tokens to be written.
-struct Cap<'a> {
-    field: CapField,
-    tokens: Option<String>,
-    renamed: Option<std::ops::Range<usize>>,
-    caller: Option<&'a OutputCap>,
-}
-
-/// Our cap where the caller set none or a higher one, and the caller's own under the name that the provider takes.
-fn cap<'a>(
-    quirks: &Quirks,
-    operation: Operation,
-    ours: Option<u64>,
-    caller: Option<&'a OutputCap>,
-    body: &[u8],
-) -> Option<Cap<'a>> {
-    let field = match operation {
-        Operation::ChatCompletions => quirks.cap_field,
-        Operation::Completions => CapField::MaxTokens,
-        _ => return None,
-    };
-    let tokens = ours.filter(|ours| caller.is_none_or(|caller| *ours < caller.tokens)).map(|ours| ours.to_string());
-    let other_name = caller.filter(|caller| quirks.cap_field_only && caller.completion != (field == CapField::MaxCompletionTokens));
-    let renamed = other_name.and_then(|caller| fields::name_before(body, caller.span.start));
-    (tokens.is_some() || renamed.is_some()).then_some(Cap { field, tokens, renamed, caller })
-}
-
-impl Cap<'_> {
-    fn edits(&self) -> impl Iterator<Item = Edit<'_>> {
-        let quoted = match self.field {
-            CapField::MaxTokens => "\"max_tokens\"",
-            CapField::MaxCompletionTokens => "\"max_completion_tokens\"",
-        };
-        let renamed = self.renamed.clone().map(|span| Edit::Replace { span, json: quoted.as_bytes() });
-        let tokens = self.tokens.as_ref().map(|tokens| match self.caller {
-            Some(caller) => Edit::Replace { span: caller.span.clone(), json: tokens.as_bytes() },
-            None => Edit::Insert { field: self.field.name(), json: tokens.as_bytes() },
-        });
-        renamed.into_iter().chain(tokens)
+/// The field that caps answer tokens, where there are any.
+const fn cap_field(quirks: &Quirks, operation: Operation) -> Option<CapField> {
+    match operation {
+        Operation::ChatCompletions => Some(quirks.cap_field),
+        Operation::Completions => Some(CapField::MaxTokens),
+        _ => None,
     }
+}
+
+/// The caller's cap when it stands in a field that the server does not read.
+fn misnamed_cap<'a>(quirks: &Quirks, field: CapField, envelope: &'a Envelope) -> Option<&'a OutputCap> {
+    let wants_completion = field == CapField::MaxCompletionTokens;
+    envelope.output_cap.as_ref().filter(|cap| quirks.cap_field_only && cap.completion != wants_completion)
+}
+
+/// The caller's own cap under the name that the server reads: a cap that is not read would not bound the price.
+fn cap_name(quirks: &Quirks, field: CapField, envelope: &Envelope, body: &[u8]) -> Option<Edit<'static>> {
+    let span = fields::name_before(body, misnamed_cap(quirks, field, envelope)?.span.start)?;
+    Some(Edit::Replace { span, json: field.quoted().as_bytes() })
+}
+
+/// Our cap where the caller set none or a higher one.
+fn cap_value<'a>(field: CapField, envelope: &Envelope, ours: Option<u64>, json: &'a str) -> Option<Edit<'a>> {
+    let json = json.as_bytes();
+    match &envelope.output_cap {
+        None => Some(envelope.cap_edit(field == CapField::MaxCompletionTokens, json)),
+        Some(caller) if ours.is_some_and(|ours| ours < caller.tokens) => {
+            Some(Edit::Replace { span: caller.span.clone(), json })
+        }
+        Some(_) => None,
+    }
+}
+
+/// A cap that must go because the caller gave both and the server reads one: the unread one, or a `null` that would
+/// stand beside the renamed one.
+fn surplus_cap(quirks: &Quirks, operation: Operation, envelope: &Envelope, body: &[u8]) -> Option<&'static str> {
+    let field = cap_field(quirks, operation)?;
+    misnamed_cap(quirks, field, envelope).filter(|_| fields::has(body, field.name()))?;
+    let (null, other) = match field {
+        CapField::MaxTokens => (&envelope.null_caps.max_tokens, CapField::MaxCompletionTokens),
+        CapField::MaxCompletionTokens => (&envelope.null_caps.max_completion_tokens, CapField::MaxTokens),
+    };
+    Some(if null.is_some() { field.name() } else { other.name() })
 }
 
 /// `stream_options` that ask for usage, when the caller's do not and the provider must be asked.
@@ -128,4 +127,95 @@ fn with_usage(options: &[u8]) -> serde_json::Result<String> {
     let Some(mut members) = members else { return Ok(ASK_FOR_USAGE.into()) };
     members.insert("include_usage".into(), RawValue::from_string("true".into())?);
     serde_json::to_string(&members)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use cfr_core::chat::Call;
+    use cfr_core::id::RequestId;
+
+    use super::*;
+    use crate::openai::quirks::{CUSTOM, GROQ, MISTRAL, OPENAI};
+
+    fn encoded(quirks: &Quirks, operation: Operation, body: &str, model: &str, cap: Option<u64>) -> String {
+        let body = Bytes::copy_from_slice(body.as_bytes());
+        let envelope = Envelope::parse(operation, &body).unwrap();
+        let call = Call { id: RequestId::from_u128(1), operation, envelope, body, tag: None };
+        let (timeout, idle_timeout) = (Duration::ZERO, Duration::ZERO);
+        let order = Order { call: &call, model, output_tokens_max: cap, timeout, idle_timeout };
+        String::from_utf8(super::body(quirks, &order).unwrap().to_vec()).unwrap()
+    }
+
+    #[track_caller]
+    fn check(quirks: &Quirks, body: &str, cap: Option<u64>, expected: &str) {
+        assert_eq!(encoded(quirks, Operation::ChatCompletions, body, "m", cap), expected);
+    }
+
+    #[test]
+    fn without_a_reason_no_byte_changes() {
+        let body = r#"{ "messages" : [], "model":"m","max_tokens":5, "x": 1.50 }"#;
+        check(&OPENAI, body, None, body);
+    }
+
+    #[test]
+    fn only_the_model_changes_when_only_the_model_differs() {
+        let body = r#"{"messages":[{"role":"user","content":"m"}],"model": "m" ,"x":1.50}"#;
+        let sent = encoded(&OPENAI, Operation::ChatCompletions, body, "a\"b", None);
+        assert_eq!(sent, r#"{"messages":[{"role":"user","content":"m"}],"model": "a\"b" ,"x":1.50}"#);
+    }
+
+    #[test]
+    fn our_cap_stands_in_the_servers_field() {
+        let body = r#"{"model":"m","messages":[]}"#;
+        check(&OPENAI, body, Some(7), r#"{"max_completion_tokens":7,"model":"m","messages":[]}"#);
+        check(&CUSTOM, body, Some(7), r#"{"max_tokens":7,"model":"m","messages":[]}"#);
+        let null = r#"{"model":"m","messages":[],"max_completion_tokens":null}"#;
+        check(&OPENAI, null, Some(7), r#"{"model":"m","messages":[],"max_completion_tokens":7}"#);
+    }
+
+    #[test]
+    fn legacy_completions_know_one_cap_only_and_embeddings_none() {
+        let sent = encoded(&OPENAI, Operation::Completions, r#"{"model":"m","prompt":"p"}"#, "m", Some(7));
+        assert_eq!(sent, r#"{"max_tokens":7,"model":"m","prompt":"p"}"#);
+        let body = r#"{"model":"m","input":"p"}"#;
+        assert_eq!(encoded(&OPENAI, Operation::Embeddings, body, "m", Some(7)), body);
+    }
+
+    #[test]
+    fn a_lower_cap_of_the_caller_stays() {
+        let body = r#"{"model":"m","messages":[],"max_tokens":5}"#;
+        check(&OPENAI, body, Some(7), body);
+        check(&OPENAI, body, Some(3), r#"{"model":"m","messages":[],"max_tokens":3}"#);
+    }
+
+    #[test]
+    fn a_cap_that_the_server_does_not_read_is_renamed() {
+        let body = r#"{"model":"m","messages":[],"max_completion_tokens":5}"#;
+        check(&CUSTOM, body, None, r#"{"model":"m","messages":[],"max_tokens":5}"#);
+        check(&GROQ, body, None, body);
+        let both = r#"{"model":"m","messages":[],"max_tokens":4,"max_completion_tokens":5}"#;
+        check(&CUSTOM, both, None, r#"{"model":"m","messages":[],"max_tokens":4}"#);
+        let null = r#"{"model":"m","messages":[],"max_tokens":null,"max_completion_tokens":5}"#;
+        check(&CUSTOM, null, None, r#"{"model":"m","messages":[],"max_tokens":5}"#);
+    }
+
+    #[test]
+    fn streams_ask_for_usage_and_keep_the_callers_other_options() {
+        let body = r#"{"model":"m","messages":[],"stream":true}"#;
+        check(&OPENAI, body, None, r#"{"stream_options":{"include_usage":true},"model":"m","messages":[],"stream":true}"#);
+        let body = r#"{"model":"m","messages":[],"stream":true,"stream_options":{"include_obfuscation":false,"include_usage":false}}"#;
+        let sent = r#"{"model":"m","messages":[],"stream":true,"stream_options":{"include_obfuscation":false,"include_usage":true}}"#;
+        check(&OPENAI, body, None, sent);
+        check(&OPENAI, sent, None, sent);
+        let null = r#"{"model":"m","messages":[],"stream":true,"stream_options":null}"#;
+        check(&OPENAI, null, None, r#"{"model":"m","messages":[],"stream":true,"stream_options":{"include_usage":true}}"#);
+    }
+
+    #[test]
+    fn refused_fields_are_taken_out_and_the_rest_is_edited_as_ever() {
+        let body = r#"{"user":"u","model":"x","messages":[],"stream":true,"stream_options":{"include_usage":true},"top_k":1}"#;
+        check(&MISTRAL, body, Some(7), r#"{"max_tokens":7,"model":"m","messages":[],"stream":true,"top_k":1}"#);
+    }
 }

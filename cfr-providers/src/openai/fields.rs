@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 
 /// The body without the fields named in `drops`; the same bytes, not copied, when it has none of them.
 pub(super) fn without(body: &Bytes, drops: &[&str]) -> Bytes {
-    if !drops.iter().any(|name| memmem::find(body, name.as_bytes()).is_some()) {
+    if !drops.iter().any(|name| may_have(body, name)) {
         return body.clone();
     }
     let kept = fields(body).map(|fields| fields.into_iter().partition::<Vec<_>, _>(|f| !drops.contains(&&*f.name)));
@@ -21,12 +21,22 @@ pub(super) fn without(body: &Bytes, drops: &[&str]) -> Bytes {
     }
 }
 
+/// Whether the outer object has the field.
+pub(super) fn has(body: &[u8], name: &str) -> bool {
+    may_have(body, name) && fields(body).is_some_and(|all| all.iter().any(|field| field.name == name))
+}
+
 /// Where the name of the field stands whose value begins at `value`, quotes included.
 pub(super) fn name_before(body: &[u8], value: usize) -> Option<Range<usize>> {
     let before = body.get(..value)?.trim_ascii_end().strip_suffix(b":")?.trim_ascii_end();
     let inner = before.strip_suffix(b"\"")?;
     let start = memchr::memrchr(b'"', inner)?;
     Some(start..before.len())
+}
+
+/// A cheap look: a field is there by its letters, or by letters in disguise.
+fn may_have(body: &[u8], name: &str) -> bool {
+    memmem::find(body, name.as_bytes()).is_some() || memmem::find(body, b"\\u00").is_some()
 }
 
 struct Field {

@@ -15,7 +15,7 @@ pub struct Quirks {
     pub key_variable: Option<&'static str>,
     /// The field that caps answer tokens of chat completions.
     pub cap_field: CapField,
-    /// Whether a cap in the caller's other field is refused, so that it must be renamed.
+    /// Whether it refuses or overlooks a cap in the other field, so that the caller's must be renamed.
     pub cap_field_only: bool,
     /// Fields that it refuses and that are therefore taken out of every request.
     pub drops: &'static [&'static str],
@@ -39,6 +39,13 @@ pub enum CapField {
 }
 
 impl CapField {
+    pub(super) const fn quoted(self) -> &'static str {
+        match self {
+            Self::MaxTokens => "\"max_tokens\"",
+            Self::MaxCompletionTokens => "\"max_completion_tokens\"",
+        }
+    }
+
     /// The name on the wire.
     #[must_use]
     pub const fn name(self) -> &'static str {
@@ -101,6 +108,7 @@ pub const CUSTOM: Quirks = Quirks {
     price_provider: None,
     key_variable: None,
     cap_field: CapField::MaxTokens,
+    cap_field_only: true,
     capabilities: Capabilities::ALL,
     ..OPENAI
 };
@@ -111,7 +119,6 @@ pub const MISTRAL: Quirks = Quirks {
     base_url: "https://api.mistral.ai/v1",
     price_provider: Some("mistral"),
     key_variable: Some("MISTRAL_API_KEY"),
-    cap_field_only: true,
     drops: &[
         "stream_options", "user", "logit_bias", "logprobs", "top_logprobs", "store", "seed", "safety_identifier",
         "verbosity", "modalities",
@@ -128,6 +135,7 @@ pub const GROQ: Quirks = Quirks {
     price_provider: Some("groq"),
     key_variable: Some("GROQ_API_KEY"),
     cap_field: CapField::MaxCompletionTokens,
+    cap_field_only: false,
     drops: &["logit_bias", "logprobs", "top_logprobs"],
     capabilities: CHAT_ONLY,
     ..CUSTOM
@@ -139,7 +147,6 @@ pub const DEEPSEEK: Quirks = Quirks {
     base_url: "https://api.deepseek.com",
     price_provider: Some("deepseek"),
     key_variable: Some("DEEPSEEK_API_KEY"),
-    cap_field_only: true,
     usage_rule: UsageRule::HitAndMiss,
     capabilities: CHAT_ONLY,
     ..CUSTOM
@@ -152,6 +159,7 @@ pub const XAI: Quirks = Quirks {
     price_provider: Some("xai"),
     key_variable: Some("XAI_API_KEY"),
     cap_field: CapField::MaxCompletionTokens,
+    cap_field_only: false,
     usage_rule: UsageRule::ReasoningOnTop,
     provider_cost_authoritative: true,
     capabilities: {
@@ -168,7 +176,6 @@ pub const TOGETHER: Quirks = Quirks {
     base_url: "https://api.together.xyz/v1",
     price_provider: Some("together"),
     key_variable: Some("TOGETHER_API_KEY"),
-    cap_field_only: true,
     ..CUSTOM
 };
 
@@ -202,6 +209,7 @@ pub const CEREBRAS: Quirks = Quirks {
     price_provider: Some("cerebras"),
     key_variable: Some("CEREBRAS_API_KEY"),
     cap_field: CapField::MaxCompletionTokens,
+    cap_field_only: false,
     drops: &["frequency_penalty", "presence_penalty", "logit_bias"],
     capabilities: CHAT_ONLY,
     ..CUSTOM
@@ -213,7 +221,6 @@ pub const PERPLEXITY: Quirks = Quirks {
     base_url: "https://api.perplexity.ai",
     price_provider: Some("perplexity"),
     key_variable: Some("PERPLEXITY_API_KEY"),
-    cap_field_only: true,
     accepts_stream_options: false,
     usage_rule: UsageRule::Search,
     provider_cost_authoritative: true,
@@ -226,7 +233,7 @@ pub const PERPLEXITY: Quirks = Quirks {
 };
 
 /// A vLLM server.
-pub const VLLM: Quirks = Quirks { name: "vllm", base_url: "http://127.0.0.1:8000/v1", ..CUSTOM };
+pub const VLLM: Quirks = Quirks { name: "vllm", base_url: "http://127.0.0.1:8000/v1", cap_field_only: false, ..CUSTOM };
 
 /// A llama.cpp server.
 pub const LLAMACPP: Quirks = Quirks { name: "llamacpp", base_url: "http://127.0.0.1:8080/v1", ..CUSTOM };
@@ -236,7 +243,7 @@ pub const LMSTUDIO: Quirks = Quirks { name: "lmstudio", base_url: "http://127.0.
 
 /// Ollama by its compatible endpoint.
 pub const OLLAMA: Quirks =
-    Quirks { name: "ollama", base_url: "http://127.0.0.1:11434/v1", cap_field_only: true, ..CUSTOM };
+    Quirks { name: "ollama", base_url: "http://127.0.0.1:11434/v1", ..CUSTOM };
 
 static ALL: [Quirks; 15] = [
     OPENAI, MISTRAL, GROQ, DEEPSEEK, XAI, TOGETHER, FIREWORKS, OPENROUTER, CEREBRAS, PERPLEXITY, VLLM, LLAMACPP,

@@ -103,7 +103,7 @@ impl<'a> Choices<'a> {
         self.count += 1;
         self.seen |= bit;
         self.visible_bytes += choice.delta.0 + choice.message.0 + choice.text.0;
-        if let Some(Text(reason)) = choice.finish_reason {
+        if let Some(Text(reason)) = choice.finish_reason.filter(|reason| !reason.0.is_empty()) {
             self.finished |= bit;
             self.finish = Some(reason);
         }
