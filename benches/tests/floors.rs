@@ -1,4 +1,5 @@
 //! The floors are proxies that work: what they pass on is what the mock provider said.
+#![expect(clippy::expect_used, reason = "a test that cannot be set up fails")]
 
 use bytes::Bytes;
 use cfr_benches::body::{Wish, chat};

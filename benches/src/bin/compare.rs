@@ -321,11 +321,7 @@ fn report(targets: &[Target], rounds: &Rounds, starts: Option<&StartTimes>, scal
     Ok(())
 }
 
-fn cpu_table(
-    targets: &[Target],
-    of: &dyn Fn(usize, Figure) -> u64,
-    floor: &dyn Fn(Depth, Figure) -> u64,
-) -> String {
+fn cpu_table(targets: &[Target], of: &dyn Fn(usize, Figure) -> u64, floor: &dyn Fn(Depth, Figure) -> u64) -> String {
     let head = [
         "target",
         "CPU per request, 1 KB, c64",
@@ -383,11 +379,7 @@ fn added(figure: u64, direct: u64) -> String {
 
 fn memory_table(targets: &[Target], of: &dyn Fn(usize, Figure) -> u64) -> String {
     let row = |(at, target): (usize, &Target)| {
-        vec![
-            target.name.to_owned(),
-            mebibytes(of(at, Figure::IdleKib)),
-            mebibytes(of(at, Figure::LoadedKib)),
-        ]
+        vec![target.name.to_owned(), mebibytes(of(at, Figure::IdleKib)), mebibytes(of(at, Figure::LoadedKib))]
     };
     let head = ["target", "memory idle", "at 256 concurrent calls"];
     markdown(&head, &targets.iter().enumerate().skip(1).map(row).collect::<Vec<_>>())

@@ -1,0 +1,98 @@
+//! Reading a request: the gateway's envelope beside a tree and beside the least that a proxy can read.
+#![expect(clippy::expect_used, reason = "a bench whose input is wrong has nothing to measure")]
+
+use std::borrow::Cow;
+
+use bytes::Bytes;
+use cfr_benches::body::{Wish, chat};
+use cfr_core::chat::{Envelope, Operation};
+use divan::counter::BytesCount;
+use divan::{Bencher, black_box};
+use serde::Deserialize;
+use serde_json::Value;
+use serde_json::value::RawValue;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() {
+    divan::main();
+}
+
+/// A short question, a longer one, a long conversation; German text has bytes beyond ASCII.
+const BODIES: [Text; 4] = [Text::Short, Text::Longer, Text::Long, Text::LongGerman];
+
+#[derive(Debug, Clone, Copy)]
+enum Text {
+    Short,
+    Longer,
+    Long,
+    LongGerman,
+}
+
+impl std::fmt::Display for Text {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Short => "1 KB",
+            Self::Longer => "4 KB",
+            Self::Long => "100 KB",
+            Self::LongGerman => "100 KB, German",
+        })
+    }
+}
+
+impl Text {
+    fn body(self) -> Bytes {
+        let of = |bytes| chat(bytes, Wish::default()).expect("JSON");
+        Bytes::from(match self {
+            Self::Short => of(1_000),
+            Self::Longer => of(4_000),
+            Self::Long => of(100_000),
+            Self::LongGerman => of(94_000).replace("customer", "Käufer für Übergröße").replace("total", "Erlös"),
+        })
+    }
+}
+
+#[derive(Deserialize)]
+struct Peek<'a> {
+    #[serde(borrow)]
+    model: Cow<'a, str>,
+    #[serde(default)]
+    stream: bool,
+    max_tokens: Option<u64>,
+    #[serde(borrow)]
+    messages: &'a RawValue,
+}
+
+#[divan::bench(args = BODIES)]
+fn cfr_envelope(bencher: Bencher<'_, '_>, text: Text) {
+    let body = text.body();
+    Envelope::parse(Operation::ChatCompletions, &body).expect("a chat");
+    bencher
+        .counter(BytesCount::of_slice(&body))
+        .bench(|| Envelope::parse(Operation::ChatCompletions, black_box(&body)));
+}
+
+#[divan::bench(args = BODIES)]
+fn bare_peek(bencher: Bencher<'_, '_>, text: Text) {
+    let body = text.body();
+    bencher.counter(BytesCount::of_slice(&body)).bench(|| {
+        let peek: Peek<'_> = serde_json::from_slice(black_box(&body)).expect("a chat");
+        black_box((peek.model.len(), peek.stream, peek.max_tokens, peek.messages.get().len()))
+    });
+}
+
+#[divan::bench(args = BODIES)]
+fn value_tree(bencher: Bencher<'_, '_>, text: Text) {
+    let body = text.body();
+    bencher.counter(BytesCount::of_slice(&body)).bench(|| serde_json::from_slice::<Value>(black_box(&body)));
+}
+
+#[divan::bench(args = BODIES)]
+fn value_tree_and_back(bencher: Bencher<'_, '_>, text: Text) {
+    let body = text.body();
+    bencher.counter(BytesCount::of_slice(&body)).bench(|| {
+        let tree: Value = serde_json::from_slice(black_box(&body)).expect("a chat");
+        serde_json::to_vec(&tree)
+    });
+}
