@@ -283,8 +283,7 @@ impl BudgetLedger for Escrow {
         self.flush().await?;
         let now = self.engine.clock.now();
         let account = self.engine.store.account(budget, now).await.map_err(|error| store_error(budget, error))?;
-        let free = self.engine.book().free_on(budget, account.account);
-        let held = account.leased.saturating_sub(free).max(0);
+        let held = self.engine.book().held_of(budget, account.account, account.leased);
         let money = |nanos| Money::from_nanos(nanos, account.currency);
         Ok(Balance {
             budget,

@@ -342,7 +342,8 @@ pub trait LedgerStore: Debug + Send + Sync + 'static {
     /// When the store cannot be written.
     async fn renew(&self, by: &Incarnation, ttl: Duration, now: Timestamp) -> Result<Vec<AccountId>, StoreError>;
 
-    /// Gives rights back, at most what the lease has left.
+    /// Gives rights back, at most what the lease has left. On the account of a past period, bought money among them rolls
+    /// over to the newest one as it does when a period opens.
     ///
     /// # Errors
     /// When the store cannot be written.

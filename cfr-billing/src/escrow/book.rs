@@ -241,8 +241,7 @@ impl Book {
         let mut accounts = Accounts::new();
         for &index in &slots {
             if let Some(slot) = self.slots.get_mut(index as usize) {
-                slot.held += amount;
-                slot.touched = true;
+                slot.claim(amount);
                 accounts.push(slot.account);
             }
         }
@@ -447,24 +446,21 @@ impl Book {
         for &index in &open.slots {
             let Some(slot) = self.slots.get_mut(index as usize) else { continue };
             slot.end_claim(open.amount, charged);
-            slot.touched = true;
             accounts.push(slot.account);
         }
         accounts
     }
 
-    /// Rights that past periods free are given back, and their slots are used again.
+    /// The rights on a past period stay with its running holds. With the last of them they are given back, and the slot
+    /// is used again.
     fn vacate(&mut self, slots: &Slots) {
         for &index in slots {
-            let Some(slot) = self.slots.get_mut(index as usize).filter(|slot| !slot.current) else { continue };
+            let Some(slot) = self.slots.get_mut(index as usize).filter(|slot| !slot.current && slot.claims == 0) else { continue };
             let (account, free) = (slot.account, slot.take_free());
             if free > 0 && slot.epoch == self.by.epoch {
                 self.surplus.push((account, free));
             }
-            if slot.held == 0 && !slot.stale {
-                slot.stale = true; // marks it as vacated, so that nobody does it twice
-                self.vacant.push(index);
-            }
+            self.vacant.push(index);
         }
     }
 
@@ -564,7 +560,7 @@ impl Book {
     fn retire(&mut self, budget: BudgetId) {
         let Some(index) = self.budgets.remove(&budget) else { return };
         if let Some(slot) = self.slots.get_mut(index as usize) {
-            (slot.current, slot.stale) = (false, false);
+            slot.current = false;
         }
         self.vacate(&Slots::from_slice(&[index]));
     }
@@ -599,10 +595,11 @@ impl Book {
         in_use.then(|| Asks::from_slice(&[self.ask(budget, 0, 0)]))
     }
 
-    /// Free rights of a budget on this account, for a balance.
-    pub(super) fn free_on(&self, budget: BudgetId, account: AccountId) -> i64 {
+    /// What of `leased` is held: nodes that share the store may hold all of theirs, of our own rights we know.
+    pub(super) fn held_of(&self, budget: BudgetId, account: AccountId, leased: i64) -> i64 {
         let slot = self.budgets.get(&budget).and_then(|index| self.slots.get(*index as usize));
-        slot.filter(|slot| slot.account == account).map_or(0, Slot::free)
+        let (free, held) = slot.filter(|slot| slot.account == account).map_or((0, 0), |slot| (slot.free(), slot.held));
+        leased.saturating_sub(free).max(held)
     }
 
     /// Budgets that nobody used since the last call.
@@ -610,7 +607,7 @@ impl Book {
         let mut idle = Vec::new();
         for (&budget, &index) in &self.budgets {
             let Some(slot) = self.slots.get_mut(index as usize) else { continue };
-            if slot.held == 0 && !std::mem::take(&mut slot.touched) {
+            if slot.claims == 0 && !std::mem::take(&mut slot.touched) {
                 idle.push(budget);
             }
         }
@@ -620,7 +617,7 @@ impl Book {
     /// Forgets a budget that is still idle, and returns its rights.
     pub(super) fn drop_idle(&mut self, budget: BudgetId) -> Option<(AccountId, i64)> {
         let index = *self.budgets.get(&budget)?;
-        let slot = self.slots.get_mut(index as usize).filter(|slot| slot.held == 0 && !slot.touched)?;
+        let slot = self.slots.get_mut(index as usize).filter(|slot| slot.claims == 0 && !slot.touched)?;
         let rights = (slot.account, slot.take_free());
         self.retire(budget);
         Some(rights).filter(|(_, free)| *free > 0)

@@ -23,6 +23,8 @@ pub(super) struct Slot {
     pub(super) lease: i64,
     /// The part of `lease` that open holds claim.
     pub(super) held: i64,
+    /// Open holds that lie here, those over nothing included.
+    pub(super) claims: u32,
     /// The end of the account's period.
     pub(super) end: Timestamp,
     /// The uptime after which nothing more may be held.
@@ -50,6 +52,7 @@ impl Slot {
             epoch,
             lease: 0,
             held: 0,
+            claims: 0,
             end: grant.period.end.unwrap_or(Timestamp::MAX),
             deadline: Duration::ZERO,
             dry_until: Duration::ZERO,
@@ -85,10 +88,19 @@ impl Slot {
         (self.scope, self.policy, self.stale) = (grant.scope, grant.policy, false);
     }
 
+    /// A new hold lies here.
+    pub(super) const fn claim(&mut self, amount: i64) {
+        self.held += amount;
+        self.claims += 1;
+        self.touched = true;
+    }
+
     /// Ends a claim of `held` with a charge. Without a hard limit the charge may be more than the lease has; the store
     /// then books it beyond the limit.
     pub(super) fn end_claim(&mut self, held: i64, charged: i64) {
         self.held -= held;
+        self.claims -= 1;
+        self.touched = true;
         self.lease = (self.lease - charged).max(self.held);
         debug_assert!(self.held >= 0, "more was freed than was held");
     }

@@ -1,6 +1,8 @@
 //! What must hold, judged from outside: the oracle sees the store, every node's memory and what upstreams really served,
 //! which no part of the system sees together.
 
+use std::collections::BTreeMap;
+
 use cfr_core::id::{AccountId, BudgetId, HoldId};
 use cfr_core::ledger::LimitPolicy;
 use cfr_core::ledger::invariants::{self, AccountView, ChargeView, HoldView, LeaseView};
@@ -12,10 +14,11 @@ use super::{ACCOUNTS, Account, Incarnation, Request};
 
 /// After a step.
 pub(crate) fn check(world: &World) -> Result<(), String> {
-    for account in 0..ACCOUNTS {
+    let exposure = exposure(world);
+    for (account, exposure) in exposure.into_iter().enumerate() {
         invariants::within_grant(&account_view(world, account)).map_err(|violation| violation.to_string())?;
         nothing_is_late(world, account)?;
-        exposure_stays_within_limit(world, account)?;
+        exposure_stays_within_limit(world, account, exposure)?;
     }
     world.nodes.iter().try_for_each(|node| node_stays_within_leases(world, node))
 }
@@ -38,9 +41,7 @@ fn nothing_is_late(world: &World, account: Account) -> Result<(), String> {
 
 /// I2, from outside: what is charged, will be charged and may be charged by open requests is within the limit, and beyond
 /// it by no more than what was reclaimed from nodes that turned out to be alive.
-fn exposure_stays_within_limit(world: &World, account: Account) -> Result<(), String> {
-    let on_nodes: i64 = world.nodes.iter().map(|node| exposure_of(world, node, account)).sum();
-    let exposure = world.store.settled[account] + on_nodes;
+fn exposure_stays_within_limit(world: &World, account: Account, exposure: i64) -> Result<(), String> {
     let tolerated = if world.config.late_allowed { world.store.reclaimed[account] } else { 0 };
     let limit = world.store.limit[account];
     ensure(exposure <= limit + tolerated, || {
@@ -48,31 +49,39 @@ fn exposure_stays_within_limit(world: &World, account: Account) -> Result<(), St
     })
 }
 
-fn exposure_of(world: &World, node: &Node, account: Account) -> i64 {
-    let held = node.holds.values().filter(|hold| hold.path.contains(&account)).map(|hold| hold.amount);
-    let unflushed = unflushed(world, node).filter(|settlement| settlement.path.contains(&account));
-    held.chain(unflushed.map(|settlement| settlement.charge)).sum()
+fn exposure(world: &World) -> Vec<i64> {
+    let mut exposure = world.store.settled.clone();
+    for node in &world.nodes {
+        let held = node.holds.values().map(|hold| (hold.path, hold.amount));
+        let unflushed = unflushed(world, node).map(|settlement| (settlement.path, settlement.charge));
+        for (path, amount) in held.chain(unflushed) {
+            path.into_iter().for_each(|account| exposure[account] += amount);
+        }
+    }
+    exposure
 }
 
 /// I2, node by node: open holds, unflushed charges and what may still be held are covered by the leases of their epochs.
 fn node_stays_within_leases(world: &World, node: &Node) -> Result<(), String> {
+    let mut uses: BTreeMap<u64, (Vec<HoldView>, Vec<ChargeView>)> = BTreeMap::new();
     let own = world.store.leases.iter().filter(|((_, by), _)| by.node == node.position);
     for (&(account, by), lease) in own {
         let (granted, consumed) = (lease.granted.into(), lease.consumed.into());
         let lease = LeaseView { account: account_id(account), granted, consumed };
-        let unflushed = unflushed(world, node).filter(|settlement| settlement.epoch == by.epoch).map(charge_view);
-        invariants::within_lease(&lease, &holds_of(node, by.epoch), &unflushed.collect::<Vec<_>>())
-            .map_err(|violation| format!("{by:?}: {violation}"))?;
+        let (holds, charges) = uses.entry(by.epoch).or_insert_with(|| uses_of(world, node, by.epoch));
+        invariants::within_lease(&lease, holds, charges).map_err(|violation| format!("{by:?}: {violation}"))?;
     }
     holds_are_leased(world, node)
 }
 
-/// What a node holds and may still hold in an epoch.
-fn holds_of(node: &Node, epoch: u64) -> Vec<HoldView> {
+/// What a node holds and may still hold in an epoch, and what it will charge.
+fn uses_of(world: &World, node: &Node, epoch: u64) -> (Vec<HoldView>, Vec<ChargeView>) {
     let open = node.holds.iter().filter(|(_, hold)| hold.epoch == epoch);
     let open = open.map(|(&request, hold)| hold_view(request, &hold.path, hold.amount));
     let rights = node.rights.iter().filter(|_| epoch == node.epoch);
-    open.chain(rights.map(|(&account, right)| hold_view(Request::MAX, &[account], right.remaining))).collect()
+    let rights = rights.map(|(&account, right)| hold_view(Request::MAX, &[account], right.remaining));
+    let charges = unflushed(world, node).filter(|settlement| settlement.epoch == epoch).map(charge_view);
+    (open.chain(rights).collect(), charges.collect())
 }
 
 /// No lease goes while a hold under it is open: it was reclaimed too early, or the node held after its deadline.

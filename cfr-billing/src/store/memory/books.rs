@@ -75,7 +75,9 @@ impl Books {
             period.start = period.start.max(end);
         }
         let account = self.insert_account(budget, last.as_ref().map_or(1, |last| last.seq + 1), period)?;
-        self.roll_over(last.as_ref(), account, now)?;
+        if let Some(last) = last {
+            self.roll_over(last.account, account, now)?;
+        }
         Ok(Some(account))
     }
 
@@ -104,16 +106,18 @@ impl Books {
         Ok(account)
     }
 
-    fn roll_over(&mut self, last: Option<&AccountState>, to: AccountId, now: Timestamp) -> Result<(), StoreError> {
-        let Some(last) = last else { return Ok(()) };
-        let bought: i64 = self.grants.values().filter(|grant| grant.account == last.account && rolls_over(grant.kind)).map(|grant| grant.amount_nanos).sum();
-        let carried = bought.min(last.room());
+    /// Moves bought money that is neither spent nor leased from a past period to the newest one.
+    fn roll_over(&mut self, from: AccountId, to: AccountId, now: Timestamp) -> Result<(), StoreError> {
+        let Some((budget, room)) = self.accounts.get(&from).map(|past| (past.budget, past.room())) else { return Ok(()) };
+        let grants = || self.grants.values().filter(|grant| grant.account == from && rolls_over(grant.kind));
+        let carried = grants().map(|grant| grant.amount_nanos).sum::<i64>().min(room);
         if carried <= 0 {
             return Ok(());
         }
-        for (account, amount, side) in [(last.account, -carried, "out"), (to, carried, "in")] {
-            let key = format!("rollover:{}:{}:{side}", last.budget, last.seq);
-            self.book_grant(account, &by_system(last.budget, GrantKind::Rollover, amount, &key), now)?;
+        let time = grants().filter(|grant| grant.kind == GrantKind::Rollover).count();
+        for (account, amount, side) in [(from, -carried, "out"), (to, carried, "in")] {
+            let key = format!("rollover:{}:{time}:{side}", from.0);
+            self.book_grant(account, &by_system(budget, GrantKind::Rollover, amount, &key), now)?;
         }
         Ok(())
     }
@@ -258,6 +262,11 @@ impl Books {
         state.leased -= amount;
         if lease.rest() == 0 {
             self.leases.remove(&key);
+        }
+        let budget = state.budget;
+        if let Some(newest) = self.newest(budget).filter(|newest| newest.account != account).cloned() {
+            // It can only fail out of range, which money that was granted before is not.
+            drop(self.roll_over(account, newest.account, newest.period.start));
         }
     }
 }
