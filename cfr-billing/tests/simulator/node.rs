@@ -75,7 +75,8 @@ impl Node {
         config: &Config,
     ) -> bool {
         let needs = self.needs(&hold, now, config);
-        if !needs.is_empty() && !(self.reaches_store(now) && self.acquire(&needs, store, now, config)) {
+        let covered = needs.is_empty() || self.reaches_store(now) && self.acquire(&needs, store, now, config);
+        if !covered {
             return false;
         }
         for account in &hold.path {
