@@ -91,18 +91,17 @@ CREATE INDEX budgets_of_tenant ON budgets (tenant_id, id);
 
 -- One period of one budget. The only rows of the books that change, together with the leases on them.
 CREATE TABLE accounts (
-  id               INTEGER PRIMARY KEY,
-  budget_id        BLOB NOT NULL REFERENCES budgets,
-  seq              INTEGER NOT NULL CHECK (seq > 0),
-  starts_at        INTEGER NOT NULL,
-  ends_at          INTEGER CHECK (ends_at > starts_at),
-  granted          INTEGER NOT NULL DEFAULT 0,
-  settled          INTEGER NOT NULL DEFAULT 0 CHECK (settled >= 0),
-  leased           INTEGER NOT NULL DEFAULT 0 CHECK (leased >= 0),
-  overrun          INTEGER NOT NULL DEFAULT 0 CHECK (overrun >= 0),
-  overcommit       INTEGER NOT NULL DEFAULT 0 CHECK (overcommit >= overcommit_base),
-  -- What `overcommit` falls back to when use sinks: zero for hard budgets, beyond all bounds for the others.
-  overcommit_base  INTEGER NOT NULL DEFAULT 0 CHECK (overcommit_base >= 0),
+  id          INTEGER PRIMARY KEY,
+  budget_id   BLOB NOT NULL REFERENCES budgets,
+  seq         INTEGER NOT NULL CHECK (seq > 0),
+  starts_at   INTEGER NOT NULL,
+  ends_at     INTEGER CHECK (ends_at > starts_at),
+  granted     INTEGER NOT NULL DEFAULT 0,
+  settled     INTEGER NOT NULL DEFAULT 0 CHECK (settled >= 0),
+  leased      INTEGER NOT NULL DEFAULT 0 CHECK (leased >= 0),
+  overrun     INTEGER NOT NULL DEFAULT 0 CHECK (overrun >= 0),
+  -- How far use may be beyond the limit: of soft and unlimited budgets, and of hard ones that were lowered below use.
+  overcommit  INTEGER NOT NULL DEFAULT 0 CHECK (overcommit >= 0),
   CHECK (settled + leased <= granted + overcommit),
   UNIQUE (budget_id, seq)
 ) STRICT;

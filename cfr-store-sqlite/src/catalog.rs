@@ -99,6 +99,10 @@ impl CatalogStore for SqliteStore {
         Ok(user::list(self.readers(), tenant, page).await?)
     }
 
+    async fn user_by_email(&self, email: &str) -> Result<Option<User>, StoreError> {
+        Ok(user::by_email(self.readers(), email).await?)
+    }
+
     async fn update_user(
         &self,
         id: UserId,

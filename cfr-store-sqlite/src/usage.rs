@@ -15,6 +15,7 @@ use sqlx::sqlite::{SqlitePool, SqliteRow};
 use sqlx::{QueryBuilder, Sqlite};
 
 use crate::bulk::Cell;
+use crate::chain::Amounts;
 use crate::error::Fault;
 use crate::page::{page_of, rows_wanted};
 use crate::row::{Fields, accounts_blob, json};
@@ -39,7 +40,7 @@ struct Details {
 pub(crate) fn push_cells(
     cells: &mut Vec<Cell>,
     record: &UsageRecord,
-    charged: i64,
+    booked: Amounts,
     accounts: &[AccountId],
 ) -> Result<(), Fault> {
     let caller = &record.caller;
@@ -58,8 +59,8 @@ pub(crate) fn push_cells(
         Cell::Int(record.source.code().into()),
         Cell::Int(record.cost_nanos),
         Cell::Int(record.price_nanos),
-        Cell::Int(charged),
-        Cell::Int(overrun(record, charged)),
+        Cell::Int(booked.amount),
+        Cell::Int(booked.overrun),
         Cell::Int(record.price_version.cast_signed()),
         Cell::Int(record.fx_e6),
         Cell::Int(record.margin_bps.into()),
@@ -72,11 +73,6 @@ pub(crate) fn push_cells(
         Cell::Blob(accounts_blob(accounts)),
     ]);
     Ok(())
-}
-
-/// What the price exceeds the charge by: as the ledger engine found it, and more when the store could charge less.
-pub(crate) fn overrun(record: &UsageRecord, charged: i64) -> i64 {
-    record.overrun_nanos.max(0).saturating_add(record.charged_nanos.saturating_sub(charged).max(0))
 }
 
 fn details(record: &UsageRecord) -> Result<Cell, Fault> {

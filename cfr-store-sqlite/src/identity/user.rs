@@ -134,6 +134,11 @@ pub(crate) async fn by_id(connection: &mut SqliteConnection, id: UserId) -> Resu
     from_row(&query.fetch_optional(connection).await?.ok_or(StoreError::NotFound { what: "user" })?)
 }
 
+pub(crate) async fn by_email(readers: &SqlitePool, email: &str) -> Result<Option<User>, Fault> {
+    let query = sqlx::query("SELECT * FROM users WHERE email_normal = ?").bind(normal(email));
+    query.fetch_optional(readers).await?.as_ref().map(from_row).transpose()
+}
+
 pub(crate) async fn list(
     readers: &SqlitePool,
     tenant: Option<TenantId>,

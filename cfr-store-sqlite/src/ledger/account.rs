@@ -3,7 +3,6 @@
 use cfr_billing::budget::{Budget, GrantKind};
 use cfr_billing::store::{AccountState, NewGrant, StoreError};
 use cfr_core::id::{AccountId, BudgetId};
-use cfr_core::ledger::LimitPolicy;
 use cfr_core::time::{PeriodWindow, Timestamp};
 use sqlx::sqlite::{SqlitePool, SqliteRow};
 use sqlx::{Row, SqliteConnection};
@@ -14,10 +13,6 @@ use crate::chain::{self, Entries};
 use crate::error::Fault;
 use crate::row::{Fields, blob};
 use crate::writer::Tx;
-
-/// What soft and unlimited budgets may use beyond what is granted: more than is ever spent, and far enough from the end
-/// of the numbers that sums stay in range. So one formula serves every policy.
-pub(super) const OVERCOMMIT_BOUNDLESS: i64 = i64::MAX / 4;
 
 /// The accounts of one budget, the newest first.
 const SELECT: &str = "SELECT a.id AS account_id, a.budget_id, a.seq, b.scope, b.currency, b.policy, a.starts_at, \
@@ -91,15 +86,12 @@ fn is_open(account: &AccountState, now: Timestamp) -> bool {
 }
 
 async fn insert(tx: &mut Tx<'_>, budget: &Budget, seq: i64, period: PeriodWindow) -> Result<AccountId, Fault> {
-    let base = if budget.spec.policy == LimitPolicy::Hard { 0 } else { OVERCOMMIT_BOUNDLESS };
-    let sql = "INSERT INTO accounts (budget_id, seq, starts_at, ends_at, overcommit, overcommit_base) \
-         VALUES (?1, ?2, ?3, ?4, ?5, ?5) RETURNING id";
+    let sql = "INSERT INTO accounts (budget_id, seq, starts_at, ends_at) VALUES (?, ?, ?, ?) RETURNING id";
     let row = sqlx::query(sql)
         .bind(blob(budget.spec.id.to_bytes()))
         .bind(seq)
         .bind(period.start.as_microsecond())
         .bind(period.end.map(|end| end.as_microsecond()))
-        .bind(base)
         .fetch_one(tx.connection())
         .await?;
     Ok(AccountId(row.try_get(0)?))
@@ -131,7 +123,7 @@ async fn roll_over(
     let sql = "SELECT coalesce(sum(amount), 0) FROM grants \
          WHERE account_id = ? AND kind IN ('top_up', 'promo', 'import', 'rollover')";
     let bought: i64 = sqlx::query_scalar(sql).bind(last.account.0).fetch_one(tx.connection()).await?;
-    let carried = bought.min(last.granted - last.settled - last.leased);
+    let carried = bought.min(last.room());
     if carried <= 0 {
         return Ok(());
     }

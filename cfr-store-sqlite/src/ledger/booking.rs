@@ -10,14 +10,14 @@ use cfr_billing::store::{Incarnation, Op, SettledHold, StoreError};
 use cfr_core::id::{AccountId, HoldId, KeyId, UserId};
 use cfr_core::ledger::UsageRecord;
 use cfr_core::time::Timestamp;
-use sqlx::Row;
 
 use super::hold::{self, Journal};
 use super::lease;
 use crate::bulk::{Bulk, Cell};
-use crate::chain::{self, Entries, EntryKind};
+use crate::chain::{self, Amounts, Entries, EntryKind};
 use crate::error::Fault;
-use crate::usage::{USAGE_CELLS, day, overrun, push_cells};
+use crate::row::Fields;
+use crate::usage::{USAGE_CELLS, day, push_cells};
 use crate::writer::{Tx, Writer};
 
 /// Writes the batch, all of it or nothing.
@@ -88,6 +88,22 @@ struct AccountChange {
     settled: i64,
     unleased: i64,
     overrun: i64,
+    /// How far use is beyond the limit afterwards.
+    overcommit: i64,
+}
+
+/// Where a charge on one account comes from.
+#[derive(Debug, Clone, Copy)]
+struct Source {
+    /// From the lease of the hold's epoch; the rest comes from the account itself.
+    lease: i64,
+    /// How far use is beyond the limit afterwards.
+    beyond: i64,
+}
+
+/// The charge, and what the operator loses: what the engine could not charge, and what the store could not.
+fn booked(hold: &SettledHold, charged: i64) -> Amounts {
+    Amounts { amount: charged, overrun: hold.record.overrun_nanos.saturating_add(hold.charged - charged) }
 }
 
 /// Day, tenant, user, key and model.
@@ -106,9 +122,10 @@ impl Books {
     fn in_good_faith(settled: &[&SettledHold]) -> Result<Self, Fault> {
         let mut books = Self { usage: Vec::with_capacity(settled.len() * USAGE_CELLS), ..Self::default() };
         for hold in settled {
-            books.add_record(hold, hold.charged)?;
+            let booked = booked(hold, hold.charged);
+            books.add_record(hold, booked)?;
             for &account in &hold.accounts {
-                books.charge(hold, account, hold.charged, hold.charged);
+                books.charge(account, hold.epoch, booked, Source { lease: hold.charged, beyond: 0 });
             }
         }
         Ok(books)
@@ -123,43 +140,43 @@ impl Books {
             if !seen.insert(hold.id) || is_booked(tx, hold.id).await? {
                 continue;
             }
-            let charged = funds.chargeable(tx, hold).await?;
-            books.add_record(hold, charged)?;
+            let booked = booked(hold, funds.chargeable(tx, hold).await?);
+            books.add_record(hold, booked)?;
             for &account in &hold.accounts {
-                if let Some(from_lease) = funds.spend(account, hold.epoch, charged) {
-                    books.charge(hold, account, charged, from_lease);
+                if let Some(source) = funds.spend(account, hold.epoch, booked.amount) {
+                    books.charge(account, hold.epoch, booked, source);
                 }
             }
         }
         Ok(books)
     }
 
-    fn charge(&mut self, hold: &SettledHold, account: AccountId, charged: i64, from_lease: i64) {
-        let overrun = overrun(&hold.record, charged);
+    fn charge(&mut self, account: AccountId, epoch: i64, booked: Amounts, source: Source) {
         let change = self.accounts.entry(account).or_default();
-        change.settled += charged;
-        change.unleased += from_lease;
-        change.overrun += overrun;
-        if from_lease > 0 {
-            *self.leases.entry((account, hold.epoch)).or_default() += from_lease;
+        change.settled += booked.amount;
+        change.unleased += source.lease;
+        change.overrun += booked.overrun;
+        change.overcommit = change.overcommit.max(source.beyond);
+        if source.lease > 0 {
+            *self.leases.entry((account, epoch)).or_default() += source.lease;
         }
         let entry = self.entries.entry((account, EntryKind::Settle)).or_default();
-        entry.amount += charged;
-        entry.overrun += overrun;
+        entry.amount += booked.amount;
+        entry.overrun += booked.overrun;
     }
 
-    fn add_record(&mut self, hold: &SettledHold, charged: i64) -> Result<(), Fault> {
+    fn add_record(&mut self, hold: &SettledHold, booked: Amounts) -> Result<(), Fault> {
         let record = &*hold.record;
         if record.id != hold.id {
             return Err(StoreError::invalid("a settlement's record is of another request").into());
         }
-        push_cells(&mut self.usage, record, charged, &hold.accounts)?;
+        push_cells(&mut self.usage, record, booked, &hold.accounts)?;
         let change = self.days.entry(day_key(record)).or_default();
         change.requests += 1;
         change.tokens_in += i64::try_from(record.usage.input_total()).unwrap_or(i64::MAX);
         change.tokens_out += i64::try_from(record.usage.output_total()).unwrap_or(i64::MAX);
         change.cost += record.cost_nanos;
-        change.charged += charged;
+        change.charged += booked.amount;
         Ok(())
     }
 
@@ -171,7 +188,7 @@ impl Books {
         });
         let consumed = CONSUME.run(tx.connection(), cells.collect()).await?;
         let cells = self.accounts.into_iter().flat_map(|(account, change)| {
-            [account.0, change.settled, change.unleased, change.overrun].map(Cell::Int)
+            [account.0, change.settled, change.unleased, change.overrun, change.overcommit].map(Cell::Int)
         });
         let charged = CHARGE.run(tx.connection(), cells.collect()).await?;
         if consumed != leases as u64 || charged != accounts as u64 {
@@ -191,10 +208,11 @@ static CONSUME: Bulk = Bulk::new(
 );
 
 static CHARGE: Bulk = Bulk::new(
-    "WITH change (id, settled, unleased, overrun) AS (VALUES ",
-    4,
+    "WITH change (id, settled, unleased, overrun, overcommit) AS (VALUES ",
+    5,
     ") UPDATE accounts SET settled = accounts.settled + change.settled, leased = accounts.leased - change.unleased, \
-     overrun = accounts.overrun + change.overrun FROM change WHERE accounts.id = change.id",
+     overrun = accounts.overrun + change.overrun, overcommit = max(accounts.overcommit, change.overcommit) \
+     FROM change WHERE accounts.id = change.id",
 );
 
 static ADD_TO_DAY: Bulk = Bulk::new(
@@ -239,9 +257,28 @@ async fn is_booked(tx: &mut Tx<'_>, hold: HoldId) -> Result<bool, Fault> {
 #[derive(Debug)]
 struct Funds {
     node: Arc<str>,
-    /// Free room of each account; none when there is no such account.
-    rooms: HashMap<AccountId, Option<i64>>,
+    /// None when there is no such account.
+    rooms: HashMap<AccountId, Option<Room>>,
     leases: HashMap<(AccountId, i64), i64>,
+}
+
+/// What an account has beyond its leases.
+#[derive(Debug, Clone, Copy)]
+struct Room {
+    /// Negative when use is beyond the limit.
+    free: i64,
+    /// Whether the limit is a hard one.
+    enforced: bool,
+}
+
+impl Room {
+    const fn chargeable(self) -> i64 {
+        match (self.enforced, self.free > 0) {
+            (false, _) => i64::MAX,
+            (true, true) => self.free,
+            (true, false) => 0,
+        }
+    }
 }
 
 impl Funds {
@@ -249,30 +286,35 @@ impl Funds {
     async fn chargeable(&mut self, tx: &mut Tx<'_>, hold: &SettledHold) -> Result<i64, Fault> {
         let mut fits = hold.charged;
         for &account in &hold.accounts {
-            let room = self.room(tx, account).await?.unwrap_or(0).max(0);
+            let room = self.room(tx, account).await?.map_or(0, Room::chargeable);
             let leased = self.leased(tx, account, hold.epoch).await?;
             fits = fits.min(leased.saturating_add(room));
         }
         Ok(fits)
     }
 
-    /// Spends from the lease first; returns how much came from there. `None` for an account that does not exist.
-    fn spend(&mut self, account: AccountId, epoch: i64, charged: i64) -> Option<i64> {
+    /// Spends from the lease first, then from the account. `None` for an account that does not exist.
+    fn spend(&mut self, account: AccountId, epoch: i64, charged: i64) -> Option<Source> {
         let room = self.rooms.get_mut(&account)?.as_mut()?;
         let lease = self.leases.entry((account, epoch)).or_default();
         let from_lease = charged.min(*lease);
         *lease -= from_lease;
-        *room -= charged - from_lease;
-        Some(from_lease)
+        room.free -= charged - from_lease;
+        let beyond = if room.enforced { 0 } else { room.free.saturating_neg().max(0) };
+        Some(Source { lease: from_lease, beyond })
     }
 
-    async fn room(&mut self, tx: &mut Tx<'_>, account: AccountId) -> Result<Option<i64>, Fault> {
+    async fn room(&mut self, tx: &mut Tx<'_>, account: AccountId) -> Result<Option<Room>, Fault> {
         if let Some(room) = self.rooms.get(&account) {
             return Ok(*room);
         }
-        let sql = "SELECT granted + overcommit - settled - leased FROM accounts WHERE id = ?";
+        let sql = "SELECT a.granted - a.settled - a.leased AS free, b.policy = 'hard' AS enforced \
+             FROM accounts a JOIN budgets b ON b.id = a.budget_id WHERE a.id = ?";
         let row = sqlx::query(sql).bind(account.0).fetch_optional(tx.connection()).await?;
-        let room = row.map(|row| row.try_get(0)).transpose()?;
+        let room = match row {
+            Some(row) => Some(Room { free: row.int("free")?, enforced: row.flag("enforced")? }),
+            None => None,
+        };
         self.rooms.insert(account, room);
         Ok(room)
     }

@@ -68,14 +68,15 @@ pub(super) async fn book(
     Ok(grant)
 }
 
-/// What is used beyond the limit stays allowed, and only that: it shrinks when the limit rises.
+/// What is used beyond the limit stays allowed, and only that: it shrinks when the limit rises. Without `overcommit` it
+/// does not grow, so that the constraint of the table refuses what is not there.
 async fn raise(
     connection: &mut SqliteConnection,
     account: AccountId,
     amount: i64,
     overcommit: bool,
 ) -> Result<(), Fault> {
-    let sql = "UPDATE accounts SET granted = granted + ?2, overcommit = max(overcommit_base, \
+    let sql = "UPDATE accounts SET granted = granted + ?2, overcommit = max(0, \
          min(CASE WHEN ?3 THEN 9223372036854775807 ELSE overcommit END, settled + leased - granted - ?2)) WHERE id = ?1";
     let update = sqlx::query(sql).bind(account.0).bind(amount).bind(overcommit).execute(connection).await;
     update.map_err(|error| Fault::from(error).or_conflict("the budget has less left than is to be taken"))?;

@@ -14,6 +14,13 @@ use crate::error::Fault;
 use crate::row::{Fields, accounts_blob, accounts_from_blob, json};
 use crate::writer::Tx;
 
+/// States of a hold, as columns keep them. A settled one has no row.
+const OPEN: i64 = 0;
+const RELEASED: i64 = 2;
+
+/// Columns of a hold.
+const HOLD_CELLS: usize = 14;
+
 /// What a batch changes in the journal.
 #[derive(Debug, Default)]
 pub(super) struct Journal<'a> {
@@ -29,6 +36,7 @@ pub(super) struct Journal<'a> {
 #[derive(Debug)]
 struct Opened<'a> {
     hold: &'a OpenedHold,
+    state: i64,
     amount: i64,
     evidence: Option<Evidence<'a>>,
 }
@@ -48,7 +56,7 @@ impl<'a> Journal<'a> {
             match op {
                 Op::Open(hold) if ended.contains(&hold.id) => {}
                 Op::Open(hold) => {
-                    let opened = || Opened { hold, amount: hold.amount, evidence: None };
+                    let opened = || Opened { hold, state: OPEN, amount: hold.amount, evidence: None };
                     journal.opened.entry(hold.id).or_insert_with(opened);
                 }
                 Op::Extend { hold, amount } => journal.extend(*hold, *amount),
@@ -61,7 +69,9 @@ impl<'a> Journal<'a> {
                 }
                 Op::Release { hold, .. } => {
                     ended.insert(*hold);
-                    journal.opened.remove(hold);
+                    if let Some(opened) = journal.opened.get_mut(hold) {
+                        opened.state = RELEASED;
+                    }
                     journal.released.push(*hold);
                 }
             }
@@ -84,29 +94,30 @@ impl<'a> Journal<'a> {
     }
 }
 
-static OPEN: Bulk = Bulk::new(
-    "INSERT INTO holds (id, node, epoch, accounts, amount, tenant_id, user_id, key_id, product_version_id, model, at, \
+static INSERT: Bulk = Bulk::new(
+    "INSERT INTO holds (id, node, epoch, accounts, amount, state, tenant_id, user_id, key_id, product_version_id, model, at, \
      delivered, evidence) VALUES ",
-    13,
+    HOLD_CELLS,
     " ON CONFLICT (id) DO NOTHING",
 );
 
 static EXTEND: Bulk = Bulk::new(
     "WITH change (id, amount) AS (VALUES ",
     2,
-    ") UPDATE holds SET amount = change.amount FROM change WHERE holds.id = change.id",
+    ") UPDATE holds SET amount = change.amount FROM change \
+     WHERE holds.id = change.id AND holds.state = 0",
 );
 
 static CHECKPOINT: Bulk = Bulk::new(
     "WITH change (id, delivered, evidence) AS (VALUES ",
     3,
     ") UPDATE holds SET delivered = change.delivered, evidence = change.evidence FROM change \
-     WHERE holds.id = change.id AND holds.state <> 2",
+     WHERE holds.id = change.id AND holds.state = 0",
 );
 
 static SETTLE: Bulk = Bulk::new("DELETE FROM holds WHERE id IN (VALUES ", 1, ")");
 
-/// A released hold stays until the next start, so that a repeated batch cannot open it again.
+/// A released hold stays for a while, so that a late `Open` cannot open it again.
 static RELEASE: Bulk = Bulk::new("UPDATE holds SET state = 2 WHERE id IN (VALUES ", 1, ")");
 
 /// Writes the journal of one batch.
@@ -116,11 +127,11 @@ pub(super) async fn write(
     journal: &Journal<'_>,
     settled: &[&SettledHold],
 ) -> Result<(), Fault> {
-    let mut opened = Vec::with_capacity(journal.opened.len() * 13);
+    let mut opened = Vec::with_capacity(journal.opened.len() * HOLD_CELLS);
     for row in journal.opened.values() {
         push_opened(&mut opened, &by.node, row)?;
     }
-    OPEN.run(tx.connection(), opened).await?;
+    INSERT.run(tx.connection(), opened).await?;
     let extended = journal.extended.iter().flat_map(|(hold, amount)| [id_cell(*hold), Cell::Int(*amount)]);
     EXTEND.run(tx.connection(), extended.collect()).await?;
     let mut checkpoints = Vec::new();
@@ -150,6 +161,7 @@ fn push_opened(cells: &mut Vec<Cell>, node: &Arc<str>, row: &Opened<'_>) -> Resu
         Cell::Int(hold.epoch),
         Cell::Blob(accounts_blob(&hold.accounts)),
         Cell::Int(row.amount),
+        Cell::Int(row.state),
         Cell::Blob(caller.tenant.to_bytes().to_vec()),
         Cell::id_opt(caller.user.map(UserId::to_bytes)),
         Cell::id_opt(caller.key.map(KeyId::to_bytes)),

@@ -42,15 +42,15 @@ pub(super) async fn acquire(
     for ask in asks {
         accounts.push(open_for_ask(tx, ask, &mut entries).await?);
     }
-    let short = accounts.iter().zip(asks).filter(|(account, ask)| account.room().max(0) < ask.min);
+    let short = accounts.iter().zip(asks).filter(|(account, ask)| is_hard(account) && account.room().max(0) < ask.min);
     if let Some((account, _)) = short.min_by_key(|(account, _)| account.room()) {
         return Err(denied(account));
     }
     chain::append(tx, &by.node, by.epoch, &entries, Vec::new()).await?;
     let mut granted = Vec::with_capacity(asks.len());
     for (account, ask) in accounts.into_iter().zip(asks) {
-        let amount = ask.want.max(ask.min).clamp(0, account.room().max(0));
-        take(tx, by, account.account, amount).await?;
+        let amount = grantable(&account, ask);
+        take(tx, by, &account, amount).await?;
         granted.push(lease_grant(account, amount));
     }
     Ok(granted)
@@ -68,14 +68,22 @@ async fn open_for_ask(tx: &mut Tx<'_>, ask: &LeaseAsk, entries: &mut Entries) ->
     Err(AcquireError::Denied { budget: ask.budget, scope, currency, room: 0, period })
 }
 
+fn is_hard(account: &AccountState) -> bool {
+    account.policy == LimitPolicy::Hard
+}
+
+/// What is wanted as far as there is room. A soft or unlimited budget gives the least that helps even without room.
+fn grantable(account: &AccountState, ask: &LeaseAsk) -> i64 {
+    let fits = ask.want.clamp(0, account.room().max(0));
+    if is_hard(account) { fits } else { fits.max(ask.min) }
+}
+
 fn denied(account: &AccountState) -> AcquireError {
-    // A hard limit that was lowered below use is over-committed by what is used: to the caller that is negative room.
-    let overcommit = if account.policy == LimitPolicy::Hard { account.overcommit } else { 0 };
     AcquireError::Denied {
         budget: account.budget,
         scope: account.scope,
         currency: account.currency,
-        room: account.room().saturating_sub(overcommit),
+        room: account.room(),
         period: account.period,
     }
 }
@@ -92,13 +100,14 @@ fn lease_grant(account: AccountState, granted: i64) -> LeaseGrant {
     }
 }
 
-async fn take(tx: &mut Tx<'_>, by: &Incarnation, account: AccountId, amount: i64) -> Result<(), Fault> {
+async fn take(tx: &mut Tx<'_>, by: &Incarnation, account: &AccountState, amount: i64) -> Result<(), Fault> {
     let sql = "INSERT INTO leases (account_id, node, epoch, granted) VALUES (?1, ?2, ?3, ?4) \
          ON CONFLICT (account_id, node, epoch) DO UPDATE SET granted = granted + ?4";
-    let lease = sqlx::query(sql).bind(account.0).bind(&*by.node).bind(by.epoch).bind(amount);
-    lease.execute(tx.connection()).await?;
-    let sql = "UPDATE accounts SET leased = leased + ?2 WHERE id = ?1";
-    sqlx::query(sql).bind(account.0).bind(amount).execute(tx.connection()).await?;
+    let id = account.account.0;
+    sqlx::query(sql).bind(id).bind(&*by.node).bind(by.epoch).bind(amount).execute(tx.connection()).await?;
+    let beyond = if is_hard(account) { 0 } else { amount.saturating_sub(account.room()) };
+    let sql = "UPDATE accounts SET leased = leased + ?2, overcommit = max(overcommit, ?3) WHERE id = ?1";
+    sqlx::query(sql).bind(id).bind(amount).bind(beyond).execute(tx.connection()).await?;
     Ok(())
 }
 
@@ -136,7 +145,7 @@ pub(super) async fn left(tx: &mut Tx<'_>, by: &Incarnation, account: AccountId) 
 /// What is used beyond a lowered limit is allowed only as long as it is used: it does not become room again.
 async fn free(tx: &mut Tx<'_>, account: AccountId, amount: i64) -> Result<(), Fault> {
     let sql = "UPDATE accounts SET leased = leased - ?2, \
-         overcommit = max(overcommit_base, min(overcommit, settled + leased - ?2 - granted)) WHERE id = ?1";
+         overcommit = max(0, min(overcommit, settled + leased - ?2 - granted)) WHERE id = ?1";
     sqlx::query(sql).bind(account.0).bind(amount).execute(tx.connection()).await?;
     Ok(())
 }

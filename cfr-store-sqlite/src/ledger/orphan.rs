@@ -2,7 +2,7 @@
 
 use cfr_billing::store::{Incarnation, OrphanPolicy, Reclaimed, SettledHold};
 use cfr_core::chat::UsageSource;
-use cfr_core::id::AccountId;
+use cfr_core::id::{AccountId, HoldId};
 use cfr_core::ledger::UsageRecord;
 
 use super::hold::{self, JournaledHold};
@@ -10,6 +10,9 @@ use super::{booking, lease};
 use crate::error::Fault;
 use crate::row::Fields;
 use crate::writer::Tx;
+
+/// How long a released hold is remembered: seven days.
+const RELEASED_KEPT_MICROS: i64 = 7 * 24 * 3_600 * 1_000_000;
 
 /// Ends open holds of dead lives by `policy` and takes their leases back, but what suspended holds keep counted.
 pub(super) async fn reclaim(tx: &mut Tx<'_>, policy: OrphanPolicy) -> Result<Reclaimed, Fault> {
@@ -30,11 +33,12 @@ pub(super) async fn reclaim(tx: &mut Tx<'_>, policy: OrphanPolicy) -> Result<Rec
     Ok(found)
 }
 
-/// Rows that only stood against repeated batches, of lives that repeat nothing any more.
+/// Rows of holds that have ended: charged ones that a late `Open` wrote again, and released ones of long ago.
 async fn forget_ended(tx: &mut Tx<'_>) -> Result<(), Fault> {
-    let sql = "DELETE FROM holds WHERE epoch < coalesce((SELECT epoch FROM nodes WHERE name = holds.node), epoch + 1) \
-         AND (state = 2 OR EXISTS (SELECT 1 FROM usage_records u WHERE u.id = holds.id))";
-    sqlx::query(sql).execute(tx.connection()).await?;
+    let sql = "DELETE FROM holds WHERE (state = 2 AND at < ?) \
+         OR (state = 0 AND EXISTS (SELECT 1 FROM usage_records u WHERE u.id = holds.id))";
+    let long_ago = tx.micros().saturating_sub(RELEASED_KEPT_MICROS);
+    sqlx::query(sql).bind(long_ago).execute(tx.connection()).await?;
     Ok(())
 }
 
@@ -45,28 +49,33 @@ fn lies_on(hold: &JournaledHold, by: &Incarnation, account: AccountId) -> bool {
 async fn end(tx: &mut Tx<'_>, orphan: JournaledHold, policy: OrphanPolicy, found: &mut Reclaimed) -> Result<(), Fault> {
     match (policy, orphan.evidence) {
         (OrphanPolicy::Suspend, _) => {
-            let sql = "UPDATE holds SET state = 1 WHERE id = ?";
-            sqlx::query(sql).bind(orphan.id.to_bytes().to_vec()).execute(tx.connection()).await?;
+            set_state(tx, orphan.id, "UPDATE holds SET state = 1 WHERE id = ?").await?;
             found.suspended += 1;
-            return Ok(());
         }
         (OrphanPolicy::Evidence, Some((charged, record))) => {
             let (id, epoch) = (orphan.id, orphan.by.epoch);
             let accounts = orphan.accounts.into_iter().collect();
-            let settled = SettledHold { id, epoch, accounts, charged: charged.max(0), record: partial(record, charged) };
+            let settled = SettledHold { id, epoch, accounts, charged: charged.max(0), record: partial(record) };
             booking::settle_orphans(tx, &orphan.by, &[settled]).await?;
+            set_state(tx, id, "DELETE FROM holds WHERE id = ?").await?;
             found.charged += 1;
         }
-        _ => found.released += 1,
+        _ => {
+            set_state(tx, orphan.id, "UPDATE holds SET state = 2 WHERE id = ?").await?;
+            found.released += 1;
+        }
     }
-    sqlx::query("DELETE FROM holds WHERE id = ?").bind(orphan.id.to_bytes().to_vec()).execute(tx.connection()).await?;
+    Ok(())
+}
+
+async fn set_state(tx: &mut Tx<'_>, hold: HoldId, sql: &'static str) -> Result<(), Fault> {
+    sqlx::query(sql).bind(hold.to_bytes().to_vec()).execute(tx.connection()).await?;
     Ok(())
 }
 
 /// The checkpointed record says what was delivered, not how the request ended.
-fn partial(mut record: Box<UsageRecord>, charged: i64) -> Box<UsageRecord> {
+fn partial(mut record: Box<UsageRecord>) -> Box<UsageRecord> {
     record.source = UsageSource::Partial;
-    record.charged_nanos = charged;
     record
 }
 
