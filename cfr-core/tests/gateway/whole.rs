@@ -1,0 +1,201 @@
+//! Answers that come whole.
+
+use std::borrow::Cow;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
+
+use async_trait::async_trait;
+use cfr_core::chat::{Call, Usage, UsageSource};
+use cfr_core::gateway::{Answer, Caller, GatewayError};
+use cfr_core::hook::{DenyReason, PostHook, PreHook, Verdict};
+use cfr_core::ledger::UsageRecord;
+use cfr_core::upstream::{Rejection, UpstreamError};
+
+use crate::scripted::{Setup, Step, overloaded};
+
+/// 100 prompt tokens at 750 and 10 answer tokens at 4 500 nano-dollars.
+const PRICE_NANOS: i64 = 100 * 750 + 10 * 4_500;
+
+fn answer(usage: Usage) -> Step {
+    Step::Whole { usage: Some(usage), output_bytes: 40 }
+}
+
+#[tokio::test]
+async fn the_true_price_is_charged_and_the_rest_of_the_hold_is_free_again() {
+    let world = Setup::default().build();
+    world.first.then(answer(Usage::text(100, 10)));
+    let Ok(Answer::Whole { head, body, .. }) = world.ask(r#","max_tokens":50,"user":"ada""#).await else {
+        panic!("an answer")
+    };
+    assert_eq!((body.as_ref(), head.charged.expect("whole").nanos()), (b"{}".as_ref(), PRICE_NANOS));
+    let balance = world.balance().await;
+    assert_eq!((balance.settled.nanos(), balance.held.nanos()), (PRICE_NANOS, 0));
+    let record = world.record();
+    assert_eq!((record.status, record.source, record.charged_nanos), (200, UsageSource::Provider, PRICE_NANOS));
+    assert_eq!((record.tag.as_deref(), record.upstream_id.as_deref()), (Some("ada"), Some("up-1")));
+    assert_eq!(*world.first.caps.lock().expect("not poisoned"), [None], "the caller's own cap stays");
+}
+
+#[tokio::test]
+async fn a_call_without_a_cap_is_shortened_to_what_the_budget_affords() {
+    let world = Setup { nanos: 5_000_000, ..Setup::default() }.build();
+    world.first.then(answer(Usage::text(100, 10)));
+    let Ok(Answer::Whole { head, .. }) = world.ask("").await else { panic!("an answer") };
+    let cap = head.output_tokens_max_applied.expect("a cap");
+    assert_eq!(*world.first.caps.lock().expect("not poisoned"), [Some(cap)]);
+    assert!((256..1_111).contains(&cap), "5 milli-euro pay at most 1111 answer tokens, not {cap}");
+}
+
+#[tokio::test]
+async fn a_call_that_the_budget_cannot_pay_says_what_it_could() {
+    let world = Setup { nanos: 3_000_000, ..Setup::default() }.build();
+    let Err(GatewayError::BudgetExceeded(exceeded)) = world.ask(r#","max_tokens":1000"#).await else {
+        panic!("a denial")
+    };
+    let affordable = exceeded.output_tokens_affordable;
+    assert_eq!(exceeded.denial.budget, world.budget);
+    assert!(exceeded.denial.period_end.is_some());
+    world.first.then(answer(Usage::text(1, 1)));
+    assert!(world.ask(&format!(r#","max_tokens":{affordable}"#)).await.is_ok(), "{affordable} tokens are affordable");
+    let more = world.ask(&format!(r#","max_tokens":{}"#, affordable + 100)).await;
+    assert!(matches!(more, Err(GatewayError::BudgetExceeded(_))));
+}
+
+#[tokio::test]
+async fn another_target_answers_when_one_fails_and_only_its_answer_is_charged() {
+    let world = Setup::default().build();
+    world.first.then(Step::Fail(overloaded()));
+    world.second.then(answer(Usage::text(100, 10)));
+    assert!(world.ask("").await.is_ok());
+    let record = world.record();
+    assert_eq!(record.attempts.len(), 1);
+    assert_eq!((&*record.attempts[0].upstream, &*record.attempts[0].outcome), ("first", "failed"));
+    assert_eq!(record.charged_nanos, PRICE_NANOS);
+}
+
+#[tokio::test]
+async fn a_refusal_that_is_the_callers_to_mend_is_not_tried_elsewhere_and_costs_nothing() {
+    let world = Setup::default().build();
+    world.first.then(Step::Fail(UpstreamError::Rejected {
+        status: http::StatusCode::BAD_REQUEST,
+        kind: Rejection::ContextWindow,
+        message: "too long".into(),
+        body: None,
+    }));
+    assert!(matches!(world.ask("").await, Err(GatewayError::Upstream { .. })));
+    assert_eq!(world.second.calls.load(Ordering::SeqCst), 0);
+    let record = world.record();
+    assert_eq!((record.status, record.charged_nanos, record.source), (400, 0, UsageSource::None));
+    let balance = world.balance().await;
+    assert_eq!(balance.available, balance.granted);
+}
+
+#[tokio::test]
+async fn an_answer_without_usage_is_counted_from_its_bytes() {
+    let world = Setup::default().build();
+    world.first.then(Step::Whole { usage: None, output_bytes: 40 });
+    assert!(world.ask("").await.is_ok());
+    let record = world.record();
+    assert_eq!((record.source, record.usage.output_total()), (UsageSource::Estimated, 16));
+    assert!(record.charged_nanos > 0);
+}
+
+#[tokio::test]
+async fn an_explicit_zero_is_zero() {
+    let world = Setup::default().build();
+    world.first.then(answer(Usage::default()));
+    assert!(world.ask("").await.is_ok());
+    assert_eq!((world.record().source, world.record().charged_nanos), (UsageSource::Provider, 0));
+}
+
+#[tokio::test]
+async fn a_price_above_hold_and_budget_is_the_operators_loss() {
+    let world = Setup { nanos: 5_000_000, ..Setup::default() }.build();
+    world.first.then(answer(Usage::text(1_000_000, 0)));
+    assert!(world.ask(r#","max_tokens":50"#).await.is_ok());
+    let record = world.record();
+    assert_eq!((record.charged_nanos, record.overrun_nanos), (5_000_000, 750_000_000 - 5_000_000));
+    assert_eq!(world.balance().await.available.nanos(), 0);
+}
+
+#[tokio::test]
+async fn a_dropped_call_is_charged_for_its_input_alone() {
+    let world = Setup::default().build();
+    world.first.then(Step::Hang);
+    let mut call = Box::pin(world.ask(r#","max_tokens":50"#));
+    assert!(futures_util::poll!(&mut call).is_pending());
+    assert!(world.balance().await.held.nanos() > 0);
+    drop(call);
+    let record = world.record();
+    assert_eq!((record.status, record.source, record.usage.output_total()), (499, UsageSource::Partial, 0));
+    assert_eq!(world.balance().await.held.nanos(), 0);
+}
+
+#[tokio::test]
+async fn unknown_and_forbidden_models_are_told_apart() {
+    let world = Setup::default().build();
+    let body = r#"{"model":"gpt-none","messages":[]}"#;
+    let call =
+        || Call::parse(cfr_core::chat::Operation::ChatCompletions, body.into(), cfr_core::time::Timestamp::UNIX_EPOCH);
+    let unknown = world.gateway.answer(&world.caller, call().expect("good")).await;
+    assert!(matches!(unknown, Err(GatewayError::UnknownModel { .. })));
+    let mut caller = Caller::clone(&world.caller);
+    caller.models = cfr_core::gateway::ModelAccess::all().and([Arc::from("other")]);
+    let forbidden = world.gateway.answer(&Arc::new(caller), world.call("")).await;
+    assert!(matches!(forbidden, Err(GatewayError::ForbiddenModel { .. })));
+}
+
+#[tokio::test]
+async fn the_rate_limit_comes_before_the_budget() {
+    let world = Setup { requests_per_minute: Some(1), ..Setup::default() }.build();
+    world.first.then(answer(Usage::text(1, 1)));
+    let Ok(Answer::Whole { head, .. }) = world.ask("").await else { panic!("an answer") };
+    assert_eq!(head.rate.expect("limited").remaining, 0);
+    let Err(GatewayError::LimitExceeded(exceeded)) = world.ask("").await else { panic!("refused") };
+    assert_eq!(exceeded.retry_after.as_secs(), 60);
+    assert_eq!(world.ledger.books.records().len(), 1, "a refused call leaves no record");
+}
+
+#[derive(Debug, Default)]
+struct Hooked {
+    verdict: Mutex<Option<Verdict>>,
+    seen: Mutex<Vec<UsageRecord>>,
+}
+
+#[async_trait]
+impl PreHook for Hooked {
+    async fn before(&self, _: &Caller, _: &Call) -> Verdict {
+        self.verdict.lock().expect("not poisoned").take().unwrap_or(Verdict::Allow)
+    }
+}
+
+impl PostHook for Hooked {
+    fn after(&self, _: &Caller, record: &UsageRecord) {
+        self.seen.lock().expect("not poisoned").push(record.clone());
+    }
+}
+
+#[tokio::test]
+async fn a_hook_denies_and_another_sees_the_record() {
+    let hook = Arc::new(Hooked::default());
+    let world = Setup::default()
+        .build_with(|builder| builder.pre_hook(Arc::clone(&hook) as _).post_hook(Arc::clone(&hook) as _));
+    let reason = DenyReason { code: Cow::Borrowed("region_not_allowed"), message: Cow::Borrowed("not from here") };
+    *hook.verdict.lock().expect("not poisoned") = Some(Verdict::Deny(reason.clone()));
+    let Err(GatewayError::DeniedByHook(denied)) = world.ask("").await else { panic!("denied") };
+    assert_eq!(denied, reason);
+    world.first.then(answer(Usage::text(100, 10)));
+    assert!(world.ask("").await.is_ok());
+    let seen = hook.seen.lock().expect("not poisoned");
+    assert_eq!(seen.iter().map(|record| record.charged_nanos).collect::<Vec<_>>(), [PRICE_NANOS]);
+}
+
+#[tokio::test]
+async fn a_rewritten_body_is_read_and_priced_again() {
+    let hook = Arc::new(Hooked::default());
+    let world =
+        Setup { nanos: 3_000_000, ..Setup::default() }.build_with(|builder| builder.pre_hook(Arc::clone(&hook) as _));
+    let dear = world.call(r#","max_tokens":100000"#).body;
+    *hook.verdict.lock().expect("not poisoned") = Some(Verdict::Rewrite(dear));
+    assert!(matches!(world.ask(r#","max_tokens":10"#).await, Err(GatewayError::BudgetExceeded(_))));
+}
