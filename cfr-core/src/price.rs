@@ -1,16 +1,44 @@
 //! What a provider charges: the price table, the exact cost of a usage, and the most that a call can cost.
 
-use jiff::Timestamp;
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Arc, LazyLock};
 
-use crate::chat::envelope::InputBound;
-use crate::chat::{Meter, Usage};
+use jiff::{SignedDuration, Timestamp};
+use smallvec::SmallVec;
+
+use crate::chat::Meter;
+
+mod bound;
+mod cost;
+mod diff;
+mod image;
+mod load;
+mod off_peak;
+mod own;
+mod rate;
+mod tier;
+mod unit;
 
 pub use crate::money::PicoUsd;
+pub use cost::CostLine;
+pub use diff::{Change, PriceChange};
+pub use load::{PRICE_TABLE_BYTES_MAX, Sanity};
+pub use own::OwnPrice;
+pub use rate::Rate;
+pub use tier::Tier;
+pub use unit::{Factor, UnitPrice, UnitPriceError};
+
+use off_peak::OffPeak;
+use rate::Rates;
 
 /// Every price that we know, with when it holds. Immutable; a change is another table with another version.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct PriceTable {
     version: PriceVersion,
+    as_of: Box<str>,
+    entries: Vec<PriceEntry>,
+    /// Positions of entries by provider, then by model or alias.
+    index: HashMap<Box<str>, HashMap<Box<str>, SmallVec<[u32; 2]>>>,
 }
 
 /// The SHA-256 of a price table's bytes.
@@ -27,14 +55,25 @@ impl PriceVersion {
     }
 }
 
-/// Why a table cannot be loaded. PLACEHOLDER for the variants.
+/// Why a table cannot be loaded.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum PriceTableError {
     /// Not the JSON of schema `cfr.prices/1`.
     #[error("not a price table: {reason}")]
     Malformed {
-        /// What is wrong, with the entry.
+        /// What is wrong, with the place.
+        reason: Box<str>,
+    },
+    /// The file is larger than any price table.
+    #[error("a price table has at most {PRICE_TABLE_BYTES_MAX} bytes")]
+    TooLarge,
+    /// One entry contradicts itself, another entry or common sense.
+    #[error("price of `{entry}`: {reason}")]
+    Entry {
+        /// The entry, as provider/model.
+        entry: Box<str>,
+        /// What is wrong with it.
         reason: Box<str>,
     },
 }
@@ -43,6 +82,12 @@ pub enum PriceTableError {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum PriceError {
+    /// The table does not have the model.
+    #[error("`{model}` has no price")]
+    UnknownModel {
+        /// The model.
+        model: Box<str>,
+    },
     /// The meter was used and has no rate.
     #[error("{} of `{}` has no price", .meter.name(), .model)]
     UnpricedMeter {
@@ -65,14 +110,94 @@ pub enum PriceError {
         /// The model.
         model: Box<str>,
     },
+    /// The call can read without limit (documents, hosted tools) and the table does not know the model's context.
+    #[error("`{model}` has no known input limit, which documents and hosted tools need")]
+    UnboundedInput {
+        /// The model.
+        model: Box<str>,
+    },
     /// The amount is beyond what money can be.
     #[error("price out of range")]
     OutOfRange,
 }
 
-/// One model of one provider with its rates. PLACEHOLDER for the fields.
+/// What a model is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Mode {
+    /// Answers to messages.
+    Chat,
+    /// Vectors of texts.
+    Embedding,
+    /// Images made.
+    Image,
+    /// Speech to text.
+    Stt,
+    /// Text to speech.
+    Tts,
+    /// Order of documents.
+    Rerank,
+    /// Judgement of texts.
+    Moderation,
+}
+
+/// What a model takes and gives at the most; absent where the table does not know.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Limits {
+    /// Prompt tokens of one request; for embeddings, of one text.
+    pub max_input_tokens: Option<u64>,
+    /// Answer tokens of one answer.
+    pub max_output_tokens: Option<u64>,
+}
+
+/// One model of one provider with its rates, for as long as they hold.
 #[derive(Debug, Clone)]
-pub struct PriceEntry {}
+pub struct PriceEntry {
+    provider: Arc<str>,
+    model: Box<str>,
+    aliases: Box<[Box<str>]>,
+    mode: Mode,
+    limits: Limits,
+    effective_from: Option<Timestamp>,
+    effective_to: Option<Timestamp>,
+    shutdown_date: Option<Box<str>>,
+    flags: Box<[Box<str>]>,
+    capabilities: Box<[Box<str>]>,
+    rates: Rates,
+    /// Higher figures of other sources: they raise the bound and not the cost.
+    reserve: Box<[Rate]>,
+    off_peak: Option<OffPeak>,
+    fees: Box<[(Meter, UnitPrice)]>,
+    multipliers: Box<[Multiplier]>,
+    /// Where bands begin, apart from 0, ascending.
+    bands: Box<[u64]>,
+    /// Whether a prompt of exactly `above` tokens is already in the band.
+    band_inclusive: bool,
+    /// The provider's words for tiers.
+    tier_words: Arc<[(Box<str>, Tier)]>,
+    /// Whether every tier costs the same, as on a server of our own.
+    tiers_alike: bool,
+    /// The entry that holds when this one ends.
+    successor: Option<Arc<PriceEntry>>,
+}
+
+/// A factor on all token meters, under a condition.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Multiplier {
+    when: Condition,
+    factor: Factor,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Condition {
+    /// The region or geography is this one.
+    Region(Box<str>),
+    /// The region is another one than this.
+    RegionNot(Box<str>),
+    /// The speed, which callers ask for as they ask for a tier.
+    Speed(Box<str>),
+}
 
 /// Under which terms a usage is priced.
 #[derive(Debug, Clone, Copy, Default)]
@@ -92,6 +217,8 @@ pub struct Bound {
     pub fixed: PicoUsd,
     /// One answer token, times the number of answers.
     pub per_output_token: PicoUsd,
+    /// Answer tokens that may be charged whatever cap is set: of providers who do not count reasoning into the cap.
+    pub output_tokens_floor: u64,
     /// The model's own limit of answer tokens, when the table knows it.
     pub output_tokens_model_max: Option<u64>,
 }
@@ -100,27 +227,50 @@ impl Bound {
     /// The most that the call costs with this cap on answer tokens.
     #[must_use]
     pub fn total(&self, output_tokens: u64) -> PicoUsd {
-        PicoUsd(self.fixed.0.saturating_add(self.per_output_token.0.saturating_mul(i128::from(output_tokens))))
+        let tokens = output_tokens.max(self.output_tokens_floor);
+        PicoUsd(self.fixed.0.saturating_add(self.per_output_token.0.saturating_mul(i128::from(tokens))))
     }
 
-    /// The largest cap that costs at most `cost`; `None` when even the input costs more. Rounds down.
+    /// The largest cap that costs at most `cost`; `None` when even the input, or the floor, costs more. Rounds down.
     #[must_use]
     pub fn output_tokens_within(&self, cost: PicoUsd) -> Option<u64> {
         let rest = cost.0.checked_sub(self.fixed.0).filter(|rest| *rest >= 0)?;
         if self.per_output_token.0 == 0 {
             return Some(u64::MAX);
         }
-        Some(u64::try_from(rest / self.per_output_token.0).unwrap_or(u64::MAX)) // down: never above `cost`
+        let tokens = u64::try_from(rest / self.per_output_token.0).unwrap_or(u64::MAX); // down: never above `cost`
+        (tokens >= self.output_tokens_floor).then_some(tokens)
     }
 }
 
+static BUNDLED: LazyLock<Result<Arc<PriceTable>, PriceTableError>> = LazyLock::new(|| {
+    let json = include_bytes!("../data/prices.json");
+    PriceTable::from_json(json).map(Arc::new)
+});
+
 impl PriceTable {
-    /// Loads a table of schema `cfr.prices/1`.
+    /// The table that this version ships with, parsed once.
+    ///
+    /// # Errors
+    /// Never for a released version: a test loads it.
+    pub fn bundled() -> Result<Arc<Self>, PriceTableError> {
+        BUNDLED.clone()
+    }
+
+    /// Loads a table of schema `cfr.prices/1` whose prices pass the sanity limit.
     ///
     /// # Errors
     /// For anything that is not exactly such a table.
-    pub fn from_json(_json: &[u8]) -> Result<Self, PriceTableError> {
-        Err(PriceTableError::Malformed { reason: "PLACEHOLDER".into() })
+    pub fn from_json(json: &[u8]) -> Result<Self, PriceTableError> {
+        load::load(json, Sanity::Enforced)
+    }
+
+    /// Loads a table of schema `cfr.prices/1` with prices of any height.
+    ///
+    /// # Errors
+    /// For anything that is not exactly such a table.
+    pub fn from_json_waived(json: &[u8]) -> Result<Self, PriceTableError> {
+        load::load(json, Sanity::Waived)
     }
 
     /// Its version.
@@ -129,33 +279,119 @@ impl PriceTable {
         self.version
     }
 
+    /// The day that its prices are from.
+    #[must_use]
+    pub fn as_of(&self) -> &str {
+        &self.as_of
+    }
+
     /// Every entry, in the table's order.
     #[must_use]
     pub fn entries(&self) -> &[PriceEntry] {
-        &[]
+        &self.entries
     }
 
     /// The entry of a provider's model, by name or alias, that holds at a moment.
     #[must_use]
-    pub fn find(&self, _provider: &str, _model: &str, _at: Timestamp) -> Option<&PriceEntry> {
-        None
+    pub fn find(&self, provider: &str, model: &str, at: Timestamp) -> Option<&PriceEntry> {
+        let positions = self.index.get(provider)?.get(model)?;
+        positions.iter().filter_map(|position| self.entry(*position)).find(|entry| entry.holds_at(at))
+    }
+
+    /// The providers that have a price for a model, by name or alias, at any time; in alphabetical order.
+    pub fn providers_of<'a>(&'a self, model: &str) -> impl Iterator<Item = &'a str> + use<'a> {
+        let priced = self.index.iter().filter(|(_, models)| models.contains_key(model));
+        priced.map(|(provider, _)| &**provider).collect::<BTreeSet<_>>().into_iter()
+    }
+
+    fn entry(&self, position: u32) -> Option<&PriceEntry> {
+        self.entries.get(usize::try_from(position).ok()?)
     }
 }
 
 impl PriceEntry {
-    /// What a usage costs, exactly.
-    ///
-    /// # Errors
-    /// When a meter or tier that was used has no price.
-    pub fn cost(&self, _usage: &Usage, _terms: &PriceTerms<'_>) -> Result<PicoUsd, PriceError> {
-        Err(PriceError::OutOfRange)
+    /// The provider, by the table's name for it.
+    #[must_use]
+    pub fn provider(&self) -> &str {
+        &self.provider
     }
 
-    /// The most that a call can cost. Never below [`PriceEntry::cost`] of any usage that the call can have.
-    ///
-    /// # Errors
-    /// When a meter or tier that the call can use has no price.
-    pub fn upper_bound(&self, _input: &InputBound, _choices: u32, _terms: &PriceTerms<'_>) -> Result<Bound, PriceError> {
-        Err(PriceError::OutOfRange)
+    /// The model, by the provider's name for it.
+    #[must_use]
+    pub fn model(&self) -> &str {
+        &self.model
+    }
+
+    /// Other names of the same model.
+    pub fn aliases(&self) -> impl Iterator<Item = &str> {
+        self.aliases.iter().map(|alias| &**alias)
+    }
+
+    /// What the model is for.
+    #[must_use]
+    pub const fn mode(&self) -> Mode {
+        self.mode
+    }
+
+    /// What the model takes and gives at the most.
+    #[must_use]
+    pub const fn limits(&self) -> Limits {
+        self.limits
+    }
+
+    /// Remarks of the table: `reasoning`, `responses_api_only`, `review`.
+    pub fn flags(&self) -> impl Iterator<Item = &str> {
+        self.flags.iter().map(|flag| &**flag)
+    }
+
+    /// Whether the table makes this remark.
+    #[must_use]
+    pub fn has_flag(&self, flag: &str) -> bool {
+        self.flags().any(|known| known == flag)
+    }
+
+    /// What the model can do: `vision`, `function_calling`.
+    pub fn capabilities(&self) -> impl Iterator<Item = &str> {
+        self.capabilities.iter().map(|capability| &**capability)
+    }
+
+    /// The first moment that the prices hold; none when they always did.
+    #[must_use]
+    pub const fn effective_from(&self) -> Option<Timestamp> {
+        self.effective_from
+    }
+
+    /// The first moment that they no longer hold; none when no end is known.
+    #[must_use]
+    pub const fn effective_to(&self) -> Option<Timestamp> {
+        self.effective_to
+    }
+
+    /// The day that the provider ends the model, as `2026-12-31`.
+    #[must_use]
+    pub fn shutdown_date(&self) -> Option<&str> {
+        self.shutdown_date.as_deref()
+    }
+
+    /// The rates of token and other meters, in the order of meter, tier and band.
+    pub fn rates(&self) -> impl Iterator<Item = &Rate> {
+        self.rates.as_slice().iter()
+    }
+
+    /// The fees per call: web searches and their kin.
+    pub fn fees(&self) -> impl Iterator<Item = (Meter, UnitPrice)> + '_ {
+        self.fees.iter().copied()
+    }
+
+    /// Whether the prices hold at a moment.
+    #[must_use]
+    pub fn holds_at(&self, at: Timestamp) -> bool {
+        self.effective_from.is_none_or(|from| from <= at) && self.effective_to.is_none_or(|to| at < to)
+    }
+
+    /// The entry that takes over within `soon`.
+    fn successor_within(&self, at: Timestamp, soon: SignedDuration) -> Option<&Self> {
+        let end = self.effective_to.filter(|end| end.duration_since(at) <= soon);
+        end.and(self.successor.as_deref())
     }
 }

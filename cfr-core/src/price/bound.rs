@@ -1,0 +1,206 @@
+//! The most that a call can cost: worst rates over every meter, tier and band that it can reach (providers.md §17).
+
+use jiff::SignedDuration;
+
+use super::image::image_tokens_max;
+use super::{Bound, Condition, Factor, Mode, PicoUsd, PriceEntry, PriceError, PriceTerms, Tier};
+use crate::chat::Meter;
+use crate::chat::envelope::InputBound;
+
+/// A price change this near counts as well: clocks differ, and so do ideas of when a request begins.
+const CHANGE_SOON: SignedDuration = SignedDuration::from_hours(1);
+/// Answer tokens that hosts make beyond the cap while they finish a step.
+const OVERSHOOT_TOKENS: u64 = 8;
+/// Gemini's overshoot: at least this many tokens, and one in a hundred.
+const GEMINI_OVERSHOOT_TOKENS: u64 = 64;
+const GEMINI_OVERSHOOT_FACTOR: (i128, i128) = (101, 100);
+
+const INPUT_MODALITIES: [Meter; 5] = [
+    Meter::InputAudioTokens,
+    Meter::InputImageTokens,
+    Meter::InputVideoTokens,
+    Meter::CacheReadAudioTokens,
+    Meter::CacheReadImageTokens,
+];
+const OUTPUT_MODALITIES: [Meter; 3] = [Meter::OutputAudioTokens, Meter::OutputImageTokens, Meter::OutputVideoTokens];
+
+impl PriceEntry {
+    /// The most that a call can cost. Never below [`PriceEntry::cost`] of any usage that the call can have, on the
+    /// assumptions of providers.md §17.7: the provider keeps its own limits, and enforces the cap on answer tokens.
+    ///
+    /// # Errors
+    /// When a meter or tier that the call can use has no price, or nothing bounds it.
+    pub fn upper_bound(&self, input: &InputBound, choices: u32, terms: &PriceTerms<'_>) -> Result<Bound, PriceError> {
+        let bound = self.bound(input, choices, terms)?;
+        let successor = terms.at.and_then(|at| self.successor_within(at, CHANGE_SOON));
+        match successor {
+            Some(next) => Ok(bound.worse(next.bound(input, choices, terms)?)),
+            None => Ok(bound),
+        }
+    }
+
+    fn bound(&self, input: &InputBound, choices: u32, terms: &PriceTerms<'_>) -> Result<Bound, PriceError> {
+        self.refuse_deep_research()?;
+        let choices = u64::from(choices.max(1));
+        let tokens = self.input_tokens_max(input, choices)?;
+        let reach = self.reach(tokens, terms)?;
+        let input_rate = self.worst(&reach, self.input_meters(input))?;
+        let fixed = reach.factor.of(product(input_rate, tokens)?).ok_or(PriceError::OutOfRange)?;
+        let fixed = fixed.checked_add(self.search_fees(input)?).ok_or(PriceError::OutOfRange)?;
+        let bound = Bound {
+            fixed: PicoUsd(fixed),
+            per_output_token: PicoUsd(0),
+            output_tokens_floor: 0,
+            output_tokens_model_max: self.limits.max_output_tokens,
+        };
+        if self.mode == Mode::Chat { self.with_output(bound, &reach, input, choices) } else { Ok(bound) }
+    }
+
+    fn with_output(&self, bound: Bound, reach: &Reach, input: &InputBound, choices: u64) -> Result<Bound, PriceError> {
+        let rate = self.worst(reach, self.output_meters())?;
+        let mut per_token = reach.factor.of(product(rate, choices)?).ok_or(PriceError::OutOfRange)?;
+        let mut extra = OVERSHOOT_TOKENS;
+        if matches!(self.provider(), "gemini" | "vertex") {
+            let (numerator, denominator) = GEMINI_OVERSHOOT_FACTOR;
+            per_token =
+                (per_token.checked_mul(numerator).ok_or(PriceError::OutOfRange)? + denominator - 1) / denominator; // up
+            extra = GEMINI_OVERSHOOT_TOKENS;
+        }
+        let extra = i128::from(extra.saturating_add(input.predicted_tokens));
+        let extra = per_token.checked_mul(extra).and_then(|extra| bound.fixed.0.checked_add(extra));
+        Ok(Bound {
+            fixed: PicoUsd(extra.ok_or(PriceError::OutOfRange)?),
+            per_output_token: PicoUsd(per_token),
+            output_tokens_floor: self.output_tokens_floor()?,
+            ..bound
+        })
+    }
+
+    /// The most input tokens. A provider refuses what exceeds the model's limit; of embeddings the limit is per text, so
+    /// it bounds nothing. A document or a hosted tool can fill the context, and each search reads it anew.
+    fn input_tokens_max(&self, input: &InputBound, choices: u64) -> Result<u64, PriceError> {
+        let limit = self.limits.max_input_tokens.filter(|_| self.mode != Mode::Embedding);
+        let context = || limit.ok_or_else(|| PriceError::UnboundedInput { model: self.model.clone() });
+        if input.unbounded {
+            let reads = u64::from(input.web_searches).saturating_add(1);
+            return Ok(context()?.saturating_mul(reads.max(choices)));
+        }
+        let images = match (input.images, image_tokens_max(self.provider(), self.model())) {
+            (0, _) => 0,
+            (images, Some(tokens)) => u64::from(images).saturating_mul(tokens),
+            (_, None) => context()?,
+        };
+        let all = input.text_tokens.saturating_add(images);
+        Ok(limit.map_or(all, |limit| all.min(limit.saturating_mul(choices))))
+    }
+
+    fn input_meters(&self, input: &InputBound) -> impl Iterator<Item = Meter> {
+        let media = input.unbounded || input.images > 0;
+        let marked = input.cache_markers;
+        let has = |meter: Meter| self.rates.has_meter(meter);
+        [Meter::InputTokens, Meter::CacheReadTokens]
+            .into_iter()
+            .chain([Meter::CacheWriteTokens].into_iter().filter(move |meter| marked || has(*meter)))
+            .chain([Meter::CacheWrite1hTokens, Meter::CacheWrite12hTokens].into_iter().filter(move |_| marked))
+            .chain(INPUT_MODALITIES.into_iter().filter(move |_| media))
+    }
+
+    /// Models that can answer in sound or pictures may do so unasked.
+    fn output_meters(&self) -> impl Iterator<Item = Meter> {
+        let has = |meter: &Meter| self.rates.has_meter(*meter);
+        [Meter::OutputTokens, Meter::ReasoningTokens].into_iter().chain(OUTPUT_MODALITIES.into_iter().filter(has))
+    }
+
+    fn search_fees(&self, input: &InputBound) -> Result<i128, PriceError> {
+        let searches = input.web_searches.max(u32::from(self.searches_always()));
+        if searches == 0 {
+            return Ok(0);
+        }
+        let sizes =
+            [Meter::WebSearchCalls, Meter::WebSearchCallsLow, Meter::WebSearchCallsMedium, Meter::WebSearchCallsHigh];
+        let prices = sizes.into_iter().map(|meter| self.price(meter, Tier::Standard, 0));
+        let dearest = prices.filter_map(Result::ok).max();
+        let unpriced = || PriceError::UnpricedMeter { model: self.model.clone(), meter: Meter::WebSearchCalls };
+        product(dearest.ok_or_else(unpriced)?.pico_usd(), u64::from(searches))
+    }
+
+    /// xAI and Perplexity count reasoning outside the cap, so that only the model's own maximum bounds the answer.
+    fn output_tokens_floor(&self) -> Result<u64, PriceError> {
+        let outside = matches!(self.provider(), "xai" | "perplexity") && !self.model.contains("non-reasoning");
+        if !outside {
+            return Ok(0);
+        }
+        let most = self.limits.max_output_tokens.or(self.limits.max_input_tokens);
+        most.ok_or_else(|| PriceError::UnboundedOutput { model: self.model.clone() })
+    }
+
+    /// Deep research reads and cites without limit, in meters that a table must price.
+    fn refuse_deep_research(&self) -> Result<(), PriceError> {
+        let meter = Meter::CitationTokens;
+        if self.model.contains("deep-research") && !self.rates.has_meter(meter) {
+            return Err(PriceError::UnpricedMeter { model: self.model.clone(), meter });
+        }
+        Ok(())
+    }
+
+    /// The tiers, bands and factor that the call can meet. `auto` may be served with priority; any other tier may fall
+    /// back to the standard one.
+    fn reach(&self, input_tokens: u64, terms: &PriceTerms<'_>) -> Result<Reach, PriceError> {
+        let asked = self.tier(terms.tier)?;
+        let upgraded = terms.tier == Some("auto") && !self.tiers_alike && self.rates.has_tier(Tier::Priority);
+        let tier = if upgraded { Tier::Priority } else { asked };
+        Ok(Reach { tiers: [Tier::Standard, tier], input_tokens, factor: self.factor(|when| may_apply(when, terms))? })
+    }
+
+    /// The dearest rate in pico-USD of any of the meters, within reach.
+    fn worst(&self, reach: &Reach, meters: impl Iterator<Item = Meter>) -> Result<i64, PriceError> {
+        let mut worst = None;
+        for meter in meters {
+            for tier in reach.tiers {
+                for band in self.bands.iter().copied().chain([0]).filter(|band| reach.includes(*band)) {
+                    worst = worst.max(Some(self.price(meter, tier, band)?.pico_usd()));
+                }
+            }
+            let reserve = self.reserve.iter().filter(|rate| rate.meter == meter && reach.includes(rate.above));
+            worst = worst.max(reserve.map(|rate| rate.price.pico_usd()).max());
+        }
+        worst.ok_or(PriceError::OutOfRange)
+    }
+}
+
+/// What a call can meet.
+struct Reach {
+    tiers: [Tier; 2],
+    input_tokens: u64,
+    factor: Factor,
+}
+
+impl Reach {
+    fn includes(&self, band: u64) -> bool {
+        band <= self.input_tokens
+    }
+}
+
+impl Bound {
+    fn worse(self, other: Self) -> Self {
+        Self {
+            fixed: self.fixed.max(other.fixed),
+            per_output_token: self.per_output_token.max(other.per_output_token),
+            output_tokens_floor: self.output_tokens_floor.max(other.output_tokens_floor),
+            output_tokens_model_max: self.output_tokens_model_max.max(other.output_tokens_model_max),
+        }
+    }
+}
+
+/// An unknown region may be the dearer one.
+fn may_apply(when: &Condition, terms: &PriceTerms<'_>) -> bool {
+    match when {
+        Condition::Region(region) => terms.region == Some(region),
+        Condition::RegionNot(region) => terms.region.is_none_or(|known| *known != **region),
+        Condition::Speed(speed) => terms.tier == Some(speed),
+    }
+}
+
+fn product(rate: i64, quantity: u64) -> Result<i128, PriceError> {
+    i128::from(rate).checked_mul(i128::from(quantity)).ok_or(PriceError::OutOfRange)
+}
