@@ -11,6 +11,7 @@ use futures_core::Stream;
 use futures_util::StreamExt;
 use http::{HeaderMap, Response, Uri};
 
+pub mod replay;
 #[cfg(feature = "reqwest")]
 pub mod reqwest;
 

@@ -1,0 +1,154 @@
+//! Recorded exchanges are the evidence: what we send, and what we understand, against files that anyone can add to.
+//!
+//! Every `fixtures/PROVIDER/*.json` is a case, PROVIDER being a row of the table of quirks, or `azure`. Drop a file in
+//! and it is tested. `CFR_FIXTURES=DIR cargo test -p cfr-providers` reads another folder.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
+mod support;
+
+use std::path::PathBuf;
+
+use bytes::Bytes;
+use cfr_core::upstream::{Reply, UpstreamError};
+use cfr_providers::transport::replay::Replay;
+use support::{Case, run};
+
+fn cases() -> Vec<Case> {
+    let own = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
+    let root = std::env::var_os("CFR_FIXTURES").map_or(own, PathBuf::from);
+    let mut files: Vec<PathBuf> = folder(&root).flat_map(|provider| folder(&provider)).collect();
+    files.retain(|file| file.extension().is_some_and(|extension| extension == "json"));
+    files.sort();
+    assert!(!files.is_empty(), "no cases below {}", root.display());
+    files.iter().map(|file| Case::read(file)).collect()
+}
+
+fn folder(path: &std::path::Path) -> impl Iterator<Item = PathBuf> + use<> {
+    std::fs::read_dir(path).unwrap_or_else(|cause| panic!("{}: {cause}", path.display())).map(|entry| entry.unwrap().path())
+}
+
+fn streams() -> Vec<Case> {
+    cases().into_iter().filter(Case::is_stream).collect()
+}
+
+#[tokio::test]
+async fn every_recorded_exchange_is_understood() {
+    for case in cases() {
+        let outcome = run(&case, Replay::new(case.exchange.clone())).await;
+        case.check(&outcome);
+        let outcome = run(&case, Replay::new(case.exchange.clone()).in_pieces(7)).await;
+        case.check(&outcome);
+    }
+}
+
+#[tokio::test]
+async fn bytes_of_an_answer_are_handed_on_untouched() {
+    for case in cases().into_iter().filter(|case| case.exchange.status.is_success() && !case.is_broken() && !case.is_synthetic()) {
+        let outcome = run(&case, Replay::new(case.exchange.clone())).await;
+        assert_eq!(outcome.bytes, case.exchange.body, "{}", case.name);
+    }
+}
+
+#[tokio::test]
+async fn a_stream_torn_anywhere_says_the_same() {
+    for case in streams() {
+        let whole = run(&case, Replay::new(case.exchange.clone())).await;
+        for at in 1..case.exchange.body.len() {
+            let torn = run(&case, Replay::new(case.exchange.clone()).torn_at(at)).await;
+            // Nothing after the end is waited for, the last line end neither.
+            assert_eq!(torn.bytes.trim_ascii_end(), whole.bytes.trim_ascii_end(), "{} torn at {at}", case.name);
+            assert_eq!(torn.report, whole.report, "{} torn at {at}", case.name);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_stream_cut_before_its_finish_reason_is_truncated_and_after_it_is_whole() {
+    for case in streams().into_iter().filter(|case| !case.is_broken()) {
+        for at in frame_ends(&case.exchange.body) {
+            let mut exchange = case.exchange.clone();
+            exchange.body.truncate(at);
+            let finished = support::has_ended(&exchange.body);
+            let cut = run(&case, Replay::new(exchange)).await;
+            match &cut.error {
+                None => assert!(finished && cut.bytes.trim_ascii_end().ends_with(b"[DONE]"), "{} cut at {at}", case.name),
+                Some(error) => {
+                    assert!(!finished && matches!(error, UpstreamError::Truncated { .. }), "{} at {at}: {error}", case.name);
+                }
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_connection_that_breaks_in_a_stream_is_truncated_whatever_was_seen() {
+    for case in streams().into_iter().filter(|case| !case.is_broken()) {
+        let first = frame_ends(&case.exchange.body)[0];
+        let mut exchange = case.exchange.clone();
+        exchange.body.truncate(first);
+        let broken = run(&case, Replay::new(exchange).then_broken()).await;
+        assert!(matches!(broken.error, Some(UpstreamError::Truncated { .. })), "{}: {:?}", case.name, broken.error);
+    }
+}
+
+#[tokio::test]
+async fn a_caller_who_does_not_ask_for_usage_sees_none_and_we_still_do() {
+    for case in streams().into_iter().filter(|case| !case.is_broken() && case.asks_for_usage()) {
+        let silent = case.without_asking_for_usage();
+        let outcome = run(&silent, Replay::new(silent.exchange.clone())).await;
+        assert_eq!(outcome.error.as_ref().map(ToString::to_string), None, "{}", case.name);
+        let lines: Vec<_> = outcome.bytes.split(|byte| *byte == b'\n').collect();
+        let has_usage_chunk = lines.iter().any(|line| {
+            let chunk = line.strip_prefix(b"data: ").and_then(|json| serde_json::from_slice::<serde_json::Value>(json).ok());
+            chunk.is_some_and(|chunk| chunk["choices"] == serde_json::json!([]) && chunk["usage"].is_object())
+        });
+        assert!(!has_usage_chunk, "{}", case.name);
+        assert_eq!(outcome.report.usage, run(&case, Replay::new(case.exchange.clone())).await.report.usage, "{}", case.name);
+        assert!(outcome.report.usage.is_some(), "{}", case.name);
+    }
+}
+
+#[tokio::test]
+async fn what_is_not_an_answer_is_malformed() {
+    let case = cases().into_iter().find(|case| case.name == "openai/plain").unwrap();
+    for body in ["", "<html>busy</html>", "[]", "7", "{}", r#"{"choices":[]}"#, r#"{"choices":null}"#, "{\"choices\":[{}", "\u{0}"] {
+        let mut exchange = case.exchange.clone();
+        exchange.body = Bytes::copy_from_slice(body.as_bytes());
+        let outcome = run(&case, Replay::new(exchange)).await;
+        assert!(matches!(outcome.error, Some(UpstreamError::Malformed { .. })), "{body}: {:?}", outcome.error);
+    }
+}
+
+#[tokio::test]
+async fn an_answer_without_usage_reports_none() {
+    let mut case = cases().into_iter().find(|case| case.name == "openai/plain").unwrap();
+    let mut body: serde_json::Value = serde_json::from_slice(&case.exchange.body).unwrap();
+    body.as_object_mut().unwrap().remove("usage");
+    case.exchange.body = body.to_string().into();
+    let outcome = run(&case, Replay::new(case.exchange.clone())).await;
+    assert_eq!(outcome.report.usage, None);
+    assert_eq!(outcome.report.output_bytes, "Lisbon.".len() as u64);
+}
+
+#[tokio::test]
+async fn an_error_body_that_is_a_page_keeps_its_status() {
+    let mut case = cases().into_iter().find(|case| case.name == "openai/plain").unwrap();
+    case.exchange.body = Bytes::from_static(b"<html>bad gateway</html>");
+    case.exchange.status = http::StatusCode::BAD_GATEWAY;
+    let outcome = run(&case, Replay::new(case.exchange.clone())).await;
+    assert_eq!(outcome.error.unwrap().to_string(), "upstream failed with 502 Bad Gateway: a page instead of an answer");
+}
+
+#[tokio::test]
+async fn the_providers_request_id_is_kept() {
+    let case = cases().into_iter().find(|case| case.name == "openai/plain").unwrap();
+    let upstream = case.upstream(Replay::new(case.exchange.clone()));
+    let Reply::Whole(reply) = support::send(&upstream, &case).await.unwrap() else { panic!("not whole") };
+    assert_eq!(reply.upstream_id.as_deref(), Some("req_fx0000000000000000000000000000001"));
+}
+
+fn frame_ends(body: &[u8]) -> Vec<usize> {
+    let ends = |end: &'static [u8]| memchr::memmem::find_iter(body, end).map(|at| at + end.len());
+    ends(b"\n\n").chain(ends(b"\r\n\r\n")).collect()
+}

@@ -1,0 +1,319 @@
+//! Cases, and what a client understands of an answer; written without the code that is tested.
+#![allow(dead_code, unreachable_pub, missing_docs, missing_debug_implementations, reason = "each test binary uses a part")]
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use cfr_core::chat::{Call, Envelope, Meter, Operation, Usage};
+use cfr_core::id::RequestId;
+use cfr_core::price::PicoUsd;
+use cfr_core::secret::Secret;
+use cfr_core::upstream::{Order, Reply, Report, Retry, Upstream, UpstreamError};
+use cfr_providers::transport::replay::{Exchange, Replay};
+use cfr_providers::{HttpUpstream, Quirks};
+use futures_util::StreamExt;
+use serde_json::Value;
+
+/// A recording and what is to be understood of it.
+pub struct Case {
+    pub name: String,
+    pub quirks: &'static Quirks,
+    base_url: Option<&'static str>,
+    operation: Operation,
+    /// What the caller sends.
+    caller: Value,
+    pub exchange: Exchange,
+    expect: Value,
+}
+
+impl Case {
+    pub fn read(file: &Path) -> Self {
+        let recording: Value = serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap();
+        let provider = file.parent().unwrap().file_name().unwrap().to_str().unwrap().to_owned();
+        let name = format!("{provider}/{}", file.file_stem().unwrap().to_str().unwrap());
+        let mut exchange = Exchange::read(file).unwrap();
+        let caller = recording["request"].get("caller_body").unwrap_or(&exchange.request_body).clone();
+        let quirks = Quirks::by_name(if provider == "azure" { "openai" } else { &provider });
+        let quirks = quirks.unwrap_or_else(|| panic!("{name}: no provider of that name"));
+        exchange.request_headers.remove("api-key"); // Azure also takes the key as a bearer token, which is what we send.
+        for field in quirks.drops {
+            exchange.request_body.as_object_mut().unwrap().remove(*field);
+        }
+        let base_url = match provider.as_str() {
+            "azure" => Some("https://resource.openai.azure.com/openai/v1"),
+            "custom" => Some("http://127.0.0.1:9/v1"),
+            _ => None,
+        };
+        let operation = operation_of(&exchange.path).unwrap_or_else(|| panic!("{name}: no such operation"));
+        Self { name, quirks, base_url, operation, caller, exchange, expect: recording["expect"].clone() }
+    }
+
+    /// Whether the answer is recorded as a stream.
+    pub fn is_stream(&self) -> bool {
+        self.exchange.status.is_success() && !self.is_synthetic() && self.caller["stream"] == true
+    }
+
+    /// Whether the caller wanted a stream and the server sent a complete answer.
+    pub fn is_synthetic(&self) -> bool {
+        let content_type = self.exchange.headers.get("content-type").map_or("", |value| value.to_str().unwrap());
+        self.caller["stream"] == true && content_type.contains("json")
+    }
+
+    /// Whether an error is to be found in it.
+    pub fn is_broken(&self) -> bool {
+        !self.expect["error"].is_null()
+    }
+
+    pub fn asks_for_usage(&self) -> bool {
+        self.caller["stream_options"]["include_usage"] == true
+    }
+
+    /// The same call by a caller who does not want usage; the provider must get the same request.
+    pub fn without_asking_for_usage(&self) -> Self {
+        let mut caller = self.caller.clone();
+        caller["stream_options"]["include_usage"] = false.into();
+        let (name, exchange, expect) = (self.name.clone(), self.exchange.clone(), self.expect.clone());
+        Self { name, exchange, expect, caller, ..*self }
+    }
+
+    pub fn upstream(&self, replay: Replay) -> HttpUpstream {
+        let authorization = self.exchange.request_headers.get("authorization").map_or("", |value| value.to_str().unwrap());
+        let key = Secret::new(authorization.trim_start_matches("Bearer "));
+        HttpUpstream::openai_family_over(Arc::new(replay), self.quirks, self.base_url, &key).unwrap()
+    }
+
+    #[track_caller]
+    pub fn check(&self, outcome: &Outcome) {
+        let name = &self.name;
+        match &outcome.error {
+            Some(error) => self.check_error(error),
+            None => assert!(!self.is_broken(), "{name}: expected an error"),
+        }
+        let spoken = Spoken::of(&outcome.bytes);
+        for (field, said) in [("text", &spoken.text), ("partial_text", &spoken.text), ("reasoning_text", &spoken.reasoning), ("refusal", &spoken.refusal)] {
+            if let Some(expected) = self.expect[field].as_str() {
+                assert_eq!(said, expected, "{name}: {field}");
+            }
+        }
+        if let Some(expected) = self.expect["finish_reason"].as_str() {
+            assert_eq!(outcome.report.finish.as_ref().map(|finish| finish.name()), Some(expected), "{name}");
+            assert_eq!(spoken.finish.as_deref(), Some(expected), "{name}");
+        }
+        if let Some(expected) = self.expect["tool_calls"].as_array() {
+            assert_eq!(&spoken.calls(), expected, "{name}");
+        }
+        if let Some(expected) = self.expect["output_bytes"].as_u64() {
+            assert_eq!(outcome.report.output_bytes, expected, "{name}");
+        }
+        if !self.is_broken() || self.expect["usage"].is_object() {
+            check_usage(name, &self.expect["usage"], &outcome.report);
+        }
+    }
+
+    #[track_caller]
+    fn check_error(&self, error: &UpstreamError) {
+        let (name, expected) = (&self.name, &self.expect["error"]);
+        assert!(!expected.is_null(), "{name}: {error:?}");
+        if let Some(word) = expected["name"].as_str() {
+            assert_eq!(error.name(), word, "{name}: {error:?}");
+        }
+        if expected["in_stream"] == true {
+            assert!(matches!(error, UpstreamError::InStream { frame: Some(_), .. }), "{name}: {error:?}");
+            return;
+        }
+        if let Some(retryable) = expected["retryable"].as_bool() {
+            assert_eq!(matches!(error.retry(), Retry::SameTarget { .. }), retryable, "{name}: {error:?}");
+        }
+        if let Some(millis) = expected["retry_after_ms"].as_u64() {
+            assert_eq!(error.retry(), Retry::SameTarget { after: Duration::from_millis(millis) }, "{name}");
+        }
+        if let Some(code) = expected["code"].as_str()
+            && let UpstreamError::Rejected { body: Some(body), .. } = error
+        {
+            let body: Value = serde_json::from_slice(body).unwrap();
+            assert_eq!(body["error"]["code"], code, "{name}");
+        }
+    }
+}
+
+fn operation_of(path: &str) -> Option<Operation> {
+    if path.ends_with("/chat/completions") {
+        return Some(Operation::ChatCompletions);
+    }
+    [(Operation::Completions, "/completions"), (Operation::Embeddings, "/embeddings")]
+        .into_iter()
+        .find_map(|(operation, end)| path.ends_with(end).then_some(operation))
+}
+
+#[track_caller]
+fn check_usage(name: &str, expected: &Value, report: &Report) {
+    let Some(expected) = expected.as_object() else { return assert_eq!(report.usage, None, "{name}") };
+    let usage: Usage = report.usage.unwrap_or_else(|| panic!("{name}: no usage"));
+    let reads = usage.get(Meter::CacheReadTokens);
+    let writes = usage.get(Meter::CacheWriteTokens);
+    let found = [
+        ("input_total", usage.input_total()),
+        ("input_uncached", usage.input_total() - reads - writes),
+        ("cache_read", reads),
+        ("cache_write", writes),
+        ("output_total", usage.output_total()),
+        ("reasoning", usage.get(Meter::ReasoningTokens)),
+    ];
+    for (field, quantity) in found {
+        assert_eq!(expected[field].as_u64().unwrap_or(0), quantity, "{name}: {field}");
+    }
+    let cost = expected.get("provider_cost_usd").and_then(Value::as_str).map(|usd| {
+        let (whole, fraction) = usd.split_once('.').unwrap_or((usd, ""));
+        PicoUsd(format!("{whole}{fraction:0<12}").parse().unwrap())
+    });
+    assert_eq!(report.provider_cost, cost, "{name}: provider cost");
+}
+
+/// How a call went.
+#[derive(Default)]
+pub struct Outcome {
+    pub bytes: Bytes,
+    pub report: Report,
+    pub error: Option<UpstreamError>,
+}
+
+pub fn call(operation: Operation, body: &Value) -> Call {
+    let body = Bytes::from(body.to_string());
+    let envelope = Envelope::parse(operation, &body).unwrap_or_else(|cause| panic!("{cause}: {body:?}"));
+    Call { id: RequestId::from_u128(1), operation, envelope, body, tag: None }
+}
+
+pub fn order<'a>(call: &'a Call, timeout: Duration) -> Order<'a> {
+    Order { call, model: &call.envelope.model, output_tokens_max: None, timeout, idle_timeout: timeout }
+}
+
+pub async fn send(upstream: &dyn Upstream, case: &Case) -> Result<Reply, UpstreamError> {
+    let call = call_of(case);
+    upstream.send(order(&call, Duration::from_secs(5))).await
+}
+
+/// Some recorded requests are not ones that a caller of ours could send; they are answered with errors all the same.
+fn call_of(case: &Case) -> Call {
+    call(case.operation, &case.caller)
+}
+
+pub async fn run(case: &Case, replay: Replay) -> Outcome {
+    match send(&case.upstream(replay), case).await {
+        Ok(reply) => collect(reply).await,
+        Err(error) => Outcome { error: Some(error), ..Outcome::default() },
+    }
+}
+
+/// Everything that a reply brings, to its end.
+pub async fn collect(reply: Reply) -> Outcome {
+    let mut stream = match reply {
+        Reply::Whole(whole) => return Outcome { bytes: whole.body, report: whole.report, error: None },
+        Reply::Stream(stream) => stream.events,
+        other => panic!("unknown reply {other:?}"),
+    };
+    let (mut bytes, mut outcome) = (BytesMut::new(), Outcome::default());
+    while let Some(event) = stream.next().await {
+        assert!(outcome.error.is_none(), "an event after the error");
+        match event {
+            Ok(event) => {
+                bytes.extend_from_slice(&event.bytes);
+                outcome.report.absorb(event.report);
+            }
+            Err(error) => outcome.error = Some(error),
+        }
+    }
+    Outcome { bytes: bytes.freeze(), ..outcome }
+}
+
+fn data_lines(stream: &[u8]) -> impl Iterator<Item = &str> {
+    str::from_utf8(stream).unwrap().lines().filter_map(|line| line.strip_prefix("data:")).map(str::trim)
+}
+
+/// Whether every choice that began in a stream has a finish reason.
+pub fn has_ended(stream: &[u8]) -> bool {
+    let (mut begun, mut ended) = (std::collections::BTreeSet::new(), std::collections::BTreeSet::new());
+    for chunk in Spoken::chunks(stream) {
+        for choice in chunk["choices"].as_array().into_iter().flatten() {
+            begun.insert(choice["index"].as_u64());
+            if choice["finish_reason"].is_string() {
+                ended.insert(choice["index"].as_u64());
+            }
+        }
+    }
+    !ended.is_empty() && begun == ended
+}
+
+/// What a client makes of the bytes.
+#[derive(Default)]
+pub struct Spoken {
+    pub text: String,
+    pub reasoning: String,
+    pub refusal: String,
+    pub finish: Option<String>,
+    pub usage: Value,
+    pub done: bool,
+    calls: std::collections::BTreeMap<u64, (String, String, String)>,
+}
+
+impl Spoken {
+    pub fn of(bytes: &[u8]) -> Self {
+        if bytes.starts_with(b"{") { Self::of_whole(bytes) } else { Self::of_stream(bytes) }
+    }
+
+    fn of_whole(bytes: &[u8]) -> Self {
+        let mut spoken = Self::default();
+        spoken.add(&serde_json::from_slice(bytes).unwrap(), "message");
+        spoken
+    }
+
+    pub fn of_stream(bytes: &[u8]) -> Self {
+        let mut spoken = Self { done: data_lines(bytes).any(|data| data == "[DONE]"), ..Self::default() };
+        Self::chunks(bytes).iter().for_each(|chunk| spoken.add(chunk, "delta"));
+        spoken
+    }
+
+    fn chunks(bytes: &[u8]) -> Vec<Value> {
+        let json = data_lines(bytes).filter(|data| *data != "[DONE]");
+        json.map(|data| serde_json::from_str(data).unwrap_or_else(|cause| panic!("{cause}: {data}"))).collect()
+    }
+
+    fn add(&mut self, chunk: &Value, part: &str) {
+        if chunk["usage"].is_object() {
+            self.usage = chunk["usage"].clone();
+        }
+        for choice in chunk["choices"].as_array().into_iter().flatten() {
+            let said = &choice[part];
+            self.text += choice["text"].as_str().unwrap_or("");
+            self.text += said["content"].as_str().unwrap_or("");
+            for piece in said["content"].as_array().into_iter().flatten() {
+                self.text += piece["text"].as_str().unwrap_or("");
+                self.reasoning += piece["thinking"][0]["text"].as_str().unwrap_or("");
+            }
+            self.reasoning += said["reasoning"].as_str().or(said["reasoning_content"].as_str()).unwrap_or("");
+            self.refusal += said["refusal"].as_str().unwrap_or("");
+            self.add_calls(said);
+            if let Some(reason) = choice["finish_reason"].as_str() {
+                self.finish = Some(reason.into());
+            }
+        }
+    }
+
+    fn add_calls(&mut self, said: &Value) {
+        for (at, call) in said["tool_calls"].as_array().into_iter().flatten().enumerate() {
+            let entry = self.calls.entry(call["index"].as_u64().unwrap_or(at as u64)).or_default();
+            entry.0 += call["id"].as_str().unwrap_or("");
+            entry.1 += call["function"]["name"].as_str().unwrap_or("");
+            entry.2 += call["function"]["arguments"].as_str().unwrap_or("");
+        }
+    }
+
+    /// The calls of tools, with their arguments as JSON.
+    pub fn calls(&self) -> Vec<Value> {
+        let call = |(id, name, arguments): &(String, String, String)| {
+            serde_json::json!({"id": id, "name": name, "arguments": serde_json::from_str::<Value>(arguments).unwrap()})
+        };
+        self.calls.values().map(call).collect()
+    }
+}
