@@ -1,0 +1,74 @@
+//! Why a request is not let in.
+
+use std::time::Duration;
+
+use cfr_billing::store::StoreError;
+use http::StatusCode;
+
+use crate::error::ApiError;
+
+/// Why a request is not let in.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum AuthError {
+    /// It presents no key.
+    #[error("no API key: send it as `Authorization: Bearer …`")]
+    Missing,
+    /// The key is unknown, mistyped, revoked or switched off. Which of these is nobody's business.
+    #[error("incorrect API key")]
+    Unknown,
+    /// The key has ended.
+    #[error("the API key has expired")]
+    Expired,
+    /// The key opens something else.
+    #[error("this key does not open this: {needed}")]
+    WrongKind {
+        /// What is needed.
+        needed: &'static str,
+    },
+    /// The tenant is not in use.
+    #[error("the tenant is not active")]
+    TenantSuspended,
+    /// The user is not in use.
+    #[error("the user is not active")]
+    UserNotActive,
+    /// Nobody gave the user or the tenant a budget.
+    #[error("no budget: neither the user nor the tenant has one")]
+    NoBudget,
+    /// The terms or budgets behind the key contradict each other.
+    #[error("the account is misconfigured: {reason}")]
+    Misconfigured {
+        /// What is wrong.
+        reason: &'static str,
+    },
+    /// The key cannot be looked up now.
+    #[error("keys cannot be looked up")]
+    Store(#[from] StoreError),
+}
+
+impl From<AuthError> for ApiError {
+    fn from(error: AuthError) -> Self {
+        let message = error.to_string();
+        let unauthorized = |code: &'static str, message| {
+            Self::new(StatusCode::UNAUTHORIZED, "invalid_request_error", code, message)
+                .header(http::header::WWW_AUTHENTICATE, http::HeaderValue::from_static("Bearer"))
+        };
+        let forbidden =
+            |code: &'static str, message| Self::new(StatusCode::FORBIDDEN, "permission_error", code, message);
+        match error {
+            AuthError::Missing | AuthError::Unknown => unauthorized("invalid_api_key", message),
+            AuthError::Expired => unauthorized("api_key_expired", message),
+            AuthError::WrongKind { .. } => forbidden("wrong_key_kind", message),
+            AuthError::TenantSuspended => forbidden("tenant_suspended", message),
+            AuthError::UserNotActive => forbidden("user_not_active", message),
+            AuthError::NoBudget => forbidden("no_budget", message),
+            AuthError::Misconfigured { .. } => forbidden("account_misconfigured", message),
+            AuthError::Store(reason) => {
+                let message = "keys cannot be looked up at the moment";
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, "api_error", "store_unavailable", message)
+                    .retry_after(Duration::from_secs(1))
+                    .because(reason)
+            }
+        }
+    }
+}

@@ -1,0 +1,214 @@
+//! Looks keys up, and remembers for a while what they open.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use axum::http::HeaderMap;
+use cfr_billing::identity::{ApiKey, KeyContext, KeyKind, KeyMac, KeyStatus, NewKey};
+use cfr_billing::store::{CatalogStore, StoreError};
+use cfr_core::gateway::Caller;
+use cfr_core::id::{KeyId, TenantId, UserId};
+use cfr_core::time::{Clock, Timestamp};
+use quick_cache::sync::Cache;
+
+use super::caller::caller;
+use super::{AuthError, KeyText, Pepper, presented};
+
+/// How long a known key is believed without another look. Changes through the management API hold at once.
+const KNOWN_FOR: Duration = Duration::from_secs(30);
+/// How long an unknown key stays unknown.
+const UNKNOWN_FOR: Duration = Duration::from_secs(5);
+/// Keys that are remembered.
+const KEYS_REMEMBERED: usize = 100_000;
+
+/// Who a key belongs to, and what its requests may do.
+#[derive(Debug)]
+pub struct Principal {
+    /// The key with all that belongs to it.
+    pub context: Arc<KeyContext>,
+    caller: Result<Arc<Caller>, AuthError>,
+}
+
+impl Principal {
+    fn new(context: KeyContext) -> Self {
+        let caller = caller(&context).map(Arc::new);
+        Self { context: Arc::new(context), caller }
+    }
+
+    /// What calls to models may do, worked out once.
+    ///
+    /// # Errors
+    /// When the key makes no calls to models: its kind, its user, its tenant or its budgets do not allow it.
+    pub fn caller(&self) -> Result<&Arc<Caller>, AuthError> {
+        self.caller.as_ref().map_err(Clone::clone)
+    }
+
+    /// Whether the key opens the whole management API.
+    #[must_use]
+    pub fn is_admin(&self) -> bool {
+        self.context.key.kind == KeyKind::Admin && self.context.key.tenant.is_none()
+    }
+
+    fn admit(&self, now: Timestamp) -> Result<(), AuthError> {
+        let key = &self.context.key;
+        if key.status != KeyStatus::Active {
+            return Err(AuthError::Unknown);
+        }
+        if key.expires_at.is_some_and(|end| end <= now) {
+            return Err(AuthError::Expired);
+        }
+        Ok(())
+    }
+}
+
+/// What is remembered of one key.
+#[derive(Debug, Clone)]
+struct Memory {
+    principal: Option<Arc<Principal>>,
+    until: Duration,
+    generation: u64,
+}
+
+/// Every key, by way of its MAC.
+#[derive(Debug)]
+pub struct Keys {
+    store: Arc<dyn CatalogStore>,
+    clock: Arc<dyn Clock>,
+    pepper: Pepper,
+    operator: Option<(KeyMac, Arc<Principal>)>,
+    memories: Cache<KeyMac, Memory>,
+    /// Counts management changes. What was read before the last one is not believed.
+    generation: AtomicU64,
+}
+
+impl Keys {
+    /// Keys of this store, hashed under this pepper.
+    #[must_use]
+    pub fn new(store: Arc<dyn CatalogStore>, clock: Arc<dyn Clock>, pepper: Pepper) -> Self {
+        let memories = Cache::new(KEYS_REMEMBERED);
+        Self { store, clock, pepper, operator: None, memories, generation: AtomicU64::new(0) }
+    }
+
+    /// Also accepts this key, which is in no store, for the management API.
+    #[must_use]
+    pub fn with_operator(mut self, key: &KeyText) -> Self {
+        let context = operator_context(key, self.clock.now());
+        self.operator = Some((self.pepper.mac(key), Arc::new(Principal::new(context))));
+        self
+    }
+
+    /// Who sends these headers.
+    ///
+    /// # Errors
+    /// When there is no key, or the key is not valid now, or it cannot be looked up.
+    pub async fn authenticate(&self, headers: &HeaderMap) -> Result<Arc<Principal>, AuthError> {
+        let key = KeyText::parse(presented(headers).ok_or(AuthError::Missing)?).ok_or(AuthError::Unknown)?;
+        let principal = self.find(self.pepper.mac(&key)).await?.ok_or(AuthError::Unknown)?;
+        principal.admit(self.clock.now())?;
+        Ok(principal)
+    }
+
+    /// Forgets everything that was read before: something about keys, users, tenants, products or budgets has changed.
+    pub fn forget(&self) {
+        self.generation.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Makes a key and stores its MAC. The text is shown once and kept nowhere.
+    ///
+    /// # Errors
+    /// As [`CatalogStore::create_key`].
+    pub async fn issue(&self, wish: KeyWish) -> Result<(KeyText, ApiKey), StoreError> {
+        let text = KeyText::generate(wish.kind);
+        let key = self.import(wish, &text).await?;
+        Ok((text, key))
+    }
+
+    /// Stores the MAC of a key that exists already, here or in another gateway.
+    ///
+    /// # Errors
+    /// As [`CatalogStore::create_key`].
+    pub async fn import(&self, wish: KeyWish, text: &KeyText) -> Result<ApiKey, StoreError> {
+        let new = NewKey {
+            tenant: wish.tenant,
+            user: wish.user,
+            name: wish.name,
+            kind: wish.kind,
+            mac: self.pepper.mac(text),
+            prefix: text.prefix().into(),
+            last4: text.last4().into(),
+            models: wish.models,
+            expires_at: wish.expires_at,
+        };
+        let key = self.store.create_key(&new, self.clock.now()).await?;
+        self.forget();
+        Ok(key)
+    }
+
+    /// Whether the store knows this key.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn knows(&self, text: &KeyText) -> Result<bool, StoreError> {
+        Ok(self
+            .store
+            .key_context(&self.pepper.mac(text))
+            .await?
+            .is_some_and(|context| context.key.status == KeyStatus::Active))
+    }
+
+    async fn find(&self, mac: KeyMac) -> Result<Option<Arc<Principal>>, StoreError> {
+        if let Some((operator, principal)) = &self.operator
+            && *operator == mac
+        {
+            return Ok(Some(Arc::clone(principal)));
+        }
+        let generation = self.generation.load(Ordering::Acquire);
+        let now = self.clock.uptime();
+        if let Some(memory) = self.memories.get(&mac)
+            && memory.generation == generation
+            && now < memory.until
+        {
+            return Ok(memory.principal);
+        }
+        let principal = self.store.key_context(&mac).await?.map(|context| Arc::new(Principal::new(context)));
+        let until = now + if principal.is_some() { KNOWN_FOR } else { UNKNOWN_FOR };
+        self.memories.insert(mac, Memory { principal: principal.clone(), until, generation });
+        Ok(principal)
+    }
+}
+
+/// A key to make.
+#[derive(Debug, Clone)]
+pub struct KeyWish {
+    /// What it opens.
+    pub kind: KeyKind,
+    /// The tenant that owns it; none for keys of the operator.
+    pub tenant: Option<TenantId>,
+    /// The user that it acts for; none for a service.
+    pub user: Option<UserId>,
+    /// For people.
+    pub name: Arc<str>,
+    /// Public model names that it may use, within the product's; empty for all of them.
+    pub models: Vec<Arc<str>>,
+    /// When it ends.
+    pub expires_at: Option<Timestamp>,
+}
+
+/// The key that the operator's environment names, as if it were in the store.
+fn operator_context(text: &KeyText, now: Timestamp) -> KeyContext {
+    let key = ApiKey {
+        id: KeyId::from_u128(0),
+        tenant: None,
+        user: None,
+        name: "CFR_ADMIN_KEY".into(),
+        kind: KeyKind::Admin,
+        prefix: text.prefix().into(),
+        last4: text.last4().into(),
+        models: Vec::new(),
+        status: KeyStatus::Active,
+        expires_at: None,
+        created_at: now,
+    };
+    KeyContext { key, user: None, tenant: None, product: None, budgets: Vec::new() }
+}

@@ -1,0 +1,117 @@
+//! The server's secret under which keys are hashed: without it, a stolen database opens nothing.
+
+use std::io::Write;
+use std::path::Path;
+
+use cfr_billing::identity::KeyMac;
+use cfr_core::secret::Secret;
+use hmac::{Hmac, KeyInit, Mac};
+use sha2::Sha256;
+
+use super::KeyText;
+use crate::files::create_private;
+
+/// The file in the data folder that keeps the pepper when the environment names none.
+const FILE: &str = "key.pepper";
+/// Fewer bytes can be guessed.
+const BYTES_MIN: usize = 32;
+
+/// Why there is no pepper.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PepperError {
+    /// Too short to be secret.
+    #[error("the key pepper has fewer than {BYTES_MIN} bytes")]
+    TooShort,
+    /// The file in the data folder cannot be read or written.
+    #[error("cannot read or write {path}: {source}")]
+    File {
+        /// The file.
+        path: Box<str>,
+        /// Why.
+        source: std::io::Error,
+    },
+}
+
+/// Hashes keys. HMAC-SHA256 with the key schedule done once.
+#[derive(Clone)]
+pub struct Pepper(Hmac<Sha256>);
+
+impl std::fmt::Debug for Pepper {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Pepper([redacted])")
+    }
+}
+
+impl Pepper {
+    /// The pepper with these bytes.
+    ///
+    /// # Errors
+    /// When it is too short.
+    pub fn new(secret: &Secret) -> Result<Self, PepperError> {
+        let bytes = secret.expose().trim().as_bytes();
+        if bytes.len() < BYTES_MIN {
+            return Err(PepperError::TooShort);
+        }
+        Hmac::new_from_slice(bytes).map(Self).map_err(|_| PepperError::TooShort)
+    }
+
+    /// The pepper of a data folder, made at the first start and readable by its owner only.
+    ///
+    /// # Errors
+    /// When the file cannot be read or written, or is too short.
+    pub fn load_or_create(data: &Path) -> Result<Self, PepperError> {
+        let path = data.join(FILE);
+        let failed = |source| PepperError::File { path: path.display().to_string().into(), source };
+        match std::fs::read_to_string(&path) {
+            Ok(text) => Self::new(&Secret::new(text)),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                let secret = Secret::new(random_hex());
+                create_private(&path)
+                    .and_then(|mut file| file.write_all(secret.expose().as_bytes()))
+                    .map_err(failed)?;
+                Self::new(&secret)
+            }
+            Err(error) => Err(failed(error)),
+        }
+    }
+
+    /// What is stored of a key.
+    #[must_use]
+    pub fn mac(&self, key: &KeyText) -> KeyMac {
+        let mut hmac = self.0.clone();
+        hmac.update(key.expose().as_bytes());
+        KeyMac(hmac.finalize().into_bytes().into())
+    }
+}
+
+fn random_hex() -> String {
+    rand::random::<[u8; 32]>().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_same_folder_gives_the_same_pepper_and_keeps_it_private() {
+        let folder = tempfile::tempdir().expect("folder");
+        let key = KeyText::parse("sk-0123456789abcdef").expect("well formed");
+        let first = Pepper::load_or_create(folder.path()).expect("made").mac(&key);
+        assert_eq!(Pepper::load_or_create(folder.path()).expect("read").mac(&key), first);
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt;
+            let mode = std::fs::metadata(folder.path().join(FILE)).expect("file").permissions().mode();
+            assert_eq!(mode & 0o777, 0o600);
+        }
+    }
+
+    #[test]
+    fn another_pepper_gives_another_mac() {
+        let key = KeyText::parse("sk-0123456789abcdef").expect("well formed");
+        let mac = |text: &str| Pepper::new(&Secret::new(text.repeat(32))).expect("long enough").mac(&key);
+        assert_ne!(mac("a"), mac("b"));
+        assert!(matches!(Pepper::new(&Secret::new("short")), Err(PepperError::TooShort)));
+    }
+}

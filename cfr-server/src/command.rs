@@ -1,0 +1,265 @@
+//! The command line: what to run, and how it ends.
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use cfr_core::money::Currency;
+use cfr_core::time::{Clock, SystemClock};
+use cfr_store_sqlite::{SqliteOptions, SqliteStore};
+use clap::{Args, Parser, Subcommand};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::{Config, Problems, summary};
+use crate::demo;
+use crate::observe::start_logs;
+use crate::router::router;
+use crate::seed::first_admin_key;
+use crate::serve::{ListenError, listen, serve, stop_signal};
+use crate::state::{App, Books, StartError, database};
+
+/// An LLM router that cannot overspend.
+#[derive(Debug, Parser)]
+#[command(name = "cfr-server", version, about, long_about = LONG_ABOUT, arg_required_else_help = true)]
+struct CommandLine {
+    #[command(subcommand)]
+    command: Command,
+}
+
+const LONG_ABOUT: &str = "An LLM router that cannot overspend.
+
+OpenAI clients talk to it unchanged. It holds the worst-case price of each call against every budget of the
+caller, calls the provider, settles the true price, and writes one usage record.
+
+Start with `cfr-server demo`: it needs no key, no network and no database server.";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the router
+    ///
+    /// Reads cfr.toml when it exists. Without one, the providers whose keys are in the environment
+    /// (OPENAI_API_KEY, MISTRAL_API_KEY, GROQ_API_KEY, …) are served with their priced models.
+    Serve(Serve),
+    /// Run the router with a built-in provider, demo tenants and keys: no key, no network needed
+    Demo(DemoArgs),
+    /// Say what would run, and every mistake of the configuration with its line
+    CheckConfig(CheckConfig),
+    /// Bring the database up to date, or say what is missing
+    Migrate(Migrate),
+    #[command(flatten)]
+    Manage(crate::cli::Command),
+}
+
+/// Where the configuration is.
+#[derive(Debug, Clone, Args)]
+struct Source {
+    /// The configuration [default: cfr.toml, when it exists]
+    #[arg(long, value_name = "FILE", env = "CFR_CONFIG")]
+    config: Option<PathBuf>,
+    /// The folder of the database and keys [default: ./cfr-data]
+    #[arg(long, value_name = "FOLDER")]
+    data: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+struct Serve {
+    #[command(flatten)]
+    source: Source,
+    /// Where to listen [default: 127.0.0.1:4000]
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    listen: Option<String>,
+}
+
+#[derive(Debug, Args)]
+struct DemoArgs {
+    /// Where to listen
+    #[arg(long, value_name = "ADDRESS:PORT", env = "CFR_LISTEN", default_value = crate::config::LISTEN)]
+    listen: String,
+    /// The folder of the database and keys
+    #[arg(long, value_name = "FOLDER", env = "CFR_DATA", default_value = crate::config::DATA)]
+    data: PathBuf,
+}
+
+#[derive(Debug, Args)]
+struct CheckConfig {
+    #[command(flatten)]
+    source: Source,
+}
+
+#[derive(Debug, Args)]
+struct Migrate {
+    #[command(flatten)]
+    source: Source,
+    /// Change nothing; exit with 1 when something is missing
+    #[arg(long)]
+    check: bool,
+}
+
+/// Why a command ended early, in one line or a few.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CommandError {
+    /// It did not start.
+    #[error(transparent)]
+    Start(#[from] StartError),
+    /// It cannot listen.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    /// The system refuses something.
+    #[error("{0}")]
+    System(#[from] std::io::Error),
+    /// A management command failed.
+    #[error("{0}")]
+    Manage(Box<str>),
+}
+
+impl From<Problems> for CommandError {
+    fn from(problems: Problems) -> Self {
+        Self::Start(problems.into())
+    }
+}
+
+impl From<cfr_store_sqlite::OpenError> for CommandError {
+    fn from(error: cfr_store_sqlite::OpenError) -> Self {
+        Self::Start(error.into())
+    }
+}
+
+/// Reads the command line of this process and does what it says. Exits with 0 when all went well, with 1 when not, and
+/// with 2 for a command line that makes no sense.
+#[must_use]
+pub fn run() -> ExitCode {
+    let line = CommandLine::parse();
+    start_logs(read_environment);
+    let outcome = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(CommandError::from)
+        .and_then(|runtime| runtime.block_on(execute(line.command)));
+    match outcome {
+        Ok(code) => code,
+        Err(error) => {
+            let _ = writeln!(std::io::stderr(), "cfr-server: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn read_environment(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
+async fn execute(command: Command) -> Result<ExitCode, CommandError> {
+    match command {
+        Command::Serve(arguments) => run_serve(arguments).await,
+        Command::Demo(arguments) => run_demo(arguments).await,
+        Command::CheckConfig(arguments) => check_config(&arguments.source),
+        Command::Migrate(arguments) => migrate(&arguments).await,
+        Command::Manage(command) => crate::cli::run(command).await,
+    }
+}
+
+async fn run_serve(arguments: Serve) -> Result<ExitCode, CommandError> {
+    let mut config = load(&arguments.source)?;
+    config.listen = arguments.listen.unwrap_or(config.listen);
+    let listener = listen(&config.listen).await?;
+    warn_about_defaults(&config);
+    let drain = config.drain;
+    let books = Books::open(&config, clock()).await?;
+    first_admin_key(&config, &books).await?;
+    run_until_stopped(listener, App::new(config, books).await?, drain).await
+}
+
+async fn run_demo(arguments: DemoArgs) -> Result<ExitCode, CommandError> {
+    let config = demo::config(arguments.listen, arguments.data, &read_environment)?;
+    let listener = listen(&config.listen).await?;
+    let drain = config.drain;
+    let books = Books::open(&config, clock()).await?;
+    let card = demo::prepare(&books, &config.data, listener.local_addr()?).await?;
+    let instructions = card.instructions(&config.data);
+    let app = App::new(config, books).await?;
+    std::io::stdout().write_all(instructions.as_bytes())?;
+    run_until_stopped(listener, app, drain).await
+}
+
+fn clock() -> Arc<dyn Clock> {
+    Arc::new(SystemClock::new())
+}
+
+fn warn_about_defaults(config: &Config) {
+    if !config.fx_is_set && config.fx.currency() != Currency::USD {
+        let rate = config.fx.usd_per_unit_e6();
+        tracing::warn!(rate_e6 = rate, "money.fx_usd_per_unit is not set: a built-in exchange rate is used");
+    }
+    if config.upstreams.is_empty() {
+        tracing::warn!("no upstream: set a provider's key in the environment, or write an [[upstream]] into cfr.toml");
+    }
+}
+
+/// Serves until the first signal, drains, closes the books. A second signal ends it at once.
+async fn run_until_stopped(listener: TcpListener, app: App, drain: Duration) -> Result<ExitCode, CommandError> {
+    let app = Arc::new(app);
+    let stop = CancellationToken::new();
+    tracing::info!(address = %listener.local_addr()?, "listening");
+    let mut server = std::pin::pin!(serve(listener, router(Arc::clone(&app)), stop.clone(), drain));
+    tokio::select! {
+        _ = server.as_mut() => {}
+        signal = stop_signal() => signal?,
+    }
+    tracing::info!("draining: no new connections, running calls finish");
+    stop.cancel();
+    let cut_off = tokio::select! {
+        cut_off = server => cut_off,
+        signal = stop_signal() => {
+            signal?;
+            tracing::warn!("second signal: running calls are cut off");
+            return Ok(ExitCode::FAILURE);
+        }
+    };
+    if cut_off > 0 {
+        tracing::warn!(cut_off, "calls did not finish in time and were cut off");
+    }
+    if let Some(app) = Arc::into_inner(app) {
+        app.close().await?;
+    }
+    tracing::info!("stopped");
+    Ok(ExitCode::SUCCESS)
+}
+
+fn check_config(source: &Source) -> Result<ExitCode, CommandError> {
+    let config = load(source)?;
+    let summary = summary(&config, clock().now())?;
+    std::io::stdout().write_all(summary.as_bytes())?;
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn migrate(arguments: &Migrate) -> Result<ExitCode, CommandError> {
+    let config = load(&arguments.source)?;
+    let path = database(&config.data);
+    let pending = SqliteStore::pending_migrations(&path).await?;
+    let mut out = std::io::stdout();
+    if pending.is_empty() {
+        writeln!(out, "{} is up to date", path.display())?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    for name in &pending {
+        writeln!(out, "missing: {name}")?;
+    }
+    if arguments.check {
+        return Ok(ExitCode::FAILURE);
+    }
+    SqliteStore::open(&path, SqliteOptions::default()).await?.close().await.map_err(StartError::from)?;
+    writeln!(out, "{} is now up to date", path.display())?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn load(source: &Source) -> Result<Config, Problems> {
+    let mut config = Config::load(source.config.as_deref(), &read_environment)?;
+    if let Some(data) = &source.data {
+        config.data.clone_from(data);
+    }
+    Ok(config)
+}

@@ -1,0 +1,221 @@
+//! What runs, and how: a TOML file, then the environment, then the command line.
+//!
+//! Every mistake is found before anything starts, with its file, line and key. Secrets are read here and print nowhere.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use cfr_billing::store::OrphanPolicy;
+use cfr_core::gateway::Durability;
+use cfr_core::money::FxRate;
+use cfr_core::price::OwnPrice;
+use cfr_core::secret::Secret;
+use cfr_store_sqlite::Synchronous;
+use http::StatusCode;
+
+use crate::auth::KeyText;
+use crate::state::Settings;
+
+mod file;
+mod offer;
+mod resolve;
+
+pub use offer::{Offering, offer, offering, summary};
+
+/// Where the server listens when nobody says.
+pub const LISTEN: &str = "127.0.0.1:4000";
+/// Where the data is when nobody says.
+pub const DATA: &str = "./cfr-data";
+/// The file that is read when nobody names one and it exists.
+pub const FILE: &str = "cfr.toml";
+/// The largest request body when nobody says.
+pub const BODY_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// How long running calls may take to finish at the end, when nobody says.
+pub const DRAIN: Duration = Duration::from_secs(30);
+/// Dollars for one euro, in millionths, when nobody says: a rate that an operator should set.
+pub const USD_PER_EUR_E6: i64 = 1_160_000;
+
+/// Reads a variable of the environment.
+pub type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
+
+/// What runs, and how.
+#[derive(Debug)]
+pub struct Config {
+    /// The file that it comes from.
+    pub source: Option<PathBuf>,
+    /// Where to listen: an address and a port.
+    pub listen: String,
+    /// The folder of the books and keys.
+    pub data: PathBuf,
+    /// A price table in place of the bundled one.
+    pub prices: Option<PathBuf>,
+    /// How long running calls may take to finish at the end.
+    pub drain: Duration,
+    /// What waits for what.
+    pub ledger: LedgerConfig,
+    /// What every request reads.
+    pub settings: Settings,
+    /// The currency of budgets and its rate.
+    pub fx: FxRate,
+    /// Whether somebody set that rate.
+    pub fx_is_set: bool,
+    /// Who answers.
+    pub upstreams: Vec<UpstreamConfig>,
+    /// Public names beside the providers' own.
+    pub models: Vec<ModelConfig>,
+    /// The secret under which keys are hashed; kept in the data folder when none.
+    pub pepper: Option<Secret>,
+    /// A key for the management API that is in no store.
+    pub admin_key: Option<KeyText>,
+}
+
+/// How money becomes durable.
+#[derive(Debug, Clone, Copy)]
+pub struct LedgerConfig {
+    /// What waits for the hold.
+    pub durability: Durability,
+    /// Whether the last byte waits for the charge.
+    pub ack_settle: bool,
+    /// How safe a commit is.
+    pub synchronous: Synchronous,
+    /// How holds of a dead process end.
+    pub orphan_policy: OrphanPolicy,
+}
+
+/// One server that answers.
+#[derive(Debug)]
+pub struct UpstreamConfig {
+    /// Its name in targets, logs and metrics.
+    pub name: String,
+    /// What it is.
+    pub kind: UpstreamKind,
+    /// Its address, when it is not the usual one.
+    pub base_url: Option<String>,
+    /// Our key there.
+    pub key: Option<Secret>,
+    /// Whose prices hold, by the name in the price table.
+    pub provider: String,
+    /// Whether its priced models are public under their own names.
+    pub expose: bool,
+    /// Prices of models that the table does not have.
+    pub prices: Vec<OwnPrice>,
+    line: Option<usize>,
+}
+
+/// What an upstream is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UpstreamKind {
+    /// Built in; answers without a network.
+    Fake,
+    /// A server of the OpenAI-compatible family.
+    Compatible(&'static cfr_providers::openai::Quirks),
+}
+
+/// A public name and who answers for it.
+#[derive(Debug)]
+pub struct ModelConfig {
+    /// What clients ask for.
+    pub name: String,
+    /// Who answers.
+    pub targets: Vec<TargetConfig>,
+    line: Option<usize>,
+}
+
+/// One way to have a model answered.
+#[derive(Debug)]
+pub struct TargetConfig {
+    /// The upstream by its name.
+    pub upstream: String,
+    /// The upstream's own name of the model.
+    pub model: String,
+    /// Its share among targets of the same order.
+    pub weight: u32,
+    /// Lower ones are tried first.
+    pub order: u32,
+}
+
+/// Something that is wrong with a configuration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// Where, in the file; none for the environment.
+    pub line: Option<usize>,
+    /// Which key or variable.
+    pub key: String,
+    /// What is wrong.
+    pub what: String,
+}
+
+/// Everything that is wrong with a configuration.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub struct Problems {
+    /// The file.
+    pub file: Option<PathBuf>,
+    /// In the order of the file.
+    pub list: Vec<Problem>,
+}
+
+/// One line for each problem: `cfr.toml:12: money.currency: a currency is three capital letters, as in EUR`.
+impl fmt::Display for Problems {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (number, problem) in self.list.iter().enumerate() {
+            if number > 0 {
+                writeln!(f)?;
+            }
+            match (&self.file, problem.line) {
+                (Some(file), Some(line)) => write!(f, "{}:{line}: ", file.display())?,
+                (Some(file), None) => write!(f, "{}: ", file.display())?,
+                (None, _) => {}
+            }
+            if !problem.key.is_empty() {
+                write!(f, "{}: ", problem.key)?;
+            }
+            f.write_str(&problem.what)?;
+        }
+        Ok(())
+    }
+}
+
+impl Config {
+    /// Reads a file, or [`FILE`] when it exists, and the environment.
+    ///
+    /// # Errors
+    /// [`Problems`] with all of them.
+    pub fn load(path: Option<&Path>, environment: Environment<'_>) -> Result<Self, Problems> {
+        let default = Path::new(FILE);
+        let path = path.or_else(|| default.exists().then_some(default));
+        let Some(path) = path else { return Self::parse(None, "", environment) };
+        let text = std::fs::read_to_string(path).map_err(|error| Problems {
+            file: Some(path.into()),
+            list: vec![Problem { line: None, key: String::new(), what: format!("cannot be read: {error}") }],
+        })?;
+        Self::parse(Some(path), &text, environment)
+    }
+
+    /// Reads the text of a file, and the environment.
+    ///
+    /// # Errors
+    /// [`Problems`] with all of them.
+    pub fn parse(path: Option<&Path>, text: &str, environment: Environment<'_>) -> Result<Self, Problems> {
+        let problems = |list| Problems { file: path.map(Path::to_path_buf), list };
+        let file = file::parse(text).map_err(|problem| problems(vec![problem]))?;
+        resolve::resolve(path, text, file, environment).map_err(problems)
+    }
+}
+
+impl Default for LedgerConfig {
+    fn default() -> Self {
+        Self {
+            durability: Durability::Overlap,
+            ack_settle: true,
+            synchronous: Synchronous::Full,
+            orphan_policy: OrphanPolicy::Evidence,
+        }
+    }
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { body_bytes_max: BODY_BYTES_MAX, budget_status: StatusCode::PAYMENT_REQUIRED, cost_headers: false }
+    }
+}

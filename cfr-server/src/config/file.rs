@@ -1,0 +1,134 @@
+//! The TOML file, word for word. Unknown keys are refused.
+
+use serde::Deserialize;
+use toml::Spanned;
+
+use super::Problem;
+use cfr_core::secret::Secret;
+
+/// The whole file.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct File {
+    pub(super) listen: Option<String>,
+    pub(super) data: Option<String>,
+    pub(super) prices: Option<String>,
+    #[serde(default)]
+    pub(super) ledger: Ledger,
+    #[serde(default)]
+    pub(super) limits: Limits,
+    #[serde(default)]
+    pub(super) money: Money,
+    #[serde(default)]
+    pub(super) upstream: Vec<Spanned<Upstream>>,
+    #[serde(default)]
+    pub(super) model: Vec<Spanned<Model>>,
+}
+
+/// `[ledger]`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Ledger {
+    pub(super) durability: Option<Durability>,
+    pub(super) ack_settle: Option<bool>,
+    pub(super) synchronous: Option<Synchronous>,
+    pub(super) orphan_policy: Option<cfr_billing::store::OrphanPolicy>,
+}
+
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Durability {
+    Overlap,
+    Strict,
+    Relaxed,
+}
+
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Synchronous {
+    Full,
+    Normal,
+}
+
+/// `[limits]`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Limits {
+    pub(super) body_bytes_max: Option<Spanned<usize>>,
+    pub(super) drain_seconds: Option<u64>,
+}
+
+/// `[money]`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Money {
+    pub(super) currency: Option<Spanned<String>>,
+    pub(super) fx_usd_per_unit: Option<Spanned<String>>,
+    pub(super) fx_buffer_bps: Option<Spanned<u32>>,
+    pub(super) budget_status_code: Option<Spanned<u16>>,
+    pub(super) cost_headers: Option<bool>,
+}
+
+/// `[[upstream]]`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Upstream {
+    pub(super) name: String,
+    pub(super) kind: Spanned<String>,
+    pub(super) base_url: Option<String>,
+    pub(super) api_key: Option<Secret>,
+    pub(super) api_key_env: Option<Spanned<String>>,
+    pub(super) api_key_file: Option<Spanned<String>>,
+    pub(super) provider: Option<String>,
+    pub(super) expose: Option<bool>,
+    #[serde(default)]
+    pub(super) price: Vec<Spanned<Price>>,
+}
+
+/// `[[upstream.price]]`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Price {
+    pub(super) model: String,
+    #[serde(default)]
+    pub(super) embedding: bool,
+    pub(super) input_per_million: Option<String>,
+    pub(super) output_per_million: Option<String>,
+    pub(super) cache_read_per_million: Option<String>,
+    pub(super) input_tokens_max: Option<u64>,
+    pub(super) output_tokens_max: Option<u64>,
+    #[serde(default)]
+    pub(super) free: bool,
+}
+
+/// `[[model]]`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Model {
+    pub(super) name: String,
+    pub(super) targets: Vec<Target>,
+}
+
+/// One element of `targets`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Target {
+    pub(super) upstream: String,
+    pub(super) model: String,
+    pub(super) weight: Option<u32>,
+    pub(super) order: Option<u32>,
+}
+
+/// Reads the file. The parser's own report quotes the line, which may hold a key, so ours names only its number.
+pub(super) fn parse(text: &str) -> Result<File, Problem> {
+    toml::from_str(text).map_err(|error| Problem {
+        line: error.span().map(|span| line_of(text, span.start)),
+        key: String::new(),
+        what: error.message().trim().replace('\n', ", "),
+    })
+}
+
+/// The number of the line that holds a byte, from 1.
+pub(super) fn line_of(text: &str, byte: usize) -> usize {
+    text.bytes().take(byte).filter(|byte| *byte == b'\n').count() + 1
+}

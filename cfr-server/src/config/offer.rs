@@ -1,0 +1,206 @@
+//! From a configuration and a price table to what a gateway offers: who answers, under which names, at which prices.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use cfr_core::Upstream;
+use cfr_core::gateway::Offer;
+use cfr_core::price::{Mode, OwnPrice, PriceEntry, PriceTable};
+use cfr_core::route::{Routes, Target};
+use cfr_core::secret::Secret;
+use cfr_core::time::Timestamp;
+use cfr_core::upstream::{Capabilities, Upstreams};
+use cfr_providers::transport::{ReqwestTransport, Transport};
+use cfr_providers::{Fake, HttpUpstream};
+
+use super::{Config, ModelConfig, Problem, Problems, TargetConfig, UpstreamConfig, UpstreamKind};
+
+/// What a gateway is built from.
+#[derive(Debug)]
+pub struct Offering {
+    /// Models and prices.
+    pub offer: Offer,
+    /// Who answers.
+    pub upstreams: Upstreams,
+    /// Public models that cannot be used yet, and why.
+    pub warnings: Vec<String>,
+}
+
+/// Puts together what the configuration asks for. `imported` is the price table that an operator put into the store.
+///
+/// # Errors
+/// [`Problems`] for an upstream that cannot be built and for prices that cannot be read.
+pub fn offering(config: &Config, imported: Option<&[u8]>, now: Timestamp) -> Result<Offering, Problems> {
+    let mut problems = Vec::new();
+    let upstreams = upstreams(config, &mut problems);
+    let offer = prices(config, imported).and_then(|prices| offer(config, &prices, now));
+    let offer = offer.map_err(|problem| problems.push(problem)).ok();
+    let (Some(offer), true) = (offer, problems.is_empty()) else {
+        return Err(Problems { file: config.source.clone(), list: problems });
+    };
+    let warnings = warnings(config, &offer, now);
+    Ok(Offering { offer, upstreams, warnings })
+}
+
+/// Models and prices by this table, with the operator's own prices in it.
+///
+/// # Errors
+/// When own prices contradict the table.
+pub fn offer(config: &Config, table: &Arc<PriceTable>, now: Timestamp) -> Result<Offer, Problem> {
+    let own: Vec<_> = config.upstreams.iter().flat_map(|upstream| upstream.prices.iter().cloned()).collect();
+    let prices = if own.is_empty() { Arc::clone(table) } else { Arc::new(with_own(table, &own)?) };
+    Ok(Offer { routes: Arc::new(routes(config, &prices, now)), prices, fx: Arc::new([config.fx]) })
+}
+
+fn with_own(table: &PriceTable, own: &[OwnPrice]) -> Result<PriceTable, Problem> {
+    table.with_own_prices(own).map_err(|error| problem(None, "upstream.price", error.to_string()))
+}
+
+/// The operator's file, else what was imported into the store, else the bundled table.
+fn prices(config: &Config, imported: Option<&[u8]>) -> Result<Arc<PriceTable>, Problem> {
+    match (&config.prices, imported) {
+        (Some(path), _) => read_table(path),
+        (None, Some(json)) => table_of(json, "the imported price table"),
+        (None, None) => PriceTable::bundled().map_err(|error| problem(None, "prices", error.to_string())),
+    }
+}
+
+fn read_table(path: &Path) -> Result<Arc<PriceTable>, Problem> {
+    let json = std::fs::read(path).map_err(|error| problem(None, "prices", format!("{}: {error}", path.display())))?;
+    table_of(&json, &path.display().to_string())
+}
+
+fn table_of(json: &[u8], name: &str) -> Result<Arc<PriceTable>, Problem> {
+    PriceTable::from_json(json).map(Arc::new).map_err(|error| problem(None, "prices", format!("{name}: {error}")))
+}
+
+fn problem(line: Option<usize>, key: &str, what: impl Into<String>) -> Problem {
+    Problem { line, key: key.into(), what: what.into() }
+}
+
+fn upstreams(config: &Config, problems: &mut Vec<Problem>) -> Upstreams {
+    let mut transport = None;
+    let mut upstreams = Upstreams::new();
+    for upstream in &config.upstreams {
+        match build(upstream, &mut transport) {
+            Ok(built) => drop(upstreams.insert(upstream.name.as_str().into(), built)),
+            Err(what) => problems.push(problem(upstream.line, "upstream", format!("`{}`: {what}", upstream.name))),
+        }
+    }
+    upstreams
+}
+
+/// All upstreams share one transport, and so one pool of connections.
+fn build(upstream: &UpstreamConfig, transport: &mut Option<Arc<dyn Transport>>) -> Result<Arc<dyn Upstream>, String> {
+    let UpstreamKind::Compatible(row) = upstream.kind else { return Ok(Arc::new(Fake::default())) };
+    let shared = match transport {
+        Some(shared) => Arc::clone(shared),
+        None => {
+            let made: Arc<dyn Transport> = Arc::new(ReqwestTransport::new().map_err(|error| error.to_string())?);
+            Arc::clone(transport.insert(made))
+        }
+    };
+    let nothing = Secret::new("");
+    let key = upstream.key.as_ref().unwrap_or(&nothing);
+    let built = HttpUpstream::openai_family_over(shared, row, upstream.base_url.as_deref(), key);
+    built.map(|built| Arc::new(built) as _).map_err(|error| error.to_string())
+}
+
+/// Every priced model of every exposed upstream under its own name, a provider listed earlier first; then the
+/// configured names, which replace those.
+fn routes(config: &Config, prices: &PriceTable, now: Timestamp) -> Routes {
+    let mut own_names = std::collections::BTreeMap::<&str, Vec<Target>>::new();
+    for (order, upstream) in (0..).zip(&config.upstreams).filter(|(_, upstream)| upstream.expose) {
+        for model in offered(upstream, prices, now) {
+            let target = Target { order, ..target(upstream, model) };
+            own_names.entry(model).or_default().push(target);
+        }
+    }
+    let routes = own_names.into_iter().fold(Routes::default(), |routes, (name, targets)| routes.with(name, targets));
+    config.models.iter().fold(routes, |routes, model| routes.with(model.name.as_str(), targets(config, model)))
+}
+
+/// Models that the upstream answers and that have a price now.
+fn offered<'a>(upstream: &UpstreamConfig, prices: &'a PriceTable, now: Timestamp) -> Vec<&'a str> {
+    let serves = |mode: Mode| match mode {
+        Mode::Chat => true,
+        Mode::Embedding => capabilities(upstream).embeddings,
+        _ => false,
+    };
+    let entries = prices.entries().iter();
+    let entries =
+        entries.filter(|entry| entry.provider() == upstream.provider && serves(entry.mode()) && entry.holds_at(now));
+    entries.map(PriceEntry::model).collect()
+}
+
+fn capabilities(upstream: &UpstreamConfig) -> Capabilities {
+    match upstream.kind {
+        UpstreamKind::Fake => Capabilities::ALL,
+        UpstreamKind::Compatible(row) => row.capabilities,
+    }
+}
+
+fn targets(config: &Config, model: &ModelConfig) -> Vec<Target> {
+    let find = |wanted: &TargetConfig| config.upstreams.iter().find(|upstream| upstream.name == wanted.upstream);
+    let build = |wanted: &TargetConfig| {
+        let target = target(find(wanted)?, &wanted.model);
+        Some(Target { weight: wanted.weight, order: wanted.order, ..target })
+    };
+    model.targets.iter().filter_map(build).collect()
+}
+
+fn target(upstream: &UpstreamConfig, model: &str) -> Target {
+    Target::new(upstream.name.as_str(), upstream.provider.as_str(), model)
+}
+
+/// What an operator should know: names that nobody can use because something has no price.
+fn warnings(config: &Config, offer: &Offer, now: Timestamp) -> Vec<String> {
+    let has_price = |target: &Target| offer.prices.find(&target.provider, &target.model, now).is_some();
+    let unpriced = config.models.iter().flat_map(|model| {
+        let unpriced = targets(config, model).into_iter().filter(|target| !has_price(target));
+        unpriced.map(|target| {
+            let Target { model: upstream_model, provider, .. } = target;
+            format!("model `{}`: `{upstream_model}` of `{provider}` has no price, so calls are refused", model.name)
+        })
+    });
+    let silent = config.upstreams.iter().filter(|upstream| {
+        !offer.routes.models().any(|model| model.targets.iter().any(|target| *target.upstream == *upstream.name))
+    });
+    let silent = silent.map(|upstream| {
+        format!("upstream `{}` serves no model: add [[upstream.price]] for each that it has", upstream.name)
+    });
+    unpriced.chain(silent).collect()
+}
+
+/// What would run, for people.
+///
+/// # Errors
+/// As [`offering`].
+pub fn summary(config: &Config, now: Timestamp) -> Result<String, Problems> {
+    let Offering { offer, warnings, .. } = offering(config, None, now)?;
+    let mut text = String::new();
+    let source =
+        config.source.as_ref().map_or("none (defaults and environment)".into(), |path| path.display().to_string());
+    let rate = config.fx.usd_per_unit_e6();
+    let mut line = |name: &str, value: String| text.push_str(&format!("{name:<12} {value}\n"));
+    line("config", source);
+    line("listen", config.listen.clone());
+    line("data", config.data.display().to_string());
+    line("currency", format!("{} at {}.{:06} USD", config.fx.currency(), rate / 1_000_000, rate % 1_000_000));
+    line("durability", format!("{:?}", config.ledger.durability).to_lowercase());
+    for upstream in &config.upstreams {
+        let kind = match upstream.kind {
+            UpstreamKind::Fake => "fake",
+            UpstreamKind::Compatible(row) => row.name,
+        };
+        let key = if upstream.key.is_some() { "with a key" } else { "without a key" };
+        line("upstream", format!("{} ({kind}, {key}, prices of {})", upstream.name, upstream.provider));
+    }
+    let mut names: Vec<_> = offer.routes.models().map(|model| &*model.name).collect();
+    names.sort_unstable();
+    line("models", format!("{} ({})", names.len(), names.join(", ")));
+    for warning in &warnings {
+        line("warning", warning.clone());
+    }
+    Ok(text)
+}

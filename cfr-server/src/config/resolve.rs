@@ -1,0 +1,382 @@
+//! From the file and the environment to what runs, collecting every problem on the way.
+
+use std::collections::HashSet;
+use std::path::Path;
+use std::str::FromStr;
+use std::time::Duration;
+
+use cfr_core::gateway::Durability;
+use cfr_core::money::{BPS_PER_ONE, Currency, FxRate};
+use cfr_core::price::{Limits, Mode, OwnPrice, UnitPrice};
+use cfr_core::secret::Secret;
+use cfr_providers::openai::Quirks;
+use cfr_store_sqlite::Synchronous;
+use http::StatusCode;
+use rust_decimal::Decimal;
+use toml::Spanned;
+
+use super::file::{self, line_of};
+use super::{
+    Config, DATA, DRAIN, Environment, LISTEN, LedgerConfig, ModelConfig, Problem, TargetConfig, USD_PER_EUR_E6,
+    UpstreamConfig, UpstreamKind,
+};
+use crate::auth::KeyText;
+use crate::state::Settings;
+
+/// Bodies below this would refuse ordinary chats; above it, one request could fill the memory.
+const BODY_BYTES_RANGE: std::ops::RangeInclusive<usize> = 1_024..=1_073_741_824;
+/// The statuses that clients of other gateways expect for an exhausted budget.
+const BUDGET_STATUSES: [u16; 4] = [402, 403, 422, 429];
+/// A buffer above this is a typing error.
+const FX_BUFFER_BPS_MAX: u32 = 5_000;
+
+/// Everything that helps to read one configuration.
+struct Reader<'a> {
+    text: &'a str,
+    environment: Environment<'a>,
+    problems: Vec<Problem>,
+}
+
+pub(super) fn resolve(
+    path: Option<&Path>,
+    text: &str,
+    file: file::File,
+    environment: Environment<'_>,
+) -> Result<Config, Vec<Problem>> {
+    let mut reader = Reader { text, environment, problems: Vec::new() };
+    let fx_is_set = file.money.fx_usd_per_unit.is_some();
+    let fx = reader.fx(&file.money);
+    let config = Config {
+        source: path.map(Path::to_path_buf),
+        listen: reader.variable("CFR_LISTEN").or(file.listen).unwrap_or_else(|| LISTEN.into()),
+        data: reader.variable("CFR_DATA").or(file.data).unwrap_or_else(|| DATA.into()).into(),
+        prices: file.prices.map(Into::into),
+        drain: file.limits.drain_seconds.map_or(DRAIN, Duration::from_secs),
+        ledger: ledger(&file.ledger),
+        settings: reader.settings(&file.limits, &file.money),
+        fx: fx.unwrap_or(FxRate::USD),
+        fx_is_set,
+        upstreams: reader.upstreams(file.upstream),
+        models: reader.models(file.model),
+        pepper: reader.variable("CFR_KEY_PEPPER").map(Secret::new),
+        admin_key: reader.admin_key(),
+    };
+    reader.check_targets(&config);
+    if reader.problems.is_empty() {
+        return Ok(config);
+    }
+    reader.problems.sort_by_key(|problem| problem.line);
+    Err(reader.problems)
+}
+
+fn ledger(section: &file::Ledger) -> LedgerConfig {
+    let usual = LedgerConfig::default();
+    LedgerConfig {
+        durability: section.durability.map_or(usual.durability, |durability| match durability {
+            file::Durability::Overlap => Durability::Overlap,
+            file::Durability::Strict => Durability::Strict,
+            file::Durability::Relaxed => Durability::Relaxed,
+        }),
+        ack_settle: section.ack_settle.unwrap_or(usual.ack_settle),
+        synchronous: section.synchronous.map_or(usual.synchronous, |synchronous| match synchronous {
+            file::Synchronous::Full => Synchronous::Full,
+            file::Synchronous::Normal => Synchronous::Normal,
+        }),
+        orphan_policy: section.orphan_policy.unwrap_or(usual.orphan_policy),
+    }
+}
+
+impl Reader<'_> {
+    fn variable(&self, name: &str) -> Option<String> {
+        (self.environment)(name).filter(|value| !value.trim().is_empty())
+    }
+
+    fn problem(&mut self, line: Option<usize>, key: impl Into<String>, what: impl Into<String>) {
+        self.problems.push(Problem { line, key: key.into(), what: what.into() });
+    }
+
+    fn line<T>(&self, place: &Spanned<T>) -> Option<usize> {
+        Some(line_of(self.text, place.span().start))
+    }
+
+    fn settings(&mut self, limits: &file::Limits, money: &file::Money) -> Settings {
+        let mut settings = Settings { cost_headers: money.cost_headers.unwrap_or(false), ..Settings::default() };
+        if let Some(bytes) = &limits.body_bytes_max {
+            settings.body_bytes_max = *bytes.get_ref();
+            if !BODY_BYTES_RANGE.contains(bytes.get_ref()) {
+                let what = format!("from {} to {}", BODY_BYTES_RANGE.start(), BODY_BYTES_RANGE.end());
+                self.problem(self.line(bytes), "limits.body_bytes_max", what);
+            }
+        }
+        if let Some(code) = &money.budget_status_code {
+            match StatusCode::from_u16(*code.get_ref()) {
+                Ok(status) if BUDGET_STATUSES.contains(code.get_ref()) => settings.budget_status = status,
+                _ => self.problem(self.line(code), "money.budget_status_code", "402, 403, 422 or 429"),
+            }
+        }
+        settings
+    }
+
+    /// The rate, made worse for the customer by the buffer: it covers changes between two settings.
+    fn fx(&mut self, money: &file::Money) -> Option<FxRate> {
+        let currency = match &money.currency {
+            None => Currency::EUR,
+            Some(code) => match Currency::from_str(code.get_ref()) {
+                Ok(currency) => currency,
+                Err(error) => {
+                    self.problem(self.line(code), "money.currency", error.to_string());
+                    return None;
+                }
+            },
+        };
+        let rate_e6 = match &money.fx_usd_per_unit {
+            Some(text) => match millionths(text.get_ref()) {
+                Some(rate_e6) => rate_e6,
+                None => {
+                    let what = "dollars for one unit as a decimal number with at most 6 places, as in \"1.16\"";
+                    self.problem(self.line(text), "money.fx_usd_per_unit", what);
+                    return None;
+                }
+            },
+            None if currency == Currency::USD => 1_000_000,
+            None if currency == Currency::EUR => USD_PER_EUR_E6,
+            None => {
+                let line = money.currency.as_ref().and_then(|code| self.line(code));
+                self.problem(line, "money.fx_usd_per_unit", format!("needed: dollars for one {currency}"));
+                return None;
+            }
+        };
+        self.buffered(currency, rate_e6, money)
+    }
+
+    fn buffered(&mut self, currency: Currency, rate_e6: i64, money: &file::Money) -> Option<FxRate> {
+        let buffer = money.fx_buffer_bps.as_ref().map_or(0, |bps| *bps.get_ref());
+        let line = money.fx_buffer_bps.as_ref().and_then(|bps| self.line(bps));
+        if buffer > FX_BUFFER_BPS_MAX {
+            self.problem(line, "money.fx_buffer_bps", format!("at most {FX_BUFFER_BPS_MAX}"));
+            return None;
+        }
+        if currency == Currency::USD && (rate_e6 != 1_000_000 || buffer != 0) {
+            self.problem(line, "money", "prices are in USD: a dollar needs no rate and no buffer");
+            return None;
+        }
+        let kept = i128::from(BPS_PER_ONE - buffer);
+        let worse = i128::from(rate_e6) * kept / i128::from(BPS_PER_ONE); // down: fewer dollars for a unit, never more
+        let rate = i64::try_from(worse).ok().and_then(|rate| FxRate::new(currency, rate).ok());
+        if rate.is_none() {
+            let line = money.fx_usd_per_unit.as_ref().and_then(|rate| self.line(rate));
+            self.problem(line, "money.fx_usd_per_unit", "a rate above zero and at most a million");
+        }
+        rate
+    }
+
+    fn admin_key(&mut self) -> Option<KeyText> {
+        let text = self.variable("CFR_ADMIN_KEY")?;
+        let key = KeyText::parse(text.trim());
+        if key.is_none() {
+            self.problem(
+                None,
+                "CFR_ADMIN_KEY",
+                "not a key: 16 to 256 visible characters, or one of ours, copied whole",
+            );
+        }
+        key
+    }
+
+    /// Those of the file; without any, the providers whose keys are in the environment.
+    fn upstreams(&mut self, sections: Vec<Spanned<file::Upstream>>) -> Vec<UpstreamConfig> {
+        if sections.is_empty() {
+            return self.upstreams_from_environment();
+        }
+        let mut names = HashSet::new();
+        let mut upstreams = Vec::new();
+        for section in sections {
+            let line = self.line(&section);
+            let section = section.into_inner();
+            if section.name.is_empty() || !names.insert(section.name.clone()) {
+                self.problem(line, "upstream.name", format!("`{}`: a name of its own is needed", section.name));
+            }
+            upstreams.extend(self.upstream(line, section));
+        }
+        upstreams
+    }
+
+    fn upstreams_from_environment(&self) -> Vec<UpstreamConfig> {
+        let with_key = |row: &'static Quirks| {
+            let key = self.variable(row.key_variable?)?;
+            Some(UpstreamConfig {
+                name: row.name.into(),
+                kind: UpstreamKind::Compatible(row),
+                base_url: None,
+                key: Some(Secret::new(key.trim())),
+                provider: row.price_provider.unwrap_or(row.name).into(),
+                expose: true,
+                prices: Vec::new(),
+                line: None,
+            })
+        };
+        Quirks::all().iter().filter_map(with_key).collect()
+    }
+
+    fn upstream(&mut self, line: Option<usize>, section: file::Upstream) -> Option<UpstreamConfig> {
+        let kind = self.kind(&section.kind)?;
+        let key = self.upstream_key(line, &section, kind);
+        let provider = section.provider.clone().unwrap_or_else(|| match kind {
+            UpstreamKind::Compatible(row) => row.price_provider.unwrap_or(&section.name).to_owned(),
+            UpstreamKind::Fake => section.name.clone(),
+        });
+        if matches!(kind, UpstreamKind::Compatible(row) if row.base_url.is_empty()) && section.base_url.is_none() {
+            self.problem(line, "upstream.base_url", format!("`{}` needs one", section.name));
+        }
+        Some(UpstreamConfig {
+            prices: section.price.into_iter().filter_map(|price| self.price(&provider, price)).collect(),
+            name: section.name,
+            kind,
+            base_url: section.base_url,
+            key,
+            provider,
+            expose: section.expose.unwrap_or(true),
+            line,
+        })
+    }
+
+    fn kind(&mut self, kind: &Spanned<String>) -> Option<UpstreamKind> {
+        match kind.get_ref().as_str() {
+            "fake" => return Some(UpstreamKind::Fake),
+            "openai-compatible" => return Quirks::by_name("custom").map(UpstreamKind::Compatible),
+            _ => {}
+        }
+        let row = Quirks::by_name(kind.get_ref()).map(UpstreamKind::Compatible);
+        if row.is_none() {
+            let known: Vec<_> = Quirks::names().filter(|name| *name != "custom").collect();
+            let what = format!("unknown kind; use fake, openai-compatible, {}", known.join(", "));
+            self.problem(self.line(kind), "upstream.kind", what);
+        }
+        row
+    }
+
+    /// The key that the section names, else the one that is usual for the kind.
+    fn upstream_key(&mut self, line: Option<usize>, section: &file::Upstream, kind: UpstreamKind) -> Option<Secret> {
+        if let Some(key) = &section.api_key {
+            return Some(key.clone());
+        }
+        if let Some(name) = &section.api_key_env {
+            let key = self.variable(name.get_ref());
+            if key.is_none() {
+                self.problem(self.line(name), "upstream.api_key_env", format!("{} is not set", name.get_ref()));
+            }
+            return key.map(|key| Secret::new(key.trim()));
+        }
+        if let Some(path) = &section.api_key_file {
+            return match std::fs::read_to_string(path.get_ref()) {
+                Ok(key) => Some(Secret::new(key.trim())),
+                Err(error) => {
+                    self.problem(self.line(path), "upstream.api_key_file", format!("{}: {error}", path.get_ref()));
+                    None
+                }
+            };
+        }
+        let UpstreamKind::Compatible(Quirks { key_variable: Some(usual), .. }) = kind else { return None };
+        let key = self.variable(usual);
+        if key.is_none() && section.base_url.is_none() {
+            self.problem(
+                line,
+                "upstream.api_key_env",
+                format!("`{}` needs a key, and {usual} is not set", section.name),
+            );
+        }
+        key.map(|key| Secret::new(key.trim()))
+    }
+
+    fn price(&mut self, provider: &str, price: Spanned<file::Price>) -> Option<OwnPrice> {
+        let line = self.line(&price);
+        let price = price.into_inner();
+        let free = if price.free { Some(UnitPrice::FREE) } else { None };
+        let none_needed = if price.embedding { Some(UnitPrice::FREE) } else { None };
+        let input = self.unit_price(line, "input_per_million", price.input_per_million.as_deref());
+        let output = self.unit_price(line, "output_per_million", price.output_per_million.as_deref());
+        let cache_read = self.unit_price(line, "cache_read_per_million", price.cache_read_per_million.as_deref());
+        let (Some(input), Some(output)) = (input.or(free), output.or(free).or(none_needed)) else {
+            let what = format!("`{}` needs input_per_million and output_per_million, or `free = true`", price.model);
+            self.problem(line, "upstream.price", what);
+            return None;
+        };
+        Some(OwnPrice {
+            provider: provider.into(),
+            model: price.model.into(),
+            mode: if price.embedding { Mode::Embedding } else { Mode::Chat },
+            input,
+            output,
+            cache_read,
+            limits: Limits { max_input_tokens: price.input_tokens_max, max_output_tokens: price.output_tokens_max },
+        })
+    }
+
+    fn unit_price(&mut self, line: Option<usize>, key: &str, text: Option<&str>) -> Option<UnitPrice> {
+        let price = UnitPrice::from_usd_per_million(text?.trim());
+        if price.is_err() {
+            let what = "dollars for a million tokens as a decimal number in quotes, as in \"0.15\"";
+            self.problem(line, format!("upstream.price.{key}"), what);
+        }
+        price.ok()
+    }
+
+    fn models(&mut self, sections: Vec<Spanned<file::Model>>) -> Vec<ModelConfig> {
+        let mut names = HashSet::new();
+        let mut models = Vec::new();
+        for section in sections {
+            let line = self.line(&section);
+            let section = section.into_inner();
+            if section.name.is_empty() || !names.insert(section.name.clone()) {
+                self.problem(line, "model.name", format!("`{}`: a name of its own is needed", section.name));
+            }
+            if section.targets.is_empty() {
+                self.problem(line, "model.targets", format!("`{}` needs at least one", section.name));
+            }
+            models.push(ModelConfig {
+                name: section.name,
+                targets: section.targets.into_iter().map(target).collect(),
+                line,
+            });
+        }
+        models
+    }
+
+    fn check_targets(&mut self, config: &Config) {
+        for model in &config.models {
+            for target in &model.targets {
+                if !config.upstreams.iter().any(|upstream| upstream.name == target.upstream) {
+                    let what = format!("`{}`: there is no upstream `{}`", model.name, target.upstream);
+                    self.problem(model.line, "model.targets", what);
+                }
+            }
+        }
+    }
+}
+
+fn target(section: file::Target) -> TargetConfig {
+    TargetConfig {
+        upstream: section.upstream,
+        model: section.model,
+        weight: section.weight.unwrap_or(1),
+        order: section.order.unwrap_or(0),
+    }
+}
+
+/// A decimal number in millionths, when it is a whole number of them.
+fn millionths(text: &str) -> Option<i64> {
+    let value = Decimal::from_str_exact(text.trim()).ok()?.normalize();
+    let factor = 10_i128.checked_pow(6_u32.checked_sub(value.scale())?)?;
+    i64::try_from(value.mantissa().checked_mul(factor)?).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rate_is_exact_or_refused() {
+        assert_eq!(millionths("1.16"), Some(1_160_000));
+        assert_eq!(millionths("1.1234567"), None);
+    }
+}

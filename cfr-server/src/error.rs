@@ -1,0 +1,214 @@
+//! Our own answers to requests that fail: one shape for every surface that speaks OpenAI's dialect.
+//!
+//! An error has two messages: one for the caller, and one for the log that says why.
+
+use std::borrow::Cow;
+use std::fmt::{Debug, Display};
+use std::time::Duration;
+
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use http::header::{CONTENT_TYPE, RETRY_AFTER};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use serde_json::{Map, Value, json};
+
+/// The media type of every answer that is not a stream.
+pub const APPLICATION_JSON: HeaderValue = HeaderValue::from_static("application/json");
+/// Tells OpenAI's SDKs whether to try again on their own.
+const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
+
+/// A request that failed, as the caller sees it.
+#[derive(Debug)]
+pub struct ApiError(Box<Parts>);
+
+#[derive(Debug)]
+struct Parts {
+    status: StatusCode,
+    kind: &'static str,
+    code: Cow<'static, str>,
+    message: Cow<'static, str>,
+    param: Option<Cow<'static, str>>,
+    /// Further members of the error object.
+    fields: Map<String, Value>,
+    headers: HeaderMap,
+    /// A provider's error body that is handed on in place of ours.
+    body: Option<Bytes>,
+    /// For the log only.
+    reason: Option<Box<str>>,
+}
+
+impl ApiError {
+    /// An error with OpenAI's `type` and `code`. The message is for the caller.
+    #[must_use]
+    pub fn new(
+        status: StatusCode,
+        kind: &'static str,
+        code: impl Into<Cow<'static, str>>,
+        message: impl Into<Cow<'static, str>>,
+    ) -> Self {
+        Self(Box::new(Parts {
+            status,
+            kind,
+            code: code.into(),
+            message: message.into(),
+            param: None,
+            fields: Map::new(),
+            headers: HeaderMap::new(),
+            body: None,
+            reason: None,
+        }))
+    }
+
+    /// The caller sent something that cannot be processed.
+    #[must_use]
+    pub fn bad_request(code: impl Into<Cow<'static, str>>, message: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "invalid_request_error", code, message)
+    }
+
+    /// There is no such thing.
+    #[must_use]
+    pub fn not_found(code: impl Into<Cow<'static, str>>, message: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(StatusCode::NOT_FOUND, "invalid_request_error", code, message)
+    }
+
+    /// The books are out of reach: the request is refused, and may be sent again.
+    #[must_use]
+    pub fn ledger_unavailable(reason: impl Display) -> Self {
+        let message = "the budget ledger is unavailable, so no request can be accepted";
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "api_error", "ledger_unavailable", message)
+            .retry_after(Duration::from_secs(1))
+            .because(reason)
+    }
+
+    /// Something that should not happen.
+    #[must_use]
+    pub fn internal(reason: impl Display) -> Self {
+        let message = "the request failed for an internal reason; quote the request id";
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "api_error", "internal_error", message).because(reason)
+    }
+
+    /// Names the request field that is wrong.
+    #[must_use]
+    pub fn param(mut self, param: impl Into<Cow<'static, str>>) -> Self {
+        self.0.param = Some(param.into());
+        self
+    }
+
+    /// Adds a member to the error object.
+    #[must_use]
+    pub fn field(mut self, name: &str, value: impl Into<Value>) -> Self {
+        self.0.fields.insert(name.to_owned(), value.into());
+        self
+    }
+
+    /// Adds a response header.
+    #[must_use]
+    pub fn header(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.0.headers.insert(name, value);
+        self
+    }
+
+    /// Says when to try again, in whole seconds, rounded up.
+    #[must_use]
+    pub fn retry_after(self, after: Duration) -> Self {
+        let seconds = after.as_secs() + u64::from(after.subsec_nanos() > 0); // up: not before the time has passed
+        self.header(RETRY_AFTER, HeaderValue::from(seconds))
+    }
+
+    /// Tells OpenAI's SDKs not to try again.
+    #[must_use]
+    pub fn never_retry(self) -> Self {
+        self.header(SHOULD_RETRY, HeaderValue::from_static("false"))
+    }
+
+    /// Hands on a provider's own error body in place of ours.
+    #[must_use]
+    pub fn with_body(mut self, body: Bytes) -> Self {
+        self.0.body = Some(body);
+        self
+    }
+
+    /// Says why, for the log.
+    #[must_use]
+    pub fn because(mut self, reason: impl Display) -> Self {
+        self.0.reason = Some(reason.to_string().into());
+        self
+    }
+
+    /// The status.
+    #[must_use]
+    pub fn status(&self) -> StatusCode {
+        self.0.status
+    }
+
+    /// The stable word for programs.
+    #[must_use]
+    pub fn code(&self) -> &str {
+        &self.0.code
+    }
+
+    /// The body, in OpenAI's envelope unless a provider's own is handed on.
+    #[must_use]
+    pub fn body(&self) -> Bytes {
+        self.0.body.clone().unwrap_or_else(|| Bytes::from(self.envelope().to_string()))
+    }
+
+    /// The error as a frame of a stream that had begun.
+    #[must_use]
+    pub fn frame(&self) -> Bytes {
+        Bytes::from(format!("data: {}\n\n", self.envelope()))
+    }
+
+    fn envelope(&self) -> Value {
+        let parts = &*self.0;
+        let mut error = json!({
+            "message": parts.message,
+            "type": parts.kind,
+            "param": parts.param,
+            "code": parts.code,
+        });
+        if let Some(members) = error.as_object_mut() {
+            members.extend(parts.fields.clone());
+        }
+        json!({ "error": error })
+    }
+
+    pub(crate) fn log(&self) {
+        let Some(reason) = &self.0.reason else { return };
+        tracing::warn!(status = self.0.status.as_u16(), code = %self.0.code, %reason, "request failed");
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        self.log();
+        let body = self.body();
+        let mut response = Response::new(axum::body::Body::from(body));
+        *response.status_mut() = self.0.status;
+        *response.headers_mut() = self.0.headers;
+        response.headers_mut().insert(CONTENT_TYPE, APPLICATION_JSON);
+        response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_envelope_is_openais_and_hides_the_reason() {
+        let error =
+            ApiError::bad_request("bad_thing", "that is bad").param("n").field("limit", 5).because("secret reason");
+        let expected = json!({"error": {
+            "message": "that is bad", "type": "invalid_request_error", "param": "n", "code": "bad_thing", "limit": 5,
+        }});
+        assert_eq!(error.envelope(), expected);
+        assert_eq!(error.frame(), format!("data: {expected}\n\n"));
+    }
+
+    #[test]
+    fn waiting_is_rounded_up_to_whole_seconds() {
+        let error = ApiError::bad_request("x", "y").retry_after(Duration::from_millis(1_001));
+        assert_eq!(error.into_response().headers()[RETRY_AFTER], "2");
+    }
+}

@@ -1,0 +1,24 @@
+//! The CloudFreedom Router as a server: HTTP, configuration, processes. The binary is one call of [`command::run`].
+//!
+//! In reading order: a [`config`] says what to offer, [`state`] puts the parts together, [`router`] has every route on
+//! one page, [`openai`] answers calls to models, [`api`] manages tenants and money, [`serve`] listens and drains.
+
+pub mod command;
+pub mod config;
+pub mod state;
+
+pub mod router;
+
+pub mod openai;
+
+pub mod api;
+pub mod auth;
+
+pub mod cli;
+pub mod demo;
+pub mod error;
+pub mod files;
+pub mod observe;
+pub mod openapi;
+pub mod seed;
+pub mod serve;

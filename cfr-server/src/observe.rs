@@ -1,0 +1,7 @@
+//! What operators see: logs and metrics. Neither ever holds a body or a key.
+
+mod logs;
+mod metrics;
+
+pub use logs::start_logs;
+pub use metrics::Metrics;

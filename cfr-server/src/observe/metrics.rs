@@ -1,0 +1,242 @@
+//! Counters for Prometheus. Labels are names from the configuration and the price table, never what callers send.
+
+use std::fmt::Write;
+use std::sync::Arc;
+use std::time::Duration;
+
+use cfr_billing::escrow::EscrowStats;
+use cfr_core::chat::Operation;
+use cfr_core::gateway::Caller;
+use cfr_core::hook::PostHook;
+use cfr_core::ledger::UsageRecord;
+use http::StatusCode;
+use prometheus_client::encoding::{EncodeLabelSet, text};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::Registry;
+
+/// Upper edges of the latency buckets, in seconds: from a cached answer to a model that thinks.
+const LATENCY_SECONDS: [f64; 12] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0, 300.0];
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Response {
+    operation: &'static str,
+    status: u16,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Surface {
+    operation: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Served {
+    provider: Arc<str>,
+    model: Arc<str>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Tokens {
+    provider: Arc<str>,
+    model: Arc<str>,
+    direction: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Paid {
+    currency: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct UpstreamFailure {
+    upstream: Arc<str>,
+    outcome: String,
+}
+
+/// Everything that is counted. As a [`PostHook`] it sees the record of every call.
+pub struct Metrics {
+    registry: Registry,
+    responses: Family<Response, Counter>,
+    latency: Family<Surface, Histogram>,
+    first_byte: Family<Surface, Histogram>,
+    calls: Family<Served, Counter>,
+    tokens: Family<Tokens, Counter>,
+    charged: Family<Paid, Counter>,
+    cost: Family<Paid, Counter>,
+    overrun: Family<Paid, Counter>,
+    upstream_failures: Family<UpstreamFailure, Counter>,
+    ledger: Ledger,
+}
+
+/// What the ledger engine counts itself, read when metrics are asked for.
+#[derive(Debug, Default)]
+struct Ledger {
+    open_holds: Gauge,
+    active_accounts: Gauge,
+    queued_ops: Gauge,
+    holds: Gauge,
+    denials: Gauge,
+    settlements: Gauge,
+    overruns: Gauge,
+    batches: Gauge,
+    ops_committed: Gauge,
+    commit_errors: Gauge,
+}
+
+impl Ledger {
+    fn register(&self, registry: &mut Registry) {
+        let registry = registry.sub_registry_with_prefix("ledger");
+        registry.register("open_holds", "Calls whose money is held now", self.open_holds.clone());
+        registry.register("active_accounts", "Budgets that this node has rights on now", self.active_accounts.clone());
+        registry.register("queued_ops", "Decisions that wait to be written now", self.queued_ops.clone());
+        registry.register("holds", "Holds made since the start", self.holds.clone());
+        registry.register("denials", "Holds denied since the start", self.denials.clone());
+        registry.register("settlements", "Holds settled since the start", self.settlements.clone());
+        registry.register("overruns", "Settlements beyond what could be charged", self.overruns.clone());
+        registry.register("batches", "Transactions written since the start", self.batches.clone());
+        registry.register("ops_committed", "Decisions written since the start", self.ops_committed.clone());
+        registry.register("commit_errors", "Transactions that failed and were tried again", self.commit_errors.clone());
+    }
+
+    fn update(&self, stats: &EscrowStats) {
+        for (gauge, value) in [
+            (&self.open_holds, stats.open_holds),
+            (&self.active_accounts, stats.active_accounts),
+            (&self.queued_ops, stats.queued_ops),
+            (&self.holds, stats.holds),
+            (&self.denials, stats.denials),
+            (&self.settlements, stats.settlements),
+            (&self.overruns, stats.overruns),
+            (&self.batches, stats.batches),
+            (&self.ops_committed, stats.ops_committed),
+            (&self.commit_errors, stats.commit_errors),
+        ] {
+            gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
+        }
+    }
+}
+
+impl std::fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Metrics").finish_non_exhaustive()
+    }
+}
+
+impl Metrics {
+    /// Nothing is counted yet.
+    #[must_use]
+    pub fn new() -> Self {
+        let histogram = || Histogram::new(LATENCY_SECONDS);
+        let mut metrics = Self {
+            registry: Registry::with_prefix("cfr"),
+            responses: Family::default(),
+            latency: Family::new_with_constructor(histogram),
+            first_byte: Family::new_with_constructor(histogram),
+            calls: Family::default(),
+            tokens: Family::default(),
+            charged: Family::default(),
+            cost: Family::default(),
+            overrun: Family::default(),
+            upstream_failures: Family::default(),
+            ledger: Ledger::default(),
+        };
+        metrics.register();
+        metrics
+    }
+
+    fn register(&mut self) {
+        let registry = &mut self.registry;
+        registry.register("responses", "Answers to calls by operation and HTTP status", self.responses.clone());
+        registry.register("call_seconds", "From a call's arrival to its last byte", self.latency.clone());
+        registry.register(
+            "first_byte_seconds",
+            "From a call's arrival to the upstream's first byte",
+            self.first_byte.clone(),
+        );
+        registry.register("calls", "Calls that an upstream answered", self.calls.clone());
+        registry.register("tokens", "Tokens by direction, as settled", self.tokens.clone());
+        registry.register(
+            "charged_nanos",
+            "What customers were charged, in billionths of a unit",
+            self.charged.clone(),
+        );
+        registry.register("cost_nanos", "What providers charge, in billionths of a unit", self.cost.clone());
+        registry.register(
+            "overrun_nanos",
+            "Prices beyond what could be charged: the operator's loss",
+            self.overrun.clone(),
+        );
+        registry.register(
+            "upstream_failures",
+            "Attempts that failed, by upstream and outcome",
+            self.upstream_failures.clone(),
+        );
+        self.ledger.register(registry);
+    }
+
+    /// A call was answered, however.
+    pub fn answered(&self, operation: Operation, status: StatusCode) {
+        self.responses.get_or_create(&Response { operation: operation.name(), status: status.as_u16() }).inc();
+    }
+
+    /// Everything in OpenMetrics' text format.
+    #[must_use]
+    pub fn render(&self, ledger: &EscrowStats) -> String {
+        self.ledger.update(ledger);
+        let mut page = String::new();
+        if text::encode(&mut page, &self.registry).is_err() {
+            let _ = page.write_str("# metrics could not be encoded\n");
+        }
+        page
+    }
+
+    fn count_money(&self, caller: &Caller, record: &UsageRecord) {
+        let label = Paid { currency: caller.currency.code().to_owned() };
+        for (family, nanos) in [
+            (&self.charged, record.charged_nanos),
+            (&self.cost, record.cost_nanos),
+            (&self.overrun, record.overrun_nanos),
+        ] {
+            family.get_or_create(&label).inc_by(u64::try_from(nanos).unwrap_or(0));
+        }
+    }
+
+    fn count_tokens(&self, record: &UsageRecord) {
+        for (direction, tokens) in [("input", record.usage.input_total()), ("output", record.usage.output_total())] {
+            let (provider, model) = (Arc::clone(&record.provider), Arc::clone(&record.model_served));
+            self.tokens.get_or_create(&Tokens { provider, model, direction }).inc_by(tokens);
+        }
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl PostHook for Metrics {
+    fn after(&self, caller: &Caller, record: &UsageRecord) {
+        let surface = Surface { operation: record.operation.name() };
+        self.latency.get_or_create(&surface).observe(seconds(record.latency_ms));
+        if let Some(first_byte_ms) = record.first_byte_ms {
+            self.first_byte.get_or_create(&surface).observe(seconds(first_byte_ms));
+        }
+        if !record.provider.is_empty() {
+            let (provider, model) = (Arc::clone(&record.provider), Arc::clone(&record.model_served));
+            self.calls.get_or_create(&Served { provider, model }).inc();
+            self.count_tokens(record);
+        }
+        self.count_money(caller, record);
+        for attempt in &record.attempts {
+            let (upstream, outcome) = (Arc::clone(&attempt.upstream), attempt.outcome.to_string());
+            self.upstream_failures.get_or_create(&UpstreamFailure { upstream, outcome }).inc();
+        }
+    }
+}
+
+fn seconds(millis: u32) -> f64 {
+    Duration::from_millis(millis.into()).as_secs_f64()
+}

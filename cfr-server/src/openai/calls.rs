@@ -1,0 +1,123 @@
+//! A call to a model: in through the key, the body and the gateway, and out again as it came.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use cfr_core::chat::{Call, Envelope, Operation};
+use cfr_core::gateway::{Answer, AnswerHead, Caller};
+use cfr_core::id::RequestId;
+use cfr_core::limit::RateState;
+use http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use http::{HeaderMap, HeaderName, HeaderValue, Request};
+
+use super::stream::StreamBody;
+use super::{api_error, body};
+use crate::error::ApiError;
+use crate::state::App;
+
+/// Bytes of the caller's own request id that are kept.
+const TAG_BYTES_MAX: usize = 128;
+const EVENT_STREAM: HeaderValue = HeaderValue::from_static("text/event-stream; charset=utf-8");
+const NO_CACHE: HeaderValue = HeaderValue::from_static("no-cache");
+const X_REQUEST_ID: &str = "x-request-id";
+
+/// `POST /v1/chat/completions`.
+pub async fn chat_completions(State(app): State<Arc<App>>, request: Request<Body>) -> Response {
+    answer(app, Operation::ChatCompletions, request).await
+}
+
+/// `POST /v1/completions`.
+pub async fn completions(State(app): State<Arc<App>>, request: Request<Body>) -> Response {
+    answer(app, Operation::Completions, request).await
+}
+
+/// `POST /v1/embeddings`.
+pub async fn embeddings(State(app): State<Arc<App>>, request: Request<Body>) -> Response {
+    answer(app, Operation::Embeddings, request).await
+}
+
+async fn answer(app: Arc<App>, operation: Operation, request: Request<Body>) -> Response {
+    let id = request.extensions().get().copied().unwrap_or_else(|| RequestId::generate(app.clock.now()));
+    let response = match call(&app, id, operation, request).await {
+        Ok((caller, call)) => match app.gateway.answer(&caller, call).await {
+            Ok(answer) => respond(&app, answer),
+            Err(error) => api_error(error, &app.settings).into_response(),
+        },
+        Err(error) => error.into_response(),
+    };
+    app.metrics.answered(operation, response.status());
+    response
+}
+
+/// Who calls, and what for.
+async fn call(
+    app: &App,
+    id: RequestId,
+    operation: Operation,
+    request: Request<Body>,
+) -> Result<(Arc<Caller>, Call), ApiError> {
+    let principal = app.keys.authenticate(request.headers()).await?;
+    let caller = Arc::clone(principal.caller()?);
+    let (headers, body) = body::read(request, app.settings.body_bytes_max).await?;
+    let envelope = Envelope::parse(operation, &body).map_err(|error| api_error(error.into(), &app.settings))?;
+    let tag = tag(&headers, &envelope);
+    Ok((caller, Call { id, operation, envelope, body, tag }))
+}
+
+/// The caller's own name for the request: the header that names this one request, else the body's `user`.
+fn tag(headers: &HeaderMap, envelope: &Envelope) -> Option<Box<str>> {
+    let header = headers.get(X_REQUEST_ID).and_then(|value| value.to_str().ok());
+    header.filter(|id| !id.is_empty() && id.len() <= TAG_BYTES_MAX).map(Box::from).or_else(|| envelope.user.clone())
+}
+
+fn respond(app: &App, answer: Answer) -> Response {
+    match answer {
+        Answer::Whole { head, content_type, body } => {
+            let mut response = Response::new(Body::from(body));
+            response.headers_mut().insert(CONTENT_TYPE, content_type);
+            describe(app, &head, response.headers_mut());
+            response
+        }
+        Answer::Stream { head, body } => {
+            let mut response = Response::new(Body::new(StreamBody::new(body, app.settings)));
+            response.headers_mut().insert(CONTENT_TYPE, EVENT_STREAM);
+            response.headers_mut().insert(CACHE_CONTROL, NO_CACHE);
+            describe(app, &head, response.headers_mut());
+            response
+        }
+        _ => ApiError::internal("an answer of unknown shape").into_response(),
+    }
+}
+
+/// Headers about limits, always; about money, when the operator wants them.
+fn describe(app: &App, head: &AnswerHead, headers: &mut HeaderMap) {
+    if let Some(rate) = head.rate {
+        describe_rate(rate, headers);
+    }
+    if !app.settings.cost_headers {
+        return;
+    }
+    let mut set = |name: &'static str, value: String| {
+        if let Ok(value) = HeaderValue::try_from(value) {
+            headers.insert(HeaderName::from_static(name), value);
+        }
+    };
+    if let Some(charged) = head.charged {
+        set("x-cfr-cost", charged.to_string());
+    }
+    set("x-cfr-budget-remaining", head.available.to_string());
+    set("x-cfr-model", format!("{}/{}", head.provider, head.model));
+    if let Some(tokens) = head.output_tokens_max_applied {
+        set("x-cfr-max-tokens-applied", tokens.to_string());
+    }
+}
+
+fn describe_rate(rate: RateState, headers: &mut HeaderMap) {
+    headers.insert(HeaderName::from_static("x-ratelimit-limit-requests"), rate.limit.into());
+    headers.insert(HeaderName::from_static("x-ratelimit-remaining-requests"), rate.remaining.into());
+    if let Ok(reset) = HeaderValue::try_from(format!("{}ms", rate.reset.as_millis())) {
+        headers.insert(HeaderName::from_static("x-ratelimit-reset-requests"), reset);
+    }
+}

@@ -1,0 +1,94 @@
+//! Every route on one page.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use cfr_core::id::RequestId;
+use http::header::CONTENT_TYPE;
+use http::{HeaderName, HeaderValue, StatusCode};
+use serde_json::{Value, json};
+
+use crate::error::ApiError;
+use crate::state::App;
+use crate::{api, openai, openapi};
+
+const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const OPENMETRICS: HeaderValue = HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
+
+/// Everything that the server answers.
+pub fn router(app: Arc<App>) -> Router {
+    Router::new()
+        .route("/v1/chat/completions", post(openai::chat_completions))
+        .route("/v1/completions", post(openai::completions))
+        .route("/v1/embeddings", post(openai::embeddings))
+        .route("/v1/models", get(openai::list_models))
+        .route("/v1/models/{*id}", get(openai::show_model))
+        .route("/health", get(health))
+        .route("/health/live", get(live))
+        .route("/health/ready", get(ready))
+        .route("/metrics", get(metrics))
+        .route("/openapi.json", get(openapi::document))
+        .route("/", get(root))
+        .fallback(unknown_path)
+        .method_not_allowed_fallback(wrong_method)
+        .with_state(Arc::clone(&app))
+        .nest_service(api::BASE_PATH, api::router(app.api_state()))
+        .layer(middleware::from_fn_with_state(app, identify))
+}
+
+/// Gives every request an id and every answer the same one.
+async fn identify(State(app): State<Arc<App>>, mut request: Request, next: Next) -> Response {
+    let id = RequestId::generate(app.clock.now());
+    request.extensions_mut().insert(id);
+    let mut response = next.run(request).await;
+    if let Ok(id) = HeaderValue::try_from(id.to_string()) {
+        response.headers_mut().insert(X_REQUEST_ID, id);
+    }
+    response
+}
+
+/// Clients ask for `/` to see whether a base address answers.
+async fn root() -> Json<Value> {
+    Json(json!({ "name": "CloudFreedom Router", "version": env!("CARGO_PKG_VERSION") }))
+}
+
+/// The process runs.
+async fn live() -> StatusCode {
+    StatusCode::OK
+}
+
+/// Calls are accepted: the ledger decides and the store answers.
+async fn ready(State(app): State<Arc<App>>) -> Response {
+    let problem = app.problem().await;
+    let status = if problem.is_none() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (status, Json(json!({ "ready": problem.is_none(), "problem": problem }))).into_response()
+}
+
+async fn health(State(app): State<Arc<App>>) -> Json<Value> {
+    let problem = app.problem().await;
+    Json(json!({
+        "status": if problem.is_none() { "ok" } else { "degraded" },
+        "problem": problem,
+        "version": env!("CARGO_PKG_VERSION"),
+        "open_holds": app.books.escrow.stats().open_holds,
+    }))
+}
+
+async fn metrics(State(app): State<Arc<App>>) -> Response {
+    ([(CONTENT_TYPE, OPENMETRICS)], app.metrics.render(&app.books.escrow.stats())).into_response()
+}
+
+async fn unknown_path(request: Request<Body>) -> ApiError {
+    let message = format!("unknown path: {} {}", request.method(), request.uri().path());
+    ApiError::not_found("unknown_url", message)
+}
+
+async fn wrong_method(request: Request<Body>) -> ApiError {
+    let message = format!("{} does not answer {}", request.uri().path(), request.method());
+    ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "invalid_request_error", "method_not_allowed", message)
+}
