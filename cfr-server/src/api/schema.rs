@@ -1,0 +1,137 @@
+//! How the words and ids of the domain are described in the OpenAPI document.
+//!
+//! The domain crates know nothing of OpenAPI, so each of their enums has a twin here that only describes it. A test reads
+//! every word back with the domain's own type.
+
+use utoipa::openapi::RefOr;
+use utoipa::openapi::schema::{KnownFormat, ObjectBuilder, Schema, SchemaFormat, Type};
+use utoipa::{PartialSchema, ToSchema};
+
+macro_rules! words {
+    ($($(#[doc = $doc:literal])* $name:ident: $($word:literal)+;)*) => {
+        $(
+            $(#[doc = $doc])*
+            #[derive(Debug)]
+            pub(crate) enum $name {}
+
+            impl $name {
+                /// Every word.
+                pub(crate) const WORDS: &'static [&'static str] = &[$($word),+];
+            }
+
+            impl PartialSchema for $name {
+                fn schema() -> RefOr<Schema> {
+                    let text = ObjectBuilder::new().schema_type(Type::String).enum_values(Some(Self::WORDS.iter().copied()));
+                    text.description(Some(concat!($($doc),*).trim())).into()
+                }
+            }
+
+            impl ToSchema for $name {}
+        )*
+    };
+}
+
+words! {
+    /// What a tenant is for.
+    TenantKind: "internal" "demo" "development" "customer";
+    /// Where a tenant is in its life.
+    TenantStatus: "pending" "active" "suspended" "deleted";
+    /// What a user may do.
+    Role: "admin" "tenant_admin" "user" "guest";
+    /// Where a user is in their life.
+    UserStatus: "pending" "active" "suspended" "rejected" "deleted";
+    /// What a key opens.
+    KeyKind: "live" "test" "service" "admin";
+    /// Where a key is in its life.
+    KeyStatus: "active" "disabled" "revoked";
+    /// Whom a budget limits.
+    Scope: "key" "user" "team" "tenant" "product" "platform";
+    /// What happens at the limit of a budget.
+    LimitPolicy: "hard" "soft" "unlimited";
+    /// Where granted money comes from.
+    GrantKind: "included" "top_up" "promo" "rollover" "adjustment" "import";
+    /// What a model is for.
+    Mode: "chat" "embedding" "image" "stt" "tts" "rerank" "moderation";
+    /// What differs between two price tables.
+    PriceChangeKind: "added" "removed" "rate" "fee" "limits" "effective_to" "terms";
+}
+
+macro_rules! texts {
+    ($($(#[doc = $doc:literal])* $name:ident: $example:literal, $format:expr;)*) => {
+        $(
+            $(#[doc = $doc])*
+            #[derive(Debug)]
+            pub(crate) enum $name {}
+
+            impl PartialSchema for $name {
+                fn schema() -> RefOr<Schema> {
+                    let format: Option<KnownFormat> = $format;
+                    let text = ObjectBuilder::new().schema_type(Type::String).examples([$example]);
+                    let text = text.format(format.map(SchemaFormat::KnownFormat));
+                    text.description(Some(concat!($($doc),*).trim())).into()
+                }
+            }
+
+            impl ToSchema for $name {}
+        )*
+    };
+}
+
+texts! {
+    /// A moment, RFC 3339.
+    Time: "2026-11-21T09:30:00Z", Some(KnownFormat::DateTime);
+    /// A day in UTC.
+    Day: "2026-11-21", Some(KnownFormat::Date);
+    /// A zone of the tz database.
+    Zone: "Europe/Berlin", None;
+    /// ISO 4217.
+    CurrencyCode: "EUR", None;
+    /// The id of a tenant.
+    TenantId: "ten_01kahr4kz8fyksn1c1d5v2c9zt", None;
+    /// The id of a user.
+    UserId: "usr_01kahr4kz8fyksn1c1d5v2c9zt", None;
+    /// The id of a key.
+    KeyId: "key_01kahr4kz8fyksn1c1d5v2c9zt", None;
+    /// The id of a product.
+    ProductId: "prd_01kahr4kz8fyksn1c1d5v2c9zt", None;
+    /// The id of one version of a product.
+    ProductVersionId: "prv_01kahr4kz8fyksn1c1d5v2c9zt", None;
+    /// The id of a budget.
+    BudgetId: "bud_01kahr4kz8fyksn1c1d5v2c9zt", None;
+    /// The id of a grant.
+    GrantId: "grt_01kahr4kz8fyksn1c1d5v2c9zt", None;
+    /// The id of a request.
+    RequestId: "req_01kahr4kz8fyksn1c1d5v2c9zt", None;
+}
+
+#[cfg(test)]
+mod tests {
+    use serde::de::DeserializeOwned;
+
+    use super::*;
+
+    #[track_caller]
+    fn check<T: DeserializeOwned>(words: &[&str]) {
+        for word in words {
+            serde_json::from_value::<T>((*word).into()).unwrap_or_else(|error| panic!("{word}: {error}"));
+        }
+        let error = serde_json::from_value::<T>("no-such-word".into()).err().map(|error| error.to_string());
+        let expected = error.as_deref().and_then(|text| text.split_once("expected one of "));
+        let known = expected.map(|(_, known)| known.matches('`').count() / 2);
+        assert_eq!(known, Some(words.len()), "the domain knows other words: {error:?}");
+    }
+
+    #[test]
+    fn every_described_word_is_a_word_of_the_domain_and_none_is_missing() {
+        check::<cfr_billing::identity::TenantKind>(TenantKind::WORDS);
+        check::<cfr_billing::identity::TenantStatus>(TenantStatus::WORDS);
+        check::<cfr_billing::identity::Role>(Role::WORDS);
+        check::<cfr_billing::identity::UserStatus>(UserStatus::WORDS);
+        check::<cfr_billing::identity::KeyKind>(KeyKind::WORDS);
+        check::<cfr_billing::identity::KeyStatus>(KeyStatus::WORDS);
+        check::<cfr_core::ledger::Scope>(Scope::WORDS);
+        check::<cfr_core::ledger::LimitPolicy>(LimitPolicy::WORDS);
+        check::<cfr_billing::budget::GrantKind>(GrantKind::WORDS);
+        check::<cfr_core::price::Mode>(Mode::WORDS);
+    }
+}

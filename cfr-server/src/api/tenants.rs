@@ -1,0 +1,218 @@
+//! `/tenants`: customer organisations.
+
+use std::sync::Arc;
+
+use axum::Json as Answer;
+use axum::extract::{Path, State};
+use cfr_billing::identity::{NewTenant, Tenant as Row, TenantKind, TenantPatch, TenantStatus};
+use cfr_core::id::TenantId;
+use cfr_core::money::Currency;
+use cfr_core::time::{TimeZone, Timestamp};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::input::{Checks, Json, Params, nullable};
+use super::page::{Listing, page_request};
+use super::precondition::{IfMatch, Versioned};
+use super::problem::{Problem, Problems};
+use super::{ApiState, lookup, schema};
+
+/// A customer organisation.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Tenant {
+    /// Its id.
+    #[schema(value_type = schema::TenantId)]
+    pub(crate) id: TenantId,
+    /// A short unique name; it may stand wherever the id may.
+    #[schema(value_type = String, example = "acme")]
+    pub(crate) slug: Arc<str>,
+    /// For people.
+    #[schema(value_type = String, example = "Acme GmbH")]
+    pub(crate) name: Arc<str>,
+    /// Its own domain.
+    #[schema(value_type = Option<String>, example = "chat.acme.example")]
+    pub(crate) domain: Option<Arc<str>>,
+    /// What it is for.
+    #[schema(value_type = schema::TenantKind)]
+    pub(crate) kind: TenantKind,
+    /// Where it is in its life.
+    #[schema(value_type = schema::TenantStatus)]
+    pub(crate) status: TenantStatus,
+    /// Users that it may have; no limit when null.
+    pub(crate) users_max: Option<u32>,
+    /// Where its days begin.
+    #[schema(value_type = schema::Zone)]
+    pub(crate) time_zone: TimeZone,
+    /// The currency of its budgets.
+    #[schema(value_type = schema::CurrencyCode)]
+    pub(crate) currency: Currency,
+    /// Counts changes; also in `etag`.
+    pub(crate) version: i64,
+    /// When it was made.
+    #[schema(value_type = schema::Time)]
+    pub(crate) created_at: Timestamp,
+    /// When it was last changed.
+    #[schema(value_type = schema::Time)]
+    pub(crate) updated_at: Timestamp,
+}
+
+impl From<Row> for Tenant {
+    fn from(row: Row) -> Self {
+        Self {
+            id: row.id,
+            slug: row.slug,
+            name: row.name,
+            domain: row.domain,
+            kind: row.kind,
+            status: row.status,
+            users_max: row.users_max,
+            time_zone: row.zone,
+            currency: row.currency,
+            version: row.version,
+            created_at: row.created_at,
+            updated_at: row.updated_at,
+        }
+    }
+}
+
+impl From<Row> for Versioned<Tenant> {
+    fn from(row: Row) -> Self {
+        Self::ok(row.version, row.into())
+    }
+}
+
+/// A tenant to make.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct CreateTenant {
+    /// Lower case letters, digits and `-`; unique.
+    #[schema(example = "acme")]
+    pub(crate) slug: String,
+    /// For people; the slug when absent.
+    #[schema(example = "Acme GmbH")]
+    pub(crate) name: Option<String>,
+    /// Its own domain; unique.
+    pub(crate) domain: Option<String>,
+    /// What it is for; `customer` when absent.
+    #[schema(value_type = Option<schema::TenantKind>)]
+    pub(crate) kind: Option<TenantKind>,
+    /// Users that it may have.
+    pub(crate) users_max: Option<u32>,
+    /// Where its days begin; `Europe/Berlin` when absent.
+    #[schema(value_type = Option<schema::Zone>)]
+    pub(crate) time_zone: Option<String>,
+    /// The currency of its budgets; `EUR` when absent.
+    #[schema(value_type = Option<schema::CurrencyCode>)]
+    pub(crate) currency: Option<String>,
+}
+
+/// Where days begin when nobody says otherwise (money.md §1.1).
+const DEFAULT_ZONE: &str = "Europe/Berlin";
+
+impl CreateTenant {
+    fn check(&self) -> Result<NewTenant, Problem> {
+        let mut checks = Checks::default();
+        let name = self.name.as_deref().unwrap_or(&self.slug);
+        checks.word("slug", &self.slug);
+        checks.name("name", name);
+        if let Some(domain) = &self.domain {
+            checks.name("domain", domain);
+        }
+        let zone = checks.take("time_zone", self.time_zone.as_deref().unwrap_or(DEFAULT_ZONE).parse::<TimeZone>());
+        let currency = self.currency.as_deref().map_or(Ok(Currency::EUR), str::parse);
+        let currency = checks.take("currency", currency);
+        checks.finish()?;
+        Ok(NewTenant {
+            slug: self.slug.as_str().into(),
+            name: name.into(),
+            domain: self.domain.as_deref().map(Into::into),
+            kind: self.kind.unwrap_or(TenantKind::Customer),
+            users_max: self.users_max,
+            zone: zone.unwrap_or(TimeZone::UTC),
+            currency: currency.unwrap_or(Currency::EUR),
+        })
+    }
+}
+
+/// What to change of a tenant; what is absent stays.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ChangeTenant {
+    /// A new name.
+    pub(crate) name: Option<String>,
+    /// A new state.
+    #[schema(value_type = Option<schema::TenantStatus>)]
+    pub(crate) status: Option<TenantStatus>,
+    /// A new limit of users; `null` lifts it.
+    #[serde(default, deserialize_with = "nullable")]
+    #[schema(value_type = Option<u32>)]
+    pub(crate) users_max: Option<Option<u32>>,
+}
+
+/// Which tenants.
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct TenantQuery {
+    /// The `next_cursor` of the page before.
+    pub(crate) cursor: Option<String>,
+    /// Rows on the page, 1 to 1000; 100 when absent.
+    pub(crate) limit: Option<u32>,
+}
+
+/// List tenants in the order of their creation.
+#[utoipa::path(get, path = "/tenants", operation_id = "list_tenants", tag = "tenants", params(TenantQuery),
+    responses((status = 200, description = "A page of tenants", body = Listing<Tenant>), Problems))]
+pub(crate) async fn list(
+    State(state): State<ApiState>,
+    Params(query): Params<TenantQuery>,
+) -> Result<Answer<Listing<Tenant>>, Problem> {
+    let page = page_request(query.cursor.as_deref(), query.limit)?;
+    Ok(Answer(Listing::of(state.store.tenants(page).await?, Tenant::from)))
+}
+
+/// Create a tenant.
+#[utoipa::path(post, path = "/tenants", operation_id = "create_tenant", tag = "tenants", request_body = CreateTenant,
+    responses((status = 201, description = "The new tenant", body = Tenant), Problems))]
+pub(crate) async fn create(
+    State(state): State<ApiState>,
+    Json(body): Json<CreateTenant>,
+) -> Result<Versioned<Tenant>, Problem> {
+    let row = state.store.create_tenant(&body.check()?, state.clock.now()).await?;
+    Ok(Versioned::created(row.version, row.into()))
+}
+
+/// Show a tenant.
+#[utoipa::path(get, path = "/tenants/{tenant}", operation_id = "get_tenant", tag = "tenants",
+    params(("tenant" = String, Path, description = "Id or slug")),
+    responses((status = 200, description = "The tenant", body = Tenant), Problems))]
+pub(crate) async fn show(
+    State(state): State<ApiState>,
+    Path(tenant): Path<String>,
+) -> Result<Versioned<Tenant>, Problem> {
+    Ok(lookup::tenant(&*state.store, &tenant).await?.into())
+}
+
+/// Change a tenant. A suspended tenant's requests are refused at once.
+#[utoipa::path(patch, path = "/tenants/{tenant}", operation_id = "update_tenant", tag = "tenants", request_body = ChangeTenant,
+    params(("tenant" = String, Path, description = "Id or slug"),
+        ("if-match" = Option<String>, Header, description = "The `etag` that the change was made for")),
+    responses((status = 200, description = "The tenant as it is now", body = Tenant), Problems))]
+pub(crate) async fn change(
+    State(state): State<ApiState>,
+    Path(tenant): Path<String>,
+    if_match: IfMatch,
+    Json(body): Json<ChangeTenant>,
+) -> Result<Versioned<Tenant>, Problem> {
+    let mut checks = Checks::default();
+    if let Some(name) = &body.name {
+        checks.name("name", name);
+    }
+    checks.finish()?;
+    let row = lookup::tenant(&*state.store, &tenant).await?;
+    if_match.check(row.version)?;
+    let patch = TenantPatch { name: body.name.map(Into::into), status: body.status, users_max: body.users_max };
+    let row = state.store.update_tenant(row.id, row.version, &patch, state.clock.now()).await?;
+    state.keys.forget();
+    Ok(row.into())
+}

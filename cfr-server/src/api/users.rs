@@ -1,0 +1,220 @@
+//! `/users`: people. A new user on a product gets a budget by its terms in the same transaction.
+
+use std::sync::Arc;
+
+use axum::Json as Answer;
+use axum::extract::{Path, State};
+use cfr_billing::identity::{NewUser, Role, User as Row, UserPatch, UserStatus};
+use cfr_core::id::{ProductVersionId, TenantId, UserId};
+use cfr_core::time::Timestamp;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::input::{Checks, Json, Params};
+use super::lookup::{self, Memo};
+use super::page::{Listing, page_request};
+use super::precondition::{IfMatch, Versioned};
+use super::problem::{Problem, Problems};
+use super::{ApiState, schema};
+
+/// A person.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct User {
+    /// Their id.
+    #[schema(value_type = schema::UserId)]
+    pub(crate) id: UserId,
+    /// Their tenant.
+    #[schema(value_type = schema::TenantId)]
+    pub(crate) tenant: TenantId,
+    /// Their address; it may stand wherever the id may.
+    #[schema(value_type = String, example = "anna@acme.example")]
+    pub(crate) email: Arc<str>,
+    /// Their name.
+    #[schema(value_type = String, example = "Anna Schmidt")]
+    pub(crate) name: Arc<str>,
+    /// What they may do.
+    #[schema(value_type = schema::Role)]
+    pub(crate) role: Role,
+    /// Where they are in their life.
+    #[schema(value_type = schema::UserStatus)]
+    pub(crate) status: UserStatus,
+    /// The code of the product that they are on.
+    #[schema(value_type = Option<String>, example = "starter")]
+    pub(crate) product: Option<Arc<str>>,
+    /// The version of it.
+    #[schema(value_type = Option<schema::ProductVersionId>)]
+    pub(crate) product_version: Option<ProductVersionId>,
+    /// Counts changes; also in `etag`.
+    pub(crate) version: i64,
+    /// When the user was made.
+    #[schema(value_type = schema::Time)]
+    pub(crate) created_at: Timestamp,
+    /// When the user was last changed.
+    #[schema(value_type = schema::Time)]
+    pub(crate) updated_at: Timestamp,
+}
+
+/// A user to make.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct CreateUser {
+    /// The tenant's id or slug.
+    #[schema(example = "acme")]
+    pub(crate) tenant: String,
+    /// Unique without regard to case.
+    #[schema(example = "anna@acme.example")]
+    pub(crate) email: String,
+    /// The address when absent.
+    #[schema(example = "Anna Schmidt")]
+    pub(crate) name: Option<String>,
+    /// `user` when absent.
+    #[schema(value_type = Option<schema::Role>)]
+    pub(crate) role: Option<Role>,
+    /// The id or code of a product, whose newest version they get.
+    #[schema(example = "starter")]
+    pub(crate) product: Option<String>,
+}
+
+/// What to change of a user; what is absent stays.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ChangeUser {
+    /// A new name.
+    pub(crate) name: Option<String>,
+    /// A new role.
+    #[schema(value_type = Option<schema::Role>)]
+    pub(crate) role: Option<Role>,
+    /// A new state.
+    #[schema(value_type = Option<schema::UserStatus>)]
+    pub(crate) status: Option<UserStatus>,
+    /// The id or code of another product. Its terms hold for new requests; the budget follows with its next period.
+    pub(crate) product: Option<String>,
+}
+
+/// Which users.
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct UserQuery {
+    /// Only those of this tenant, by id or slug.
+    pub(crate) tenant: Option<String>,
+    /// The `next_cursor` of the page before.
+    pub(crate) cursor: Option<String>,
+    /// Rows on the page, 1 to 1000; 100 when absent.
+    pub(crate) limit: Option<u32>,
+}
+
+/// List users in the order of their creation.
+#[utoipa::path(get, path = "/users", operation_id = "list_users", tag = "users", params(UserQuery),
+    responses((status = 200, description = "A page of users", body = Listing<User>), Problems))]
+pub(crate) async fn list(
+    State(state): State<ApiState>,
+    Params(query): Params<UserQuery>,
+) -> Result<Answer<Listing<User>>, Problem> {
+    let page = page_request(query.cursor.as_deref(), query.limit)?;
+    let tenant = match &query.tenant {
+        Some(name) => Some(lookup::tenant(&*state.store, name).await?.id),
+        None => None,
+    };
+    let rows = state.store.users(tenant, page).await?;
+    let mut memo = Memo::new(&*state.store);
+    let mut items = Vec::with_capacity(rows.items.len());
+    for row in rows.items {
+        items.push(present(row, &mut memo).await?);
+    }
+    Ok(Answer(Listing::page(items, rows.next)))
+}
+
+/// Create a user.
+#[utoipa::path(post, path = "/users", operation_id = "create_user", tag = "users", request_body = CreateUser,
+    responses((status = 201, description = "The new user", body = User), Problems))]
+pub(crate) async fn create(
+    State(state): State<ApiState>,
+    Json(body): Json<CreateUser>,
+) -> Result<Versioned<User>, Problem> {
+    let name = body.name.as_deref().unwrap_or(&body.email);
+    let mut checks = Checks::default();
+    checks.email("email", &body.email);
+    checks.name("name", name);
+    checks.finish()?;
+    let tenant = lookup::named("tenant", lookup::tenant(&*state.store, &body.tenant).await)?;
+    let new = NewUser {
+        tenant: tenant.id,
+        email: body.email.as_str().into(),
+        name: name.into(),
+        role: body.role.unwrap_or(Role::User),
+        product_version: product_version(&state, body.product.as_deref()).await?,
+    };
+    let row = state.store.create_user(&new, state.clock.now()).await?;
+    state.keys.forget();
+    let version = row.version;
+    Ok(Versioned::created(version, present(row, &mut Memo::new(&*state.store)).await?))
+}
+
+/// Show a user.
+#[utoipa::path(get, path = "/users/{user}", operation_id = "get_user", tag = "users",
+    params(("user" = String, Path, description = "Id or e-mail address")),
+    responses((status = 200, description = "The user", body = User), Problems))]
+pub(crate) async fn show(State(state): State<ApiState>, Path(user): Path<String>) -> Result<Versioned<User>, Problem> {
+    let row = lookup::user(&*state.store, &user).await?;
+    Ok(Versioned::ok(row.version, present(row, &mut Memo::new(&*state.store)).await?))
+}
+
+/// Change a user. The requests of a user who is not active are refused at once.
+#[utoipa::path(patch, path = "/users/{user}", operation_id = "update_user", tag = "users", request_body = ChangeUser,
+    params(("user" = String, Path, description = "Id or e-mail address"),
+        ("if-match" = Option<String>, Header, description = "The `etag` that the change was made for")),
+    responses((status = 200, description = "The user as they are now", body = User), Problems))]
+pub(crate) async fn change(
+    State(state): State<ApiState>,
+    Path(user): Path<String>,
+    if_match: IfMatch,
+    Json(body): Json<ChangeUser>,
+) -> Result<Versioned<User>, Problem> {
+    let mut checks = Checks::default();
+    if let Some(name) = &body.name {
+        checks.name("name", name);
+    }
+    checks.finish()?;
+    let row = lookup::user(&*state.store, &user).await?;
+    if_match.check(row.version)?;
+    let patch = UserPatch {
+        name: body.name.map(Into::into),
+        role: body.role,
+        status: body.status,
+        product_version: product_version(&state, body.product.as_deref()).await?,
+    };
+    let row = state.store.update_user(row.id, row.version, &patch, state.clock.now()).await?;
+    state.keys.forget();
+    Ok(Versioned::ok(row.version, present(row, &mut Memo::new(&*state.store)).await?))
+}
+
+/// The newest version of a product that new customers can have.
+async fn product_version(state: &ApiState, product: Option<&str>) -> Result<Option<ProductVersionId>, Problem> {
+    let Some(name) = product else { return Ok(None) };
+    let product = lookup::named("product", lookup::product(&*state.store, name).await)?;
+    if !product.active {
+        return Err(Problem::invalid_field("product", format_args!("`{}` is closed for new customers", product.code)));
+    }
+    Ok(Some(product.current.id))
+}
+
+async fn present(row: Row, memo: &mut Memo<'_>) -> Result<User, Problem> {
+    let product = match row.product_version {
+        Some(id) => Some(Arc::clone(&memo.version(id).await?.code)),
+        None => None,
+    };
+    Ok(User {
+        id: row.id,
+        tenant: row.tenant,
+        email: row.email,
+        name: row.name,
+        role: row.role,
+        status: row.status,
+        product,
+        product_version: row.product_version,
+        version: row.version,
+        created_at: row.created_at,
+        updated_at: row.updated_at,
+    })
+}

@@ -1,0 +1,132 @@
+//! The management commands: `tenant`, `product`, `user`, `key`, `budget`, `usage`, `prices`.
+//!
+//! Each is a client of the management API and of nothing else: of a running server's, or of one without a socket over the
+//! data folder when no server runs.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use cfr_core::secret::Secret;
+use clap::{Args, Subcommand};
+
+use crate::command::CommandError;
+
+mod budget;
+mod client;
+mod key;
+mod output;
+mod prices;
+mod product;
+mod tenant;
+mod usage;
+mod user;
+
+use self::client::{Call, CliError, Client};
+use self::output::Printer;
+
+/// A management command.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Customer organisations
+    Tenant(Noun<tenant::Command>),
+    /// What is sold, in immutable versions
+    Product(Noun<product::Command>),
+    /// People inside tenants
+    User(Noun<user::Command>),
+    /// API keys; a secret is shown once
+    Key(Noun<key::Command>),
+    /// Limits per period, what is left of them, and grants
+    Budget(Noun<budget::Command>),
+    /// What was used and charged
+    Usage(Noun<usage::Command>),
+    /// What providers charge
+    Prices(Noun<prices::Command>),
+}
+
+/// A command about one kind of thing.
+#[derive(Debug, Args)]
+pub(crate) struct Noun<C: Subcommand> {
+    #[command(flatten)]
+    connection: Connection,
+    #[command(subcommand)]
+    command: C,
+}
+
+/// Where the management API is, and how its answers are shown.
+#[derive(Debug, Args)]
+pub(crate) struct Connection {
+    /// Print the API's JSON in place of a table
+    #[arg(long, global = true)]
+    json: bool,
+    /// A running server, as in http://127.0.0.1:4000 [default: the data folder itself]
+    #[arg(long, global = true, value_name = "URL", env = "CFR_SERVER_URL")]
+    server: Option<String>,
+    /// The admin key for the server
+    #[arg(long, global = true, value_name = "KEY", env = "CFR_ADMIN_KEY", hide_env_values = true, value_parser = secret)]
+    admin_key: Option<Secret>,
+    /// The data folder, when no server is named
+    #[arg(long, global = true, value_name = "FOLDER", env = "CFR_DATA", default_value = crate::config::DATA)]
+    data: PathBuf,
+}
+
+/// Which part of a list is shown.
+#[derive(Debug, Args)]
+pub(crate) struct PageArgs {
+    /// Rows to show, at most 1000
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    limit: u32,
+    /// Where to go on: the cursor that the page before named
+    #[arg(long)]
+    cursor: Option<String>,
+}
+
+impl PageArgs {
+    /// The call for this part of a list.
+    fn of(&self, segments: &[&str]) -> Call {
+        Call::get(segments).query("limit", Some(self.limit.to_string())).query("cursor", self.cursor.as_ref())
+    }
+}
+
+/// One command, told what to do with a session.
+pub(crate) trait Verb: Subcommand {
+    /// Does it.
+    async fn run(self, session: &Session) -> Result<(), CliError>;
+}
+
+/// A management API that answers, and a way to show what it says.
+#[derive(Debug)]
+pub(crate) struct Session {
+    client: Client,
+    printer: Printer,
+}
+
+/// Runs a management command.
+///
+/// # Errors
+/// One line that says what went wrong and what to do next.
+pub(crate) async fn run(command: Command) -> Result<ExitCode, CommandError> {
+    let done = match command {
+        Command::Tenant(noun) => noun.run().await,
+        Command::Product(noun) => noun.run().await,
+        Command::User(noun) => noun.run().await,
+        Command::Key(noun) => noun.run().await,
+        Command::Budget(noun) => noun.run().await,
+        Command::Usage(noun) => noun.run().await,
+        Command::Prices(noun) => noun.run().await,
+    };
+    done.map(|()| ExitCode::SUCCESS).map_err(|error| CommandError::Manage(error.to_string().into()))
+}
+
+impl<C: Verb> Noun<C> {
+    async fn run(self) -> Result<(), CliError> {
+        let Connection { json, server, admin_key, data } = self.connection;
+        let session = Session { client: Client::connect(server, admin_key, &data).await?, printer: Printer { json } };
+        let done = self.command.run(&session).await;
+        let closed = session.client.close().await;
+        done.and(closed)
+    }
+}
+
+fn secret(text: &str) -> Result<Secret, std::convert::Infallible> {
+    Ok(Secret::new(text))
+}

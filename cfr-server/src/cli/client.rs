@@ -1,0 +1,344 @@
+//! The management API as the command line sees it: a running server, or the data folder without one.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::Body;
+use bytes::Bytes;
+use cfr_core::price::PriceTable;
+use cfr_core::secret::Secret;
+use cfr_core::time::{Clock, SystemClock};
+use cfr_store_sqlite::OpenError;
+use http::header::{AUTHORIZATION, CONTENT_TYPE};
+use http::{HeaderName, Method, Request, StatusCode};
+use http_body_util::BodyExt;
+use serde_json::Value;
+use tower::ServiceExt;
+
+use crate::api::problem::{FieldError, Problem};
+use crate::api::{self, ApiState, PriceDesk};
+use crate::config::Config;
+use crate::demo::{CARD_FILE, Card};
+use crate::error::APPLICATION_JSON;
+use crate::state::{Books, StartError, database};
+
+/// Why a management command ended early: one line with the next step.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CliError {
+    /// The API refuses.
+    #[error("{0}")]
+    Refused(Box<str>),
+    /// There is no API to ask.
+    #[error("{0}")]
+    Unreachable(Box<str>),
+    /// What the command line says makes no sense together.
+    #[error("{0}")]
+    Misused(Box<str>),
+    /// The data folder cannot be opened.
+    #[error(transparent)]
+    Start(#[from] StartError),
+    /// A file cannot be read, or the answer cannot be printed.
+    #[error("{what}: {source}")]
+    Io {
+        /// What was being done.
+        what: Box<str>,
+        /// What the system says.
+        source: std::io::Error,
+    },
+}
+
+impl CliError {
+    /// The command line makes no sense.
+    pub(crate) fn misused(what: impl ToString) -> Self {
+        Self::Misused(what.to_string().into())
+    }
+}
+
+/// Something that answers the management API.
+#[derive(Debug)]
+pub(crate) enum Client {
+    /// A running server.
+    Remote {
+        /// Its address, without the API's path.
+        base: String,
+        /// Opens the API.
+        key: Secret,
+        /// Carries the calls.
+        http: reqwest::Client,
+    },
+    /// The data folder, opened by this process.
+    Local {
+        /// The API without a socket.
+        router: Router,
+        /// To be closed at the end.
+        books: Box<Books>,
+    },
+}
+
+/// One call of the API.
+#[derive(Debug)]
+pub(crate) struct Call {
+    method: Method,
+    target: String,
+    headers: Vec<(HeaderName, String)>,
+    body: Option<Bytes>,
+}
+
+impl Call {
+    /// A call of `/api/v1` and these segments, which may hold anything.
+    pub(crate) fn new(method: Method, segments: &[&str]) -> Self {
+        let path: String = segments.iter().map(|segment| format!("/{}", encode(segment))).collect();
+        Self { method, target: format!("{}{path}", api::BASE_PATH), headers: Vec::new(), body: None }
+    }
+
+    /// `GET`.
+    pub(crate) fn get(segments: &[&str]) -> Self {
+        Self::new(Method::GET, segments)
+    }
+
+    /// `POST` with a JSON body.
+    pub(crate) fn post(segments: &[&str], body: &Value) -> Self {
+        Self::new(Method::POST, segments).body(body.to_string())
+    }
+
+    /// `PATCH` with a JSON body.
+    pub(crate) fn patch(segments: &[&str], body: &Value) -> Self {
+        Self::new(Method::PATCH, segments).body(body.to_string())
+    }
+
+    /// The same with a parameter in its query, unless that is absent.
+    pub(crate) fn query(mut self, name: &str, value: Option<impl AsRef<str>>) -> Self {
+        if let Some(value) = value {
+            let glue = if self.target.contains('?') { '&' } else { '?' };
+            self.target = format!("{}{glue}{name}={}", self.target, encode(value.as_ref()));
+        }
+        self
+    }
+
+    /// The same with a header.
+    pub(crate) fn header(mut self, name: HeaderName, value: String) -> Self {
+        self.headers.push((name, value));
+        self
+    }
+
+    /// The same with a JSON body.
+    pub(crate) fn body(self, body: impl Into<Bytes>) -> Self {
+        Self { body: Some(body.into()), ..self }
+    }
+}
+
+impl Client {
+    /// The server if one is named, else the data folder, else the demo that runs on it.
+    ///
+    /// # Errors
+    /// When nothing answers, with what to do about it.
+    pub(crate) async fn connect(server: Option<String>, key: Option<Secret>, data: &Path) -> Result<Self, CliError> {
+        if let Some(base) = server {
+            let missing =
+                || CliError::misused("a server needs an admin key: give it with --admin-key or CFR_ADMIN_KEY");
+            return Self::remote(base, key.ok_or_else(missing)?);
+        }
+        match Self::open(data).await {
+            Err(CliError::Start(StartError::Open(OpenError::InUse { .. }))) => Self::running(data, key),
+            opened => opened,
+        }
+    }
+
+    fn remote(base: String, key: Secret) -> Result<Self, CliError> {
+        let _ = rustls::crypto::ring::default_provider().install_default(); // an error says that there is one already
+        let builder = reqwest::Client::builder();
+        let builder = if is_loopback(&base) { builder.no_proxy() } else { builder };
+        let http = builder.build().map_err(|error| CliError::Unreachable(error.to_string().into()))?;
+        Ok(Self::Remote { base: base.trim_end_matches('/').to_owned(), key, http })
+    }
+
+    /// A server owns the folder. The demo says where it listens; another one must be named.
+    fn running(data: &Path, key: Option<Secret>) -> Result<Self, CliError> {
+        let card =
+            std::fs::read(data.join(CARD_FILE)).ok().and_then(|bytes| serde_json::from_slice::<Card>(&bytes).ok());
+        match card {
+            Some(card) => Self::remote(card.base_url, key.unwrap_or_else(|| Secret::new(card.admin_key))),
+            None => Err(CliError::Unreachable(
+                format!(
+                    "a server is running on {}: name it with --server http://127.0.0.1:4000 and --admin-key",
+                    data.display()
+                )
+                .into(),
+            )),
+        }
+    }
+
+    async fn open(data: &Path) -> Result<Self, CliError> {
+        if !database(data).exists() {
+            let hint = "name the folder with --data, a server with --server, or make one with `cfr-server demo`";
+            return Err(CliError::Unreachable(format!("no data in {}: {hint}", data.display()).into()));
+        }
+        let mut config = Config::load(None, &|name| std::env::var(name).ok()).map_err(StartError::from)?;
+        config.data = data.to_owned();
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+        let books = Books::open(&config, clock).await?;
+        let state = ApiState {
+            store: Arc::clone(&books.store),
+            escrow: Arc::clone(&books.escrow),
+            clock: Arc::clone(&books.clock),
+            keys: Arc::clone(&books.keys),
+            prices: Arc::new(NobodyIsServed::read(&books).await?),
+        };
+        let router = Router::new().nest_service(api::BASE_PATH, api::local_router(state));
+        Ok(Self::Local { router, books: Box::new(books) })
+    }
+
+    /// Asks, and returns the JSON of the answer.
+    ///
+    /// # Errors
+    /// What the API refuses, in one line.
+    pub(crate) async fn send(&self, call: Call) -> Result<Value, CliError> {
+        let (status, body) = match self {
+            Self::Remote { base, key, http } => send_remote(base, key, http, call).await?,
+            Self::Local { router, .. } => send_local(router.clone(), call).await?,
+        };
+        if status.is_success() {
+            let garbled = |error| CliError::Unreachable(format!("the answer is not JSON: {error}").into());
+            return serde_json::from_slice(&body).map_err(garbled);
+        }
+        Err(CliError::Refused(explain(status, &body).into()))
+    }
+
+    /// Writes what is open and closes the data folder.
+    ///
+    /// # Errors
+    /// When the last entries cannot be written.
+    pub(crate) async fn close(self) -> Result<(), CliError> {
+        match self {
+            Self::Remote { .. } => Ok(()),
+            Self::Local { router, books } => {
+                drop(router);
+                Ok(books.close().await?)
+            }
+        }
+    }
+}
+
+async fn send_remote(
+    base: &str,
+    key: &Secret,
+    http: &reqwest::Client,
+    call: Call,
+) -> Result<(StatusCode, Bytes), CliError> {
+    let url = format!("{base}{}", call.target);
+    let mut request = http.request(call.method, &url).header(AUTHORIZATION, format!("Bearer {}", key.expose()));
+    for (name, value) in call.headers {
+        request = request.header(name, value);
+    }
+    if let Some(body) = call.body {
+        request = request.header(CONTENT_TYPE, APPLICATION_JSON).body(body);
+    }
+    let lost = |_| CliError::Unreachable(format!("no answer from {base}: is the server running there?").into());
+    let answer = request.send().await.map_err(lost)?;
+    let status = answer.status();
+    Ok((status, answer.bytes().await.map_err(lost)?))
+}
+
+async fn send_local(router: Router, call: Call) -> Result<(StatusCode, Bytes), CliError> {
+    let mut request = Request::builder().method(call.method).uri(call.target);
+    for (name, value) in call.headers {
+        request = request.header(name, value);
+    }
+    if call.body.is_some() {
+        request = request.header(CONTENT_TYPE, APPLICATION_JSON);
+    }
+    let request = request.body(Body::from(call.body.unwrap_or_default())).map_err(CliError::misused)?;
+    let Ok(answer) = router.oneshot(request).await;
+    let status = answer.status();
+    let lost = |error: axum::Error| CliError::Unreachable(error.to_string().into());
+    Ok((status, answer.into_body().collect().await.map_err(lost)?.to_bytes()))
+}
+
+/// The problem in one line; a field is called by its name.
+fn explain(status: StatusCode, body: &[u8]) -> String {
+    let Ok(problem) = serde_json::from_slice::<Problem>(body) else {
+        return format!("the server answers {status}: is it the management API of cfr-server?");
+    };
+    if status == StatusCode::UNAUTHORIZED {
+        return "the server does not know this admin key: give the right one with --admin-key or CFR_ADMIN_KEY".into();
+    }
+    if problem.errors.is_empty() {
+        return problem.detail.into();
+    }
+    problem.errors.iter().map(in_words).collect::<Vec<_>>().join("; ")
+}
+
+fn in_words(error: &FieldError) -> String {
+    match error.field.as_str() {
+        "confirm_loss" => format!("{} (--confirm-loss)", error.message.replace(": set it to true", ": confirm it")),
+        field => format!("{field}: {}", error.message),
+    }
+}
+
+/// An import into a data folder without a server changes what the next start reads, and nobody's running calls.
+#[derive(Debug)]
+struct NobodyIsServed(Arc<PriceTable>);
+
+impl NobodyIsServed {
+    /// What the store has, else what is bundled.
+    async fn read(books: &Books) -> Result<Self, CliError> {
+        let table = match books.store.latest_prices().await.map_err(StartError::from)? {
+            Some(json) => PriceTable::from_json(&json).map(Arc::new),
+            None => PriceTable::bundled(),
+        };
+        table.map(Self).map_err(CliError::misused)
+    }
+}
+
+impl PriceDesk for NobodyIsServed {
+    fn current(&self) -> Arc<PriceTable> {
+        Arc::clone(&self.0)
+    }
+
+    fn complete(&self, imported: &PriceTable) -> Result<Arc<PriceTable>, String> {
+        Ok(Arc::new(imported.clone()))
+    }
+
+    fn replace(&self, _: Arc<PriceTable>) {}
+}
+
+fn is_loopback(base: &str) -> bool {
+    let host = base.split_once("://").map_or(base, |(_, rest)| rest);
+    ["127.", "localhost", "[::1]"].iter().any(|local| host.starts_with(local))
+}
+
+/// Percent-encoding of everything that is not unreserved (RFC 3986 §2.3).
+fn encode(text: &str) -> String {
+    let mut encoded = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => encoded.push(char::from(byte)),
+            _ => encoded.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    encoded
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn segments_and_queries_may_hold_anything() {
+        let call =
+            Call::get(&["prices", "together", "meta/llama 3"]).query("user", Some("ä@x")).query("key", None::<&str>);
+        assert_eq!(
+            call.query("limit", Some("5")).target,
+            "/api/v1/prices/together/meta%2Fllama%203?user=%C3%A4%40x&limit=5"
+        );
+    }
+
+    #[test]
+    fn a_refusal_is_one_line() {
+        let problem = Problem::invalid(vec![FieldError::new("slug", "too short"), FieldError::new("name", "empty")]);
+        let body = serde_json::to_vec(&problem).expect("JSON");
+        assert_eq!(explain(StatusCode::UNPROCESSABLE_ENTITY, &body), "slug: too short; name: empty");
+        assert!(explain(StatusCode::BAD_GATEWAY, b"<html>").contains("502"));
+    }
+}

@@ -1,0 +1,110 @@
+//! `cfr-server user`.
+
+use clap::Subcommand;
+use serde_json::json;
+
+use super::client::{Call, CliError};
+use super::output::Column;
+use super::tenant::given;
+use super::{PageArgs, Session, Verb};
+use crate::api::schema::{Role, UserStatus};
+
+/// What to do with users.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// List users
+    List {
+        /// Only those of this tenant, by id or slug
+        #[arg(long)]
+        tenant: Option<String>,
+        #[command(flatten)]
+        page: PageArgs,
+    },
+    /// Create a user; on a product, they get a budget by its terms
+    Create {
+        /// The e-mail address
+        email: String,
+        /// The tenant, by id or slug
+        #[arg(long)]
+        tenant: String,
+        /// The product, by id or code
+        #[arg(long)]
+        product: Option<String>,
+        /// Their name [default: the address]
+        #[arg(long)]
+        name: Option<String>,
+        /// What they may do [default: user]
+        #[arg(long, value_parser = Role::WORDS.to_vec())]
+        role: Option<String>,
+    },
+    /// Show a user
+    Show {
+        /// Id or e-mail address
+        user: String,
+    },
+    /// Change a user
+    Set {
+        /// Id or e-mail address
+        user: String,
+        /// A new name
+        #[arg(long)]
+        name: Option<String>,
+        /// A new role
+        #[arg(long, value_parser = Role::WORDS.to_vec())]
+        role: Option<String>,
+        /// A new state; the requests of a user who is not active are refused at once
+        #[arg(long, value_parser = UserStatus::WORDS.to_vec())]
+        status: Option<String>,
+        /// Another product, by id or code; the budget follows with its next period
+        #[arg(long)]
+        product: Option<String>,
+    },
+}
+
+const COLUMNS: &[Column] = &[
+    ("E-MAIL", "/email"),
+    ("NAME", "/name"),
+    ("ROLE", "/role"),
+    ("STATUS", "/status"),
+    ("PRODUCT", "/product"),
+    ("ID", "/id"),
+];
+
+const FIELDS: &[Column] = &[
+    ("id", "/id"),
+    ("tenant", "/tenant"),
+    ("e-mail", "/email"),
+    ("name", "/name"),
+    ("role", "/role"),
+    ("status", "/status"),
+    ("product", "/product"),
+    ("product version", "/product_version"),
+    ("created", "/created_at"),
+    ("changed", "/updated_at"),
+];
+
+impl Verb for Command {
+    async fn run(self, session: &Session) -> Result<(), CliError> {
+        let call = match self {
+            Self::List { tenant, page } => {
+                let listing = session.client.send(page.of(&["users"]).query("tenant", tenant)).await?;
+                return session.printer.list(&listing, COLUMNS);
+            }
+            Self::Create { email, tenant, product, name, role } => {
+                let body = json!({"email": email, "tenant": tenant, "product": product, "name": name, "role": role});
+                Call::post(&["users"], &body)
+            }
+            Self::Show { user } => Call::get(&["users", &user]),
+            Self::Set { user, name, role, status, product } => {
+                let changes = [
+                    ("name", json!(name)),
+                    ("role", json!(role)),
+                    ("status", json!(status)),
+                    ("product", json!(product)),
+                ];
+                Call::patch(&["users", &user], &given(changes))
+            }
+        };
+        session.printer.one(&session.client.send(call).await?, FIELDS)
+    }
+}

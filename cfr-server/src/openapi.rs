@@ -1,0 +1,74 @@
+//! The description of every path, at `/openapi.json`: made from the handlers, so that it cannot drift from them.
+
+use std::sync::LazyLock;
+
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use http::header::CONTENT_TYPE;
+use utoipa::OpenApi as _;
+use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityRequirement, SecurityScheme};
+use utoipa::openapi::tag::TagBuilder;
+use utoipa::openapi::{Components, InfoBuilder, OpenApi, OpenApiBuilder};
+
+use crate::api;
+use crate::error::APPLICATION_JSON;
+
+#[expect(dead_code, reason = "its functions only describe what other modules answer")]
+mod surface;
+
+/// The name of the scheme that admin keys are sent by.
+const ADMIN_KEY: &str = "admin_key";
+/// The name of the scheme that keys for models are sent by.
+const API_KEY: &str = "api_key";
+
+/// The groups of paths, in reading order.
+const TAGS: &[(&str, &str)] = &[
+    ("models", "Calls to models, as OpenAI's clients make them"),
+    ("operation", "Health and metrics"),
+    ("tenants", "Customer organisations"),
+    ("products", "What is sold; versions are immutable"),
+    ("users", "People inside tenants"),
+    ("keys", "API keys; a secret is shown once"),
+    ("budgets", "Limits per period, live balances, grants"),
+    ("usage", "What was used and charged"),
+    ("prices", "What providers charge"),
+];
+
+/// Answers `/openapi.json`.
+pub async fn document() -> Response {
+    static BODY: LazyLock<Bytes> = LazyLock::new(|| description().to_json().unwrap_or_default().into());
+    ([(CONTENT_TYPE, APPLICATION_JSON)], BODY.clone()).into_response()
+}
+
+/// The whole document.
+#[must_use]
+pub fn description() -> OpenApi {
+    let (_, mut management) = api::routes().split_for_parts();
+    for item in management.paths.paths.values_mut() {
+        let operations = [&mut item.get, &mut item.put, &mut item.post, &mut item.patch, &mut item.delete];
+        for operation in operations.into_iter().flatten() {
+            operation.security = Some(vec![SecurityRequirement::new::<_, [&str; 0], _>(ADMIN_KEY, [])]);
+        }
+    }
+    let mut document = frame().nest(api::BASE_PATH, management);
+    document.merge(surface::Surface::openapi());
+    document
+}
+
+fn frame() -> OpenApi {
+    let info = InfoBuilder::new()
+        .title("CloudFreedom Router")
+        .version(env!("CARGO_PKG_VERSION"))
+        .description(Some("An LLM gateway that cannot overspend. Amounts are decimal numbers in text, times RFC 3339, errors of the management API `application/problem+json`."))
+        .build();
+    let mut components = Components::new();
+    let scheme = Http::builder().scheme(HttpAuthScheme::Bearer).description(Some("An admin key, `cfr_adm_…`")).build();
+    components.add_security_scheme(ADMIN_KEY, SecurityScheme::Http(scheme));
+    let scheme = Http::builder()
+        .scheme(HttpAuthScheme::Bearer)
+        .description(Some("A key of a user or a service, `cfr_live_…`"))
+        .build();
+    components.add_security_scheme(API_KEY, SecurityScheme::Http(scheme));
+    let tags = TAGS.iter().map(|(name, about)| TagBuilder::new().name(*name).description(Some(*about)).build());
+    OpenApiBuilder::new().info(info).components(Some(components)).tags(Some(tags)).build()
+}

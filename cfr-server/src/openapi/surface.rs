@@ -1,0 +1,86 @@
+//! The paths outside the management API: OpenAI's own, which pass bodies on as they are, and those of operation.
+
+use utoipa::OpenApi;
+
+/// Describes the paths that calls to models and operators use.
+#[derive(Debug, OpenApi)]
+#[openapi(paths(
+    chat_completions,
+    completions,
+    embeddings,
+    list_models,
+    show_model,
+    health,
+    live,
+    ready,
+    metrics,
+    document,
+    root
+))]
+pub(super) struct Surface;
+
+/// Answer a chat, whole or streamed. Fields that are not ours reach the provider unchanged.
+#[utoipa::path(post, path = "/v1/chat/completions", operation_id = "create_chat_completion", tag = "models",
+    security(("api_key" = [])), request_body(content((Value = "application/json"))),
+    responses((status = 200, description = "The answer", content((Value = "application/json"), (String = "text/event-stream"))),
+        (status = 402, description = "A budget is exhausted: `budget_exceeded` with what is left", body = Value),
+        (status = 429, description = "A rate limit, with `retry-after`", body = Value),
+        (status = "default", description = "An error as OpenAI's clients know it", body = Value)))]
+fn chat_completions() {}
+
+/// Continue a text.
+#[utoipa::path(post, path = "/v1/completions", operation_id = "create_completion", tag = "models",
+    security(("api_key" = [])), request_body(content((Value = "application/json"))),
+    responses((status = 200, description = "The answer", content((Value = "application/json"), (String = "text/event-stream"))),
+        (status = "default", description = "An error as OpenAI's clients know it", body = Value)))]
+fn completions() {}
+
+/// Turn texts into vectors.
+#[utoipa::path(post, path = "/v1/embeddings", operation_id = "create_embedding", tag = "models",
+    security(("api_key" = [])), request_body(content((Value = "application/json"))),
+    responses((status = 200, description = "The vectors", body = Value),
+        (status = "default", description = "An error as OpenAI's clients know it", body = Value)))]
+fn embeddings() {}
+
+/// List the models that the key may use.
+#[utoipa::path(get, path = "/v1/models", operation_id = "list_models", tag = "models", security(("api_key" = [])),
+    responses((status = 200, description = "The models", body = Value),
+        (status = "default", description = "An error as OpenAI's clients know it", body = Value)))]
+fn list_models() {}
+
+/// Show a model that the key may use.
+#[utoipa::path(get, path = "/v1/models/{id}", operation_id = "get_model", tag = "models", security(("api_key" = [])),
+    params(("id" = String, Path, description = "The model's public name")),
+    responses((status = 200, description = "The model", body = Value),
+        (status = "default", description = "An error as OpenAI's clients know it", body = Value)))]
+fn show_model() {}
+
+/// Say how the server is.
+#[utoipa::path(get, path = "/health", operation_id = "get_health", tag = "operation",
+    responses((status = 200, description = "State and version", body = Value)))]
+fn health() {}
+
+/// Say that the process runs.
+#[utoipa::path(get, path = "/health/live", operation_id = "get_health_live", tag = "operation",
+    responses((status = 200, description = "It does")))]
+fn live() {}
+
+/// Say whether calls are accepted.
+#[utoipa::path(get, path = "/health/ready", operation_id = "get_health_ready", tag = "operation",
+    responses((status = 200, description = "They are", body = Value), (status = 503, description = "They are not, and why", body = Value)))]
+fn ready() {}
+
+/// Count everything, for Prometheus.
+#[utoipa::path(get, path = "/metrics", operation_id = "get_metrics", tag = "operation",
+    responses((status = 200, description = "OpenMetrics text", body = String, content_type = "application/openmetrics-text")))]
+fn metrics() {}
+
+/// Describe every path: this document.
+#[utoipa::path(get, path = "/openapi.json", operation_id = "get_openapi", tag = "operation",
+    responses((status = 200, description = "OpenAPI", body = Value)))]
+fn document() {}
+
+/// Name the server.
+#[utoipa::path(get, path = "/", operation_id = "get_root", tag = "operation",
+    responses((status = 200, description = "Name and version", body = Value)))]
+fn root() {}
