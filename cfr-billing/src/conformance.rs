@@ -1,0 +1,108 @@
+//! What every store must do, one function per rule, for those who write one. Feature `conformance`; not under semver: a
+//! new rule may be added in any release.
+//!
+//! [`store_conformance!`](crate::store_conformance) makes a test of each rule.
+//! [`MemoryStore`](crate::store::MemoryStore) is the reference that random histories are compared with.
+#![expect(clippy::panic, clippy::expect_used, reason = "a rule that is broken fails its test by panicking")]
+
+mod catalog;
+mod commits;
+mod fixture;
+mod grants;
+mod history;
+mod leases;
+mod orphans;
+mod periods;
+mod usage;
+
+pub use catalog::*;
+pub use commits::*;
+pub use grants::*;
+pub use history::random_histories_agree_with_the_reference;
+pub use leases::*;
+pub use orphans::*;
+pub use periods::*;
+pub use usage::*;
+
+/// Expands to one `#[tokio::test]` per rule of [`conformance`](crate::conformance). The expression is evaluated once per
+/// test, may `.await`, and yields something that dereferences to a fresh, empty store.
+///
+/// ```ignore
+/// cfr_billing::store_conformance!(std::sync::Arc::new(MyStore::fresh().await));
+/// ```
+///
+/// `CFR_STORE_SEQUENCES` sets how many random histories are played, `CFR_SEED` repeats one that failed.
+#[macro_export]
+macro_rules! store_conformance {
+    ($fresh:expr) => {
+        $crate::store_conformance! { @rules $fresh;
+            rights_are_granted_on_every_budget_or_on_none
+            rights_are_granted_as_far_as_there_is_room
+            a_denial_names_the_budget_with_the_least_room
+            an_ask_for_nothing_opens_the_period
+            an_unknown_budget_is_not_leased
+            a_soft_budget_is_granted_beyond_its_limit
+            rights_given_back_are_room_again
+            giving_back_is_clamped_to_what_the_lease_has
+            a_dead_epoch_gets_no_rights
+            renewing_names_the_leases_that_are_alive
+            a_settlement_moves_its_charge_from_the_lease
+            a_batch_that_is_repeated_is_booked_once
+            duplicates_in_any_order_are_booked_once
+            a_settlement_needs_no_opening
+            an_opening_after_its_end_changes_nothing
+            an_opening_alone_moves_no_money
+            a_release_moves_no_money
+            a_settlement_posts_on_every_account_of_its_path
+            a_settlement_is_posted_to_the_epoch_of_its_hold
+            an_overrun_is_counted_on_every_account
+            a_charge_beyond_the_lease_of_an_unlimited_budget_is_booked
+            a_late_charge_takes_no_more_than_what_is_left
+            an_empty_batch_changes_nothing
+            epochs_count_the_lives_of_a_node
+            only_dead_leases_are_taken_back
+            expired_leases_are_taken_back
+            orphans_are_released
+            orphans_are_charged_by_their_evidence
+            suspended_orphans_stay_counted_until_they_end
+            a_resolved_orphan_is_resolved_once
+            a_grant_is_booked_once_per_key
+            a_key_with_other_terms_is_a_conflict
+            money_that_is_used_cannot_be_taken
+            a_limit_changes_the_open_period_by_the_difference
+            a_limit_lowered_below_use_admits_nothing_until_it_has_drained
+            grants_are_listed_newest_first
+            a_new_period_has_its_own_account
+            included_money_does_not_roll_over_but_bought_money_does
+            bought_money_that_comes_back_late_rolls_over
+            a_clock_that_goes_back_reopens_nothing
+            a_hold_is_charged_in_its_own_period
+            a_budget_without_an_account_opens_one
+            slugs_and_domains_are_unique
+            addresses_are_unique_without_regard_to_case
+            product_codes_lead_to_immutable_versions
+            a_change_needs_the_current_version
+            a_tenant_has_no_more_users_than_it_may
+            a_user_with_a_product_gets_its_budget
+            new_terms_change_the_next_period
+            a_key_is_found_by_its_mac_alone
+            a_revoked_key_stays_revoked
+            a_key_context_lists_the_path_in_order
+            a_scope_has_one_budget_of_a_kind
+            lists_are_paged_completely_and_once
+            what_does_not_exist_is_not_found
+            price_tables_are_kept_by_hash
+            usage_is_filtered_and_listed_newest_first
+            usage_survives_unchanged
+            days_add_up_to_the_records
+            random_histories_agree_with_the_reference
+        }
+    };
+    (@rules $fresh:expr; $($rule:ident)*) => { $(
+        #[tokio::test]
+        async fn $rule() {
+            let fresh = $fresh;
+            $crate::conformance::$rule(&*fresh).await;
+        }
+    )* };
+}

@@ -1,0 +1,112 @@
+//! Rules of what dead nodes leave behind.
+
+use std::time::Duration;
+
+use super::fixture::{Node, TTL, release};
+use crate::store::{OrphanPolicy, Reclaimed, Store};
+use crate::usage::UsageFilter;
+
+/// Each life has the next number, of each node its own.
+pub async fn epochs_count_the_lives_of_a_node(store: &dyn Store) {
+    let node = Node::start(store).await;
+    let other = store.register("node-2", node.now).await.expect("the store works");
+    let again = store.register("node-1", node.now).await.expect("the store works");
+    assert_eq!((node.by.epoch, other.epoch, again.epoch), (1, 1, 2));
+    assert_eq!((&*again.node, &*other.node), ("node-1", "node-2"));
+}
+
+/// An earlier epoch is dead when the node registers again; the new one and other nodes are not.
+pub async fn only_dead_leases_are_taken_back(store: &dyn Store) {
+    let node = Node::start(store).await;
+    let budget = node.hard(100).await;
+    node.lease(budget, 40).await;
+    assert_eq!(reclaim(&node, OrphanPolicy::Release).await, Reclaimed::default(), "it lives");
+    let again = node.restarted().await;
+    again.lease(budget, 60).await;
+    assert_eq!(reclaim(&again, OrphanPolicy::Release).await.leases, 1);
+    assert_eq!(node.sums(budget).await, (100, 0, 60));
+    node.assert_books_agree().await;
+}
+
+/// On a shared store a lease that ended long ago is dead. Exclusive leases do not end.
+pub async fn expired_leases_are_taken_back(store: &dyn Store) {
+    let node = Node::start(store).await;
+    let budget = node.hard(100).await;
+    node.lease(budget, 40).await;
+    let much_later = node.later(TTL * 100);
+    let second = Duration::from_secs(1);
+    let before_the_end = node.later(TTL).now.checked_sub(second).expect("inside the calendar");
+    let found = store.reclaim(before_the_end, OrphanPolicy::Release, much_later.now).await.expect("the store works");
+    assert_eq!(found.leases, 0);
+    let after_the_end = node.later(TTL).now.checked_add(second).expect("inside the calendar");
+    let found = store.reclaim(after_the_end, OrphanPolicy::Release, much_later.now).await.expect("the store works");
+    let (leases, leased) = if store.exclusive() { (0, 40) } else { (1, 0) };
+    assert_eq!((found.leases, node.sums(budget).await), (leases, (100, 0, leased)));
+}
+
+/// Nothing is charged, everything is free.
+pub async fn orphans_are_released(store: &dyn Store) {
+    let node = Node::start(store).await;
+    let (budget, again) = with_orphans(&node).await;
+    let found = reclaim(&again, OrphanPolicy::Release).await;
+    assert_eq!(found, Reclaimed { leases: 1, released: 2, charged: 0, suspended: 0 });
+    assert_eq!(again.sums(budget).await, (100, 0, 0));
+    node.assert_books_agree().await;
+}
+
+/// What was noted is charged, with its record; without a note nothing is.
+pub async fn orphans_are_charged_by_their_evidence(store: &dyn Store) {
+    let node = Node::start(store).await;
+    let (budget, again) = with_orphans(&node).await;
+    let found = reclaim(&again, OrphanPolicy::Evidence).await;
+    assert_eq!(found, Reclaimed { leases: 1, released: 1, charged: 1, suspended: 0 });
+    assert_eq!(again.sums(budget).await, (100, 12, 0));
+    let usage = store.usage(&UsageFilter::default(), Default::default()).await.expect("the store works");
+    assert_eq!(usage.items.iter().map(|record| record.charged_nanos).collect::<Vec<_>>(), [12]);
+    node.assert_books_agree().await;
+}
+
+/// The amount stays counted; with the end of the hold the rest is free.
+pub async fn suspended_orphans_stay_counted_until_they_end(store: &dyn Store) {
+    let node = Node::start(store).await;
+    let budget = node.hard(100).await;
+    let account = node.lease(budget, 90).await;
+    let (settled, released) = (node.hold(), node.hold());
+    node.commit(&[node.open(settled, &[account], 30), node.open(released, &[account], 20)]).await;
+    let again = node.restarted().await;
+    let found = reclaim(&again, OrphanPolicy::Suspend).await;
+    assert_eq!(found, Reclaimed { leases: 1, released: 0, charged: 0, suspended: 2 });
+    assert_eq!(again.sums(budget).await, (100, 0, 50));
+    again.commit(&[node.settle(settled, &[account], 10)]).await;
+    assert_eq!(again.sums(budget).await, (100, 10, 20));
+    again.commit(&[release(released)]).await;
+    assert_eq!(again.sums(budget).await, (100, 10, 0));
+    node.assert_books_agree().await;
+}
+
+/// Whoever comes second finds nothing.
+pub async fn a_resolved_orphan_is_resolved_once(store: &dyn Store) {
+    let node = Node::start(store).await;
+    let (budget, again) = with_orphans(&node).await;
+    reclaim(&again, OrphanPolicy::Evidence).await;
+    assert_eq!(reclaim(&again, OrphanPolicy::Evidence).await, Reclaimed::default());
+    assert_eq!(again.sums(budget).await, (100, 12, 0));
+}
+
+/// Two holds of a dead epoch, one with a note of 12; and the next epoch.
+async fn with_orphans<'a>(node: &Node<'a>) -> (cfr_core::id::BudgetId, Node<'a>) {
+    let budget = node.hard(100).await;
+    let account = node.lease(budget, 90).await;
+    let (noted, silent) = (node.hold(), node.hold());
+    node.commit(&[node.open(noted, &[account], 30), node.open(silent, &[account], 30)]).await;
+    node.commit(&[node.checkpoint(noted, 5), node.checkpoint(noted, 12)]).await;
+    (budget, node.restarted().await)
+}
+
+async fn reclaim(node: &Node<'_>, policy: OrphanPolicy) -> Reclaimed {
+    node.store.reclaim(noon_before(node), policy, node.now).await.expect("the store works")
+}
+
+fn noon_before(node: &Node<'_>) -> cfr_core::time::Timestamp {
+    node.now.checked_sub(TTL).expect("inside the calendar")
+}
