@@ -324,3 +324,144 @@ fn ensure(
 ) -> Result<(), Violation> {
     if holds { Ok(()) } else { Err(Violation { invariant, account, details: details().into() }) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ACCOUNT: AccountId = AccountId(1);
+
+    #[track_caller]
+    fn check(result: Result<(), Violation>, expected: Option<Invariant>) {
+        assert_eq!(result.map_err(|violation| violation.invariant), expected.map_or(Ok(()), Err));
+    }
+
+    fn account(granted: i128, settled: i128, leased: i128) -> AccountView {
+        AccountView {
+            account: ACCOUNT,
+            budget: BudgetId::from_u128(1),
+            tenant: None,
+            policy: LimitPolicy::Hard,
+            period: period(0, 10),
+            granted,
+            settled,
+            leased,
+            overcommit: 0,
+        }
+    }
+
+    fn period(start: i64, end: i64) -> PeriodWindow {
+        let at = |second| Timestamp::from_second(second).expect("a timestamp");
+        PeriodWindow { start: at(start), end: Some(at(end)) }
+    }
+
+    fn hold(amount: i128) -> HoldView {
+        let authorized_at = Timestamp::from_second(5).expect("a timestamp");
+        HoldView { hold: HoldId::from_u128(1), accounts: vec![ACCOUNT], amount, authorized_at }
+    }
+
+    /// 20 were held, 5 were free, and the price was 30: 25 are charged.
+    fn charge() -> ChargeView {
+        ChargeView {
+            hold: HoldId::from_u128(1),
+            held: 20,
+            free: 5,
+            cost: 24,
+            margin: 6,
+            price: 30,
+            charged: 25,
+            overrun: 5,
+            entries: vec![(ACCOUNT, 25), (AccountId(2), 25)],
+        }
+    }
+
+    #[test]
+    fn what_is_used_stays_within_the_grant() {
+        check(within_grant(&account(100, 60, 40)), None);
+        check(within_grant(&account(100, 60, 41)), Some(Invariant::WithinGrant));
+        check(within_grant(&AccountView { overcommit: 1, ..account(100, 60, 41) }), None);
+        check(within_grant(&AccountView { policy: LimitPolicy::Soft, ..account(100, 600, 41) }), None);
+    }
+
+    #[test]
+    fn a_node_stays_within_its_lease() {
+        let lease = LeaseView { account: ACCOUNT, granted: 100, consumed: 50 };
+        check(within_lease(&lease, &[hold(25)], &[charge()]), None);
+        check(within_lease(&lease, &[hold(26)], &[charge()]), Some(Invariant::WithinLease));
+        let elsewhere = HoldView { accounts: vec![AccountId(3)], ..hold(26) };
+        check(within_lease(&lease, &[elsewhere], &[charge()]), None);
+    }
+
+    #[test]
+    fn counters_are_sums() {
+        let lease = LeaseView { account: ACCOUNT, granted: 50, consumed: 20 };
+        check(entries_add_up(&account(100, 25, 0), &[60, 40], &[charge()]), None);
+        check(entries_add_up(&account(101, 25, 0), &[60, 40], &[charge()]), Some(Invariant::AddsUp));
+        check(entries_add_up(&account(100, 26, 0), &[60, 40], &[charge()]), Some(Invariant::AddsUp));
+        check(leases_add_up(&account(100, 0, 60), &[lease, lease]), None);
+        check(leases_add_up(&account(100, 0, 61), &[lease, lease]), Some(Invariant::AddsUp));
+        check(holds_add_up(&account(100, 0, 30), &[hold(10), hold(20)]), None);
+        check(holds_add_up(&account(100, 0, 30), &[hold(10)]), Some(Invariant::AddsUp));
+    }
+
+    #[test]
+    fn everything_ends_once() {
+        let (one, two) = (HoldId::from_u128(1), HoldId::from_u128(2));
+        check(ends_once(&[two, one], &[charge()], &[one]), None);
+        check(ends_once(&[one, two, one], &[charge()], &[]), Some(Invariant::EndsOnce));
+        check(ends_once(&[], &[charge(), charge()], &[]), Some(Invariant::EndsOnce));
+        check(ends_once(&[], &[charge()], &[two]), Some(Invariant::EndsOnce));
+    }
+
+    #[test]
+    fn a_charge_is_the_same_everywhere() {
+        check(charged_alike(&charge()), None);
+        check(charged_alike(&ChargeView { margin: 5, ..charge() }), Some(Invariant::ChargedAlike));
+        check(charged_alike(&ChargeView { entries: vec![(ACCOUNT, 24)], ..charge() }), Some(Invariant::ChargedAlike));
+    }
+
+    #[test]
+    fn a_charge_is_what_fits_of_the_price() {
+        check(charge_fits(&charge()), None);
+        check(charge_fits(&ChargeView { free: -3, charged: 20, overrun: 10, ..charge() }), None);
+        check(charge_fits(&ChargeView { price: 10, charged: 10, overrun: 0, ..charge() }), None);
+        check(charge_fits(&ChargeView { charged: 26, overrun: 4, ..charge() }), Some(Invariant::ChargeFits));
+        check(charge_fits(&ChargeView { charged: 24, overrun: 6, ..charge() }), Some(Invariant::ChargeFits));
+        check(charge_fits(&ChargeView { overrun: 4, ..charge() }), Some(Invariant::ChargeFits));
+    }
+
+    #[test]
+    fn every_price_is_charged_or_overrun() {
+        check(nothing_vanishes(&[charge(), charge()]), None);
+        let lost = ChargeView { overrun: 4, ..charge() };
+        check(nothing_vanishes(&[charge(), lost]), Some(Invariant::NothingVanishes));
+    }
+
+    #[test]
+    fn a_hold_has_one_period() {
+        let in_window = |start, end| AccountView { period: period(start, end), ..account(0, 0, 0) };
+        check(periods_follow(&[in_window(0, 10), in_window(10, 20), in_window(30, 40)]), None);
+        check(periods_follow(&[in_window(0, 10), in_window(9, 20)]), Some(Invariant::OnePeriod));
+        check(in_period(&hold(1), &in_window(5, 6)), None);
+        check(in_period(&hold(1), &in_window(0, 5)), Some(Invariant::OnePeriod));
+    }
+
+    #[test]
+    fn nothing_is_left_at_rest() {
+        check(nothing_stranded(&account(100, 60, 0)), None);
+        check(nothing_stranded(&account(100, 60, 1)), Some(Invariant::NothingStranded));
+    }
+
+    #[test]
+    fn a_path_has_one_tenant() {
+        let owned = |tenant| AccountView { tenant: Some(TenantId::from_u128(tenant)), ..account(0, 0, 0) };
+        check(one_tenant(&[owned(1), account(0, 0, 0), owned(1)]), None);
+        check(one_tenant(&[owned(1), account(0, 0, 0), owned(2)]), Some(Invariant::OneTenant));
+    }
+
+    #[test]
+    fn a_violation_names_its_rule_and_its_account() {
+        let text = within_grant(&account(100, 60, 41)).map_err(|violation| violation.to_string());
+        assert_eq!(text, Err("I1 is violated on acc_1: settled 60 + leased 41 > granted 100 + overcommit 0".into()));
+    }
+}

@@ -13,7 +13,7 @@ use super::fixture::{ask, charge, figures, hard, nanos, settlement};
 use crate::id::{AccountId, BudgetId, HoldId};
 use crate::ledger::invariants::{self, AccountView, ChargeView, HoldView, Violation};
 use crate::ledger::{AuthorizeError, BudgetSpec, HoldRequest, LedgerError, LimitPolicy, ReleaseReason, Scope};
-use crate::time::{Clock, Period};
+use crate::time::{Clock, Period, PeriodWindow, Timestamp};
 
 /// Histories that are played unless the environment says otherwise.
 const SEQUENCES: u64 = 100;
@@ -87,8 +87,9 @@ struct History<'a> {
 }
 
 impl<'a> History<'a> {
-    /// On budgets of its own, with ids that follow from the seed.
+    /// At midnight, on budgets of its own, with ids that follow from the seed: what was played before does not matter.
     async fn begin(subject: &'a dyn LedgerUnderTest, seed: u64) -> Self {
+        subject.clock().advance(until_midnight(subject.clock().now()));
         let mut budgets = Vec::new();
         for (position, (scope, policy, included, period)) in BUDGETS.into_iter().enumerate() {
             let id = BudgetId::from_u128(unique(seed, position));
@@ -113,7 +114,7 @@ impl<'a> History<'a> {
         let random = &mut self.random;
         let known = self.requests.len();
         if known == 0 || random.below(100) < 35 {
-            let amount = random.within(0..260);
+            let amount = if random.below(10) == 0 { 0 } else { random.within(1..260) };
             let amount_min = if random.below(2) == 0 { amount } else { random.within(0..amount + 1) };
             return Command::Authorize { path: random.path(), amount, amount_min };
         }
@@ -390,7 +391,7 @@ impl Model {
             hold: HoldId::from_u128(0),
             accounts: vec![account],
             amount: hold.amount.into(),
-            authorized_at: jiff::Timestamp::UNIX_EPOCH,
+            authorized_at: Timestamp::UNIX_EPOCH,
         });
         views.collect()
     }
@@ -419,6 +420,11 @@ impl Model {
     }
 }
 
+fn until_midnight(now: Timestamp) -> Duration {
+    let today = now.as_second().rem_euclid(DAY_SECONDS);
+    Duration::from_secs((DAY_SECONDS - today).unsigned_abs())
+}
+
 fn account_at(position: usize, today: i64) -> Account {
     match BUDGETS[position].3 {
         Period::Day => (position, today),
@@ -428,13 +434,7 @@ fn account_at(position: usize, today: i64) -> Account {
 
 // --- Views ---------------------------------------------------------------------------------------------------------
 
-fn view(
-    budget: &BudgetId,
-    account: AccountId,
-    position: usize,
-    sums: Sums,
-    period: crate::time::PeriodWindow,
-) -> AccountView {
+fn view(budget: &BudgetId, account: AccountId, position: usize, sums: Sums, period: PeriodWindow) -> AccountView {
     AccountView {
         account,
         budget: *budget,

@@ -22,9 +22,10 @@ pub(super) struct Books {
     /// Current periods, and past ones on which a hold is still open.
     accounts: BTreeMap<AccountId, Account>,
     accounts_opened: i64,
-    holds: HashMap<HoldId, HoldState>,
-    /// The holds that are not open, the oldest first: the order in which they are forgotten.
-    ended: VecDeque<HoldId>,
+    open: HashMap<HoldId, OpenHold>,
+    ended: HashMap<HoldId, (HoldRequest, End)>,
+    /// The order in which they are forgotten, the oldest first.
+    ended_order: VecDeque<HoldId>,
     records: VecDeque<UsageRecord>,
     /// Top-ups by their keys. Never forgotten: a key that comes again must not grant again.
     grants: HashMap<Arc<str>, (BudgetId, Money)>,
@@ -53,11 +54,11 @@ struct Account {
     bought: i128,
 }
 
+/// Why an id holds nothing.
 #[derive(Debug)]
-enum HoldState {
-    Open(Box<OpenHold>),
-    Denied(HoldRequest, Denial),
-    Ended(HoldRequest),
+enum End {
+    Denied(Denial),
+    Closed,
 }
 
 #[derive(Debug)]
@@ -126,22 +127,20 @@ impl Books {
 
     pub(super) fn authorize(&mut self, ask: HoldRequest, now: Timestamp) -> Result<Hold, AuthorizeError> {
         check_request(&ask)?;
-        if let Some(state) = self.holds.get(&ask.id) {
-            return self.answer_again(state, &ask);
+        if let Some(answer) = self.answer_again(&ask) {
+            return answer;
         }
-        let decision = self.accounts_of(&ask, now).and_then(|accounts| {
-            let amount = self.affordable(&accounts, ask.amount, ask.amount_min)?;
-            Ok((accounts, amount))
-        });
-        match decision {
-            Ok((accounts, amount)) => Ok(self.hold(ask, accounts, amount, now)),
+        let id = ask.id;
+        match self.decide(&ask, now) {
+            Ok((accounts, amount)) => self.hold(ask, accounts, amount, now),
             Err(error) => {
                 if let AuthorizeError::Denied(denial) = &error {
-                    self.end(ask.id, HoldState::Denied(ask, denial.clone()));
+                    self.end(ask, End::Denied(denial.clone()));
                 }
-                Err(error)
+                return Err(error);
             }
         }
+        Ok(self.answer(self.open(id)?))
     }
 
     pub(super) fn extend(&mut self, hold: HoldId, step: u32, amount: Money) -> Result<(), AuthorizeError> {
@@ -199,16 +198,24 @@ impl Books {
 
     // --- Holds -----------------------------------------------------------------------------------------------------
 
-    /// The answer that the id got before.
-    fn answer_again(&self, state: &HoldState, ask: &HoldRequest) -> Result<Hold, AuthorizeError> {
-        if !same_terms(state.ask(), ask) {
-            return Err(LedgerError::IdReused { hold: ask.id }.into());
+    /// What the id was answered before, if it was asked for and is not forgotten.
+    fn answer_again(&self, ask: &HoldRequest) -> Option<Result<Hold, AuthorizeError>> {
+        if let Some(open) = self.open.get(&ask.id) {
+            return Some(check_same_terms(&open.ask, ask).map(|()| self.answer(open)));
         }
-        match state {
-            HoldState::Open(open) => Ok(self.answer(open)),
-            HoldState::Denied(_, denial) => Err(AuthorizeError::Denied(denial.clone())),
-            HoldState::Ended(_) => Err(LedgerError::AlreadyClosed { hold: ask.id }.into()),
-        }
+        let (before, end) = self.ended.get(&ask.id)?;
+        let hold = ask.id;
+        Some(check_same_terms(before, ask).and_then(|()| match end {
+            End::Denied(denial) => Err(AuthorizeError::Denied(denial.clone())),
+            End::Closed => Err(LedgerError::AlreadyClosed { hold }.into()),
+        }))
+    }
+
+    /// Where to hold how much.
+    fn decide(&mut self, ask: &HoldRequest, now: Timestamp) -> Result<(Vec<AccountId>, i64), AuthorizeError> {
+        let accounts = self.accounts_of(ask, now)?;
+        let amount = self.affordable(&accounts, ask.amount, ask.amount_min)?;
+        Ok((accounts, amount))
     }
 
     fn answer(&self, open: &OpenHold) -> Hold {
@@ -221,8 +228,7 @@ impl Books {
         }
     }
 
-    fn hold(&mut self, ask: HoldRequest, accounts: Vec<AccountId>, amount: i64, now: Timestamp) -> Hold {
-        let (id, currency) = (ask.id, ask.amount.currency());
+    fn hold(&mut self, ask: HoldRequest, accounts: Vec<AccountId>, amount: i64, now: Timestamp) {
         let open = OpenHold {
             ask,
             accounts: accounts.clone(),
@@ -232,50 +238,41 @@ impl Books {
             raises: 0,
             evidence: None,
         };
-        self.holds.insert(id, HoldState::Open(Box::new(open)));
+        self.open.insert(open.ask.id, open);
         self.book(&accounts, amount, 0);
-        Hold {
-            id,
-            amount: Money::from_nanos(amount, currency),
-            available_after: self.available(&accounts, currency),
-            committed: Commit::done(),
-        }
     }
 
     fn open(&self, hold: HoldId) -> Result<&OpenHold, LedgerError> {
-        match self.holds.get(&hold) {
-            Some(HoldState::Open(open)) => Ok(open),
-            Some(HoldState::Ended(_)) => Err(LedgerError::AlreadyClosed { hold }),
-            Some(HoldState::Denied(..)) | None => Err(LedgerError::UnknownHold { hold }),
-        }
+        self.open.get(&hold).ok_or_else(|| self.not_open(hold))
     }
 
     fn open_mut(&mut self, hold: HoldId) -> Result<&mut OpenHold, LedgerError> {
-        self.open(hold)?;
-        match self.holds.get_mut(&hold) {
-            Some(HoldState::Open(open)) => Ok(open),
-            _ => Err(LedgerError::UnknownHold { hold }),
+        let not_open = self.not_open(hold);
+        self.open.get_mut(&hold).ok_or(not_open)
+    }
+
+    fn not_open(&self, hold: HoldId) -> LedgerError {
+        match self.ended.get(&hold) {
+            Some((_, End::Closed)) => LedgerError::AlreadyClosed { hold },
+            Some((_, End::Denied(_))) | None => LedgerError::UnknownHold { hold },
         }
     }
 
     /// Takes the hold out of the books. What it holds is still counted on its accounts.
-    fn close(&mut self, hold: HoldId) -> Result<Box<OpenHold>, LedgerError> {
-        self.open(hold)?;
-        let Some(HoldState::Open(open)) = self.holds.remove(&hold) else {
-            return Err(LedgerError::UnknownHold { hold });
-        };
-        self.end(hold, HoldState::Ended(open.ask.clone()));
+    fn close(&mut self, hold: HoldId) -> Result<OpenHold, LedgerError> {
+        let open = self.open.remove(&hold).ok_or_else(|| self.not_open(hold))?;
+        self.end(open.ask.clone(), End::Closed);
         Ok(open)
     }
 
     /// Remembers how an id ended, and forgets the oldest that did.
-    fn end(&mut self, hold: HoldId, state: HoldState) {
-        self.holds.insert(hold, state);
-        self.ended.push_back(hold);
-        if self.ended.len() > MemoryLedger::ENDED_HOLDS_REMEMBERED
-            && let Some(oldest) = self.ended.pop_front()
+    fn end(&mut self, ask: HoldRequest, end: End) {
+        self.ended_order.push_back(ask.id);
+        self.ended.insert(ask.id, (ask, end));
+        if self.ended_order.len() > MemoryLedger::ENDED_HOLDS_REMEMBERED
+            && let Some(oldest) = self.ended_order.pop_front()
         {
-            self.holds.remove(&oldest);
+            self.ended.remove(&oldest);
         }
     }
 
@@ -339,7 +336,8 @@ impl Books {
         let id = AccountId(self.accounts_opened);
         let before = current.replace(id).and_then(|before| self.accounts.get_mut(&before));
         let rolled_over = before.map_or(0, Account::roll_over);
-        self.accounts.retain(|_, account| account.budget != budget || account.held > 0);
+        let used = |id: &AccountId| self.open.values().any(|hold| hold.accounts.contains(id));
+        self.accounts.retain(|id, account| account.budget != budget || used(id));
         self.accounts.insert(id, Account::open(id, spec, period, rolled_over));
         Some(id)
     }
@@ -371,17 +369,13 @@ impl Books {
     }
 
     fn open_holds(&self) -> Vec<HoldView> {
-        let open = self.holds.iter().filter_map(|(&hold, state)| match state {
-            HoldState::Open(open) => Some((hold, open)),
-            HoldState::Denied(..) | HoldState::Ended(_) => None,
-        });
-        open.map(|(hold, open)| HoldView {
-            hold,
+        let view = |open: &OpenHold| HoldView {
+            hold: open.ask.id,
             accounts: open.accounts.clone(),
             amount: open.amount.into(),
             authorized_at: open.authorized_at,
-        })
-        .collect()
+        };
+        self.open.values().map(view).collect()
     }
 }
 
@@ -473,18 +467,12 @@ impl Account {
     }
 }
 
-impl HoldState {
-    fn ask(&self) -> &HoldRequest {
-        match self {
-            Self::Open(open) => &open.ask,
-            Self::Denied(ask, _) | Self::Ended(ask) => ask,
-        }
+/// An id stands for its terms. The time does not count: a retry comes later.
+fn check_same_terms(before: &HoldRequest, now: &HoldRequest) -> Result<(), AuthorizeError> {
+    if before.path == now.path && before.amount == now.amount && before.amount_min == now.amount_min {
+        return Ok(());
     }
-}
-
-/// Whether two requests ask for the same. The time does not count: a retry comes later.
-fn same_terms(before: &HoldRequest, now: &HoldRequest) -> bool {
-    before.path == now.path && before.amount == now.amount && before.amount_min == now.amount_min
+    Err(LedgerError::IdReused { hold: now.id }.into())
 }
 
 fn check_price(settlement: &Settlement, open: &OpenHold) -> Result<(), LedgerError> {
