@@ -1,0 +1,2 @@
+//! Compiles and runs the code of the README, so that it stays true.
+#![doc = include_str!("../README.md")]
