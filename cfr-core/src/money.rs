@@ -11,6 +11,9 @@ use std::str::FromStr;
 use rust_decimal::Decimal;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+#[cfg(test)]
+mod tests;
+
 /// Nano-units in one unit of a currency.
 pub const NANOS_PER_UNIT: i64 = 1_000_000_000;
 /// Pico-units in one unit of a currency.

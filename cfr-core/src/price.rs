@@ -38,8 +38,13 @@ pub struct PriceTable {
     as_of: Box<str>,
     entries: Vec<PriceEntry>,
     /// Positions of entries by provider, then by model or alias.
-    index: HashMap<Box<str>, HashMap<Box<str>, SmallVec<[u32; 2]>>>,
+    index: Index,
 }
+
+type Index = HashMap<Box<str>, HashMap<Box<str>, SmallVec<[u32; 2]>>>;
+
+/// A provider's words for tiers, with ours.
+type TierWords = Arc<[(Box<str>, Tier)]>;
 
 /// The SHA-256 of a price table's bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -174,8 +179,7 @@ pub struct PriceEntry {
     bands: Box<[u64]>,
     /// Whether a prompt of exactly `above` tokens is already in the band.
     band_inclusive: bool,
-    /// The provider's words for tiers.
-    tier_words: Arc<[(Box<str>, Tier)]>,
+    tier_words: TierWords,
     /// Whether every tier costs the same, as on a server of our own.
     tiers_alike: bool,
     /// The entry that holds when this one ends.

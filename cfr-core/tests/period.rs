@@ -1,5 +1,7 @@
 //! When budgets begin anew, across daylight saving, short months, leap years and skipped days.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use cfr_core::time::{Period, PeriodError, PeriodWindow, TimeZone, Timestamp};
 use proptest::prelude::*;
 

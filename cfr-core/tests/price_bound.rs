@@ -1,5 +1,7 @@
 //! The promise behind every hold: no usage that a call can have costs more than its bound.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::sync::Arc;
 
 use cfr_core::chat::envelope::InputBound;

@@ -1,5 +1,7 @@
 //! What the loader refuses, what the table finds, and what two tables differ in.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use cfr_core::chat::Usage;
 use cfr_core::price::{Change, Limits, Mode, OwnPrice, PriceTable, PriceTableError, PriceTerms, Tier, UnitPrice};
 use cfr_core::time::Timestamp;

@@ -1,5 +1,7 @@
 //! Bills that were worked out by hand from the providers' price pages, and what they add up to.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use cfr_core::chat::{Meter, Usage};
 use cfr_core::price::{PriceTable, PriceTerms, UnitPrice};
 use cfr_core::time::Timestamp;

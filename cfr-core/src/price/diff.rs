@@ -74,7 +74,7 @@ impl PriceTable {
     /// Every difference from `old` to `new`, by provider, model and time.
     #[must_use]
     pub fn diff(old: &Self, new: &Self) -> Vec<PriceChange> {
-        merged(by_key(old), by_key(new)).into_iter().flat_map(|(_, pair)| changes(pair)).collect()
+        merged(by_key(old), by_key(new)).into_values().flat_map(changes).collect()
     }
 }
 

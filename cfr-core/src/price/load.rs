@@ -8,12 +8,11 @@ use jiff::civil::Date;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use sha2::{Digest, Sha256};
-use smallvec::SmallVec;
 
 use super::off_peak::{OffPeak, Window, parse_minutes};
 use super::{
-    Condition, Factor, Limits, Mode, Multiplier, PriceEntry, PriceTable, PriceTableError, PriceVersion, Rate, Rates,
-    Tier, UnitPrice,
+    Condition, Factor, Index, Limits, Mode, Multiplier, PriceEntry, PriceTable, PriceTableError, PriceVersion, Rate,
+    Rates, Tier, TierWords, UnitPrice,
 };
 use crate::chat::Meter;
 
@@ -188,7 +187,7 @@ type Refused = Box<str>;
 /// What holds for all entries of a provider.
 struct Context {
     sanity: Sanity,
-    tier_words: HashMap<String, Arc<[(Box<str>, Tier)]>>,
+    tier_words: HashMap<String, TierWords>,
     provider_fees: HashMap<String, Vec<(Meter, UnitPrice)>>,
 }
 
@@ -361,7 +360,7 @@ impl PriceTable {
     ) -> Result<Self, PriceTableError> {
         link_successors(&mut entries)?;
         let models: HashSet<(&str, &str)> = entries.iter().map(|entry| (entry.provider(), entry.model())).collect();
-        let mut index = HashMap::<Box<str>, HashMap<Box<str>, SmallVec<[u32; 2]>>>::new();
+        let mut index = Index::new();
         let mut owners = HashMap::<(&str, &str), &str>::new();
         for (position, entry) in entries.iter().enumerate() {
             for alias in entry.aliases() {
