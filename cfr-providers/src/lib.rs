@@ -19,6 +19,8 @@
 //! | `conformance` | the public test suite for upstreams; not under semver |
 
 pub mod adapter;
+#[cfg(feature = "conformance")]
+pub mod conformance;
 pub mod fake;
 pub mod framing;
 pub mod openai;

@@ -1,6 +1,8 @@
 //! Cases, and what a client understands of an answer; written without the code that is tested.
 #![allow(dead_code, unreachable_pub, missing_docs, missing_debug_implementations, reason = "each test binary uses a part")]
 
+pub mod loopback;
+
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
