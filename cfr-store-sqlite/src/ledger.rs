@@ -43,9 +43,11 @@ impl LedgerStore for SqliteStore {
     ) -> Result<Vec<LeaseGrant>, AcquireError> {
         let mut writer = self.writer().await?;
         let mut tx = writer.begin(now).await?;
-        let granted = lease::acquire(&mut tx, by, asks).await?;
-        tx.commit().await?;
-        Ok(granted)
+        let answer = lease::acquire(&mut tx, by, asks).await;
+        if !matches!(answer, Err(AcquireError::Store(_))) {
+            tx.commit().await?;
+        }
+        answer
     }
 
     async fn commit(&self, by: &Incarnation, ops: &[Op], now: Timestamp) -> Result<(), StoreError> {

@@ -289,5 +289,5 @@ fn common(path: &Path) -> SqliteConnectOptions {
 }
 
 fn readers(path: &Path) -> SqlitePool {
-    SqlitePoolOptions::new().max_connections(READERS_MAX).connect_lazy_with(reading(path))
+    SqlitePoolOptions::new().max_connections(READERS_MAX).test_before_acquire(false).connect_lazy_with(reading(path))
 }

@@ -9,7 +9,6 @@ use sqlx::{Row, SqliteConnection};
 
 use super::grant;
 use crate::catalog::budget;
-use crate::chain::{self, Entries};
 use crate::error::Fault;
 use crate::row::{Fields, blob};
 use crate::writer::Tx;
@@ -47,9 +46,7 @@ pub(super) async fn newest(
 /// The account of the current period, or the last one of a budget that has no next period.
 pub(super) async fn open_or_newest(tx: &mut Tx<'_>, id: BudgetId) -> Result<AccountState, Fault> {
     let budget = budget::active(tx.connection(), id).await?.ok_or(StoreError::NotFound { what: "budget" })?;
-    let mut entries = Entries::new();
-    let opened = open(tx, &budget, &mut entries).await?;
-    chain::append(tx, "", 0, &entries, Vec::new()).await?;
+    let opened = open(tx, &budget).await?;
     let account = match opened {
         Some(account) => Some(account),
         None => newest(tx.connection(), id).await?,
@@ -57,13 +54,9 @@ pub(super) async fn open_or_newest(tx: &mut Tx<'_>, id: BudgetId) -> Result<Acco
     Ok(account.ok_or(StoreError::NotFound { what: "open period" })?)
 }
 
-/// The account of the period that contains the transaction's moment, opened if nobody did; what that books is added to
-/// `entries`. A clock that goes back reopens nothing. `None` when the budget's period has no next one.
-pub(super) async fn open(
-    tx: &mut Tx<'_>,
-    budget: &Budget,
-    entries: &mut Entries,
-) -> Result<Option<AccountState>, Fault> {
+/// The account of the period that contains the transaction's moment, opened if nobody did. A clock that goes back
+/// reopens nothing. `None` when the budget's period has no next one.
+pub(super) async fn open(tx: &mut Tx<'_>, budget: &Budget) -> Result<Option<AccountState>, Fault> {
     let last = newest(tx.connection(), budget.spec.id).await?;
     if let Some(last) = last.as_ref().filter(|last| is_open(last, tx.now)) {
         return Ok(Some(last.clone()));
@@ -74,9 +67,9 @@ pub(super) async fn open(
     }
     let seq = last.as_ref().map_or(1, |last| last.seq + 1);
     let account = insert(tx, budget, seq, period).await?;
-    grant_included(tx, budget, account, seq, entries).await?;
+    grant_included(tx, budget, account, seq).await?;
     if let Some(last) = last {
-        roll_over(tx, &last, account, entries).await?;
+        roll_over(tx, last.account, account).await?;
     }
     newest(tx.connection(), budget.spec.id).await
 }
@@ -102,7 +95,6 @@ async fn grant_included(
     budget: &Budget,
     account: AccountId,
     seq: i64,
-    entries: &mut Entries,
 ) -> Result<(), Fault> {
     let spec = &budget.spec;
     if spec.included_nanos == 0 {
@@ -110,26 +102,34 @@ async fn grant_included(
     }
     let key = format!("included:{}:{seq}", spec.id);
     let grant = by_system(spec.id, GrantKind::Included, spec.included_nanos, &key);
-    grant::book(tx, account, &grant, entries).await.map(drop)
+    grant::book(tx, account, &grant).await.map(drop)
 }
 
-/// What was bought and not used goes to the next period: out of the old account, into the new one.
-async fn roll_over(
-    tx: &mut Tx<'_>,
-    last: &AccountState,
-    to: AccountId,
-    entries: &mut Entries,
-) -> Result<(), Fault> {
-    let sql = "SELECT coalesce(sum(amount), 0) FROM grants \
-         WHERE account_id = ? AND kind IN ('top_up', 'promo', 'import', 'rollover')";
-    let bought: i64 = sqlx::query_scalar(sql).bind(last.account.0).fetch_one(tx.connection()).await?;
-    let carried = bought.min(last.room());
+/// Bought money on the account of a past period follows to the newest one, as far as it is neither spent nor leased.
+pub(super) async fn roll_over_if_past(tx: &mut Tx<'_>, account: AccountId) -> Result<(), Fault> {
+    let sql = "SELECT n.id FROM accounts a JOIN accounts n ON n.budget_id = a.budget_id WHERE a.id = ? \
+         ORDER BY n.seq DESC LIMIT 1";
+    let newest: Option<i64> = sqlx::query_scalar(sql).bind(account.0).fetch_optional(tx.connection()).await?;
+    match newest.map(AccountId).filter(|newest| *newest != account) {
+        Some(newest) => roll_over(tx, account, newest).await,
+        None => Ok(()),
+    }
+}
+
+/// Two grants: one takes the money from the past account, one adds it to the new one.
+async fn roll_over(tx: &mut Tx<'_>, from: AccountId, to: AccountId) -> Result<(), Fault> {
+    let sql = "SELECT a.budget_id, a.granted - a.settled - a.leased AS room, coalesce(sum(g.amount), 0) AS bought, \
+         count(*) FILTER (WHERE g.kind = 'rollover') AS times FROM accounts a JOIN grants g ON g.account_id = a.id \
+         WHERE a.id = ? AND g.kind IN ('top_up', 'promo', 'import', 'rollover') GROUP BY a.id";
+    let Some(row) = sqlx::query(sql).bind(from.0).fetch_optional(tx.connection()).await? else { return Ok(()) };
+    let (budget, times) = (row.id("budget_id", BudgetId::from_bytes)?, row.int("times")?);
+    let carried = row.int("bought")?.min(row.int("room")?);
     if carried <= 0 {
         return Ok(());
     }
-    for (account, amount, side) in [(last.account, -carried, "out"), (to, carried, "in")] {
-        let key = format!("rollover:{}:{}:{side}", last.budget, last.seq);
-        grant::book(tx, account, &by_system(last.budget, GrantKind::Rollover, amount, &key), entries).await?;
+    for (account, amount, side) in [(from, -carried, "out"), (to, carried, "in")] {
+        let key = format!("rollover:{}:{times}:{side}", from.0);
+        grant::book(tx, account, &by_system(budget, GrantKind::Rollover, amount, &key)).await?;
     }
     Ok(())
 }

@@ -324,7 +324,7 @@ impl Funds {
             return Ok(*left);
         }
         let by = Incarnation { node: Arc::clone(&self.node), epoch };
-        let left = lease::left(tx, &by, account).await?;
+        let left = lease::left(tx, &by, account).await?.unwrap_or(0);
         self.leases.insert((account, epoch), left);
         Ok(left)
     }

@@ -8,7 +8,7 @@ use sqlx::{QueryBuilder, Sqlite, SqliteConnection};
 
 use super::account;
 use crate::catalog::budget;
-use crate::chain::{self, Entries, EntryKind};
+use crate::chain::{self, Amounts, Entries, EntryKind};
 use crate::error::Fault;
 use crate::page::{page_of, rows_wanted};
 use crate::row::{Fields, blob, word};
@@ -22,12 +22,8 @@ pub(super) async fn grant(tx: &mut Tx<'_>, new: &NewGrant) -> Result<Grant, Faul
         return if same { Ok(known) } else { Err(conflict().into()) };
     }
     let budget = budget::active(tx.connection(), new.budget).await?.ok_or(StoreError::NotFound { what: "budget" })?;
-    let mut entries = Entries::new();
-    let account = account::open(tx, &budget, &mut entries).await?;
-    let account = account.ok_or(StoreError::NotFound { what: "open period" })?.account;
-    let grant = book(tx, account, new, &mut entries).await?;
-    chain::append(tx, "", 0, &entries, Vec::new()).await?;
-    Ok(grant)
+    let account = account::open(tx, &budget).await?.ok_or(StoreError::NotFound { what: "open period" })?;
+    book(tx, account.account, new).await
 }
 
 /// Changes the open period, if there is one, by the difference of two limits.
@@ -39,18 +35,11 @@ pub(crate) async fn adjust_limit(tx: &mut Tx<'_>, budget: &Budget, by: i64, acto
     let mut grant = account::by_system(budget.spec.id, GrantKind::Adjustment, by, &key);
     grant.reason = "the limit was changed".into();
     grant.actor = actor.into();
-    let mut entries = Entries::new();
-    book(tx, account.account, &grant, &mut entries).await?;
-    chain::append(tx, "", 0, &entries, Vec::new()).await
+    book(tx, account.account, &grant).await.map(drop)
 }
 
-/// Writes a grant, raises the account by it and adds it to `entries`.
-pub(super) async fn book(
-    tx: &mut Tx<'_>,
-    account: AccountId,
-    new: &NewGrant,
-    entries: &mut Entries,
-) -> Result<Grant, Fault> {
+/// Writes a grant, raises the account by it and seals it: a batch of its own.
+pub(super) async fn book(tx: &mut Tx<'_>, account: AccountId, new: &NewGrant) -> Result<Grant, Fault> {
     let grant = Grant {
         id: GrantId::generate(tx.now),
         budget: new.budget,
@@ -64,7 +53,8 @@ pub(super) async fn book(
     };
     insert(tx.connection(), &grant).await?;
     raise(tx.connection(), account, new.amount, new.overcommit).await?;
-    entries.entry((account, EntryKind::Grant)).or_default().amount += new.amount;
+    let entry = Amounts { amount: new.amount, overrun: 0 };
+    chain::append(tx, "", 0, &Entries::from([((account, EntryKind::Grant), entry)]), Vec::new()).await?;
     Ok(grant)
 }
 

@@ -10,7 +10,6 @@ use sqlx::Row;
 
 use super::account;
 use crate::catalog::budget;
-use crate::chain::{self, Entries};
 use crate::error::Fault;
 use crate::writer::Tx;
 
@@ -30,23 +29,21 @@ pub(super) async fn check_alive(tx: &mut Tx<'_>, by: &Incarnation) -> Result<(),
     if epoch == Some(by.epoch) { Ok(()) } else { Err(StoreError::Fenced.into()) }
 }
 
-/// Rights on every budget asked for, or on none.
+/// Rights on every budget asked for, or on none. The periods that it opens stay open when it denies.
 pub(super) async fn acquire(
     tx: &mut Tx<'_>,
     by: &Incarnation,
     asks: &[LeaseAsk],
 ) -> Result<Vec<LeaseGrant>, AcquireError> {
     check_alive(tx, by).await?;
-    let mut entries = Entries::new();
     let mut accounts = Vec::with_capacity(asks.len());
     for ask in asks {
-        accounts.push(open_for_ask(tx, ask, &mut entries).await?);
+        accounts.push(open_for_ask(tx, ask).await?);
     }
     let short = accounts.iter().zip(asks).filter(|(account, ask)| is_hard(account) && account.room().max(0) < ask.min);
     if let Some((account, _)) = short.min_by_key(|(account, _)| account.room()) {
         return Err(denied(account));
     }
-    chain::append(tx, &by.node, by.epoch, &entries, Vec::new()).await?;
     let mut granted = Vec::with_capacity(asks.len());
     for (account, ask) in accounts.into_iter().zip(asks) {
         let amount = grantable(&account, ask);
@@ -56,10 +53,10 @@ pub(super) async fn acquire(
     Ok(granted)
 }
 
-async fn open_for_ask(tx: &mut Tx<'_>, ask: &LeaseAsk, entries: &mut Entries) -> Result<AccountState, AcquireError> {
+async fn open_for_ask(tx: &mut Tx<'_>, ask: &LeaseAsk) -> Result<AccountState, AcquireError> {
     let unknown = AcquireError::UnknownBudget { budget: ask.budget };
     let budget = budget::active(tx.connection(), ask.budget).await?.ok_or(unknown)?;
-    if let Some(account) = account::open(tx, &budget, entries).await? {
+    if let Some(account) = account::open(tx, &budget).await? {
         return Ok(account);
     }
     let last = account::newest(tx.connection(), ask.budget).await?;
@@ -119,27 +116,30 @@ pub(super) async fn renew(tx: &mut Tx<'_>, by: &Incarnation) -> Result<Vec<Accou
     rows.iter().map(|row| Ok(AccountId(row.try_get(0)?))).collect()
 }
 
-/// Gives rights back, at most what the lease has left; an empty lease ends.
+/// Gives rights back, at most what the lease has left; an empty lease ends. Bought money that comes back to a past
+/// period follows to the newest one.
 pub(super) async fn give_back(
     tx: &mut Tx<'_>,
     by: &Incarnation,
     account: AccountId,
     amount: i64,
 ) -> Result<(), Fault> {
-    let amount = amount.clamp(0, left(tx, by, account).await?);
+    let Some(left) = left(tx, by, account).await? else { return Ok(()) };
+    let amount = amount.clamp(0, left);
     let sql = "UPDATE leases SET granted = granted - ?4 WHERE account_id = ?1 AND node = ?2 AND epoch = ?3";
     let lease = sqlx::query(sql).bind(account.0).bind(&*by.node).bind(by.epoch).bind(amount);
     lease.execute(tx.connection()).await?;
     let sql = "DELETE FROM leases WHERE account_id = ?1 AND node = ?2 AND epoch = ?3 AND granted = consumed";
     sqlx::query(sql).bind(account.0).bind(&*by.node).bind(by.epoch).execute(tx.connection()).await?;
-    free(tx, account, amount).await
+    free(tx, account, amount).await?;
+    account::roll_over_if_past(tx, account).await
 }
 
-/// What a lease has left; nothing when there is none.
-pub(super) async fn left(tx: &mut Tx<'_>, by: &Incarnation, account: AccountId) -> Result<i64, Fault> {
+/// What a lease has left; `None` when there is no such lease.
+pub(super) async fn left(tx: &mut Tx<'_>, by: &Incarnation, account: AccountId) -> Result<Option<i64>, Fault> {
     let sql = "SELECT granted - consumed FROM leases WHERE account_id = ? AND node = ? AND epoch = ?";
     let lease = sqlx::query_scalar(sql).bind(account.0).bind(&*by.node).bind(by.epoch);
-    Ok(lease.fetch_optional(tx.connection()).await?.unwrap_or(0))
+    Ok(lease.fetch_optional(tx.connection()).await?)
 }
 
 /// What is used beyond a lowered limit is allowed only as long as it is used: it does not become room again.
