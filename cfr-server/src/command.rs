@@ -206,8 +206,9 @@ async fn run_until_stopped(listener: TcpListener, app: App, drain: Duration) -> 
     tracing::info!(address = %listener.local_addr()?, "listening");
     let mut server = std::pin::pin!(serve(listener, router(Arc::clone(&app)), stop.clone(), drain));
     tokio::select! {
-        _ = server.as_mut() => {}
+        biased; // signals are watched before the first connection is accepted
         signal = stop_signal() => signal?,
+        _ = server.as_mut() => {}
     }
     tracing::info!("draining: no new connections, running calls finish");
     stop.cancel();
