@@ -13,6 +13,7 @@ use crate::id::{BudgetId, HoldId};
 use crate::money::Money;
 use crate::time::Clock;
 
+mod account;
 mod books;
 
 /// A ledger without a store: for tests, examples and embedders to whom a restart may forgive every debt.

@@ -5,15 +5,19 @@
 //! `CFR_SEED` plays it alone. `CFR_LEDGER_SEQUENCES` says how many are played.
 
 use std::collections::HashMap;
-use std::ops::Range;
 use std::time::Duration;
 
+use self::random::Random;
+use self::sums::{Answer, Model, ModelHold, Sums};
 use super::LedgerUnderTest;
 use super::fixture::{ask, charge, figures, hard, nanos, settlement};
 use crate::id::{AccountId, BudgetId, HoldId};
-use crate::ledger::invariants::{self, AccountView, ChargeView, HoldView, Violation};
+use crate::ledger::invariants::{self, AccountView, ChargeView, Violation};
 use crate::ledger::{AuthorizeError, BudgetSpec, HoldRequest, LedgerError, LimitPolicy, ReleaseReason, Scope};
 use crate::time::{Clock, Period, PeriodWindow, Timestamp};
+
+mod random;
+mod sums;
 
 /// Histories that are played unless the environment says otherwise.
 const SEQUENCES: u64 = 100;
@@ -116,7 +120,7 @@ impl<'a> History<'a> {
         if known == 0 || random.below(100) < 35 {
             let amount = if random.below(10) == 0 { 0 } else { random.within(1..260) };
             let amount_min = if random.below(2) == 0 { amount } else { random.within(0..amount + 1) };
-            return Command::Authorize { path: random.path(), amount, amount_min };
+            return Command::Authorize { path: random.some_of(BUDGETS.len()), amount, amount_min };
         }
         // Half of the time one of the latest, which is probably still open.
         let request = if random.below(2) == 0 { known - 1 - random.below(known.min(4)) } else { random.below(known) };
@@ -287,151 +291,6 @@ impl<'a> History<'a> {
     }
 }
 
-// --- The model -----------------------------------------------------------------------------------------------------
-
-/// A budget by its position and one of its periods by its day.
-type Account = (usize, i64);
-
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-struct Sums {
-    granted: i128,
-    settled: i128,
-    held: i128,
-}
-
-#[derive(Debug, Clone)]
-struct ModelHold {
-    accounts: Vec<Account>,
-    answered: i64,
-    amount: i64,
-}
-
-#[derive(Debug, Clone)]
-enum Answer {
-    Held { amount: i64 },
-    Denied { room: i64, tightest: Vec<usize> },
-    Refused(LedgerError),
-}
-
-#[derive(Debug, Default)]
-struct Model {
-    accounts: HashMap<Account, Sums>,
-    holds: HashMap<HoldId, ModelHold>,
-    /// The answers of ids that hold nothing any more, or never did.
-    closed: HashMap<HoldId, Answer>,
-    grants: Vec<i64>,
-}
-
-impl Model {
-    fn account(&mut self, position: usize, today: i64) -> &mut Sums {
-        let (_, _, included, _) = BUDGETS[position];
-        let fresh = Sums { granted: included.into(), ..Sums::default() };
-        self.accounts.entry(account_at(position, today)).or_insert(fresh)
-    }
-
-    fn authorize(&mut self, id: HoldId, path: Vec<usize>, most: i64, least: i64, today: i64) -> Answer {
-        let accounts: Vec<_> = path.iter().map(|&position| account_at(position, today)).collect();
-        for &position in &path {
-            self.account(position, today);
-        }
-        let room = self.room(&accounts);
-        let amount = room.clamp(0, most);
-        if amount < least {
-            let tightest =
-                path.into_iter().filter(|&position| self.room(&[account_at(position, today)]) == room).collect();
-            let denied = Answer::Denied { room, tightest };
-            self.closed.insert(id, denied.clone());
-            return denied;
-        }
-        self.book(&accounts, amount, 0);
-        self.holds.insert(id, ModelHold { accounts, answered: amount, amount });
-        Answer::Held { amount }
-    }
-
-    fn answer_again(&self, id: HoldId) -> Answer {
-        self.holds.get(&id).map_or_else(|| self.closed[&id].clone(), |hold| Answer::Held { amount: hold.answered })
-    }
-
-    /// Whether there was room for it.
-    fn extend(&mut self, id: HoldId, amount: i64) -> Result<bool, LedgerError> {
-        let accounts = self.open(id)?.accounts.clone();
-        if self.room(&accounts).max(0) < amount {
-            return Ok(false);
-        }
-        self.book(&accounts, amount, 0);
-        self.holds.entry(id).and_modify(|hold| hold.amount += amount);
-        Ok(true)
-    }
-
-    fn end(&mut self, id: HoldId, charge: impl Fn(&ModelHold) -> i64) -> Result<(ModelHold, i64), LedgerError> {
-        let hold = self.open(id)?.clone();
-        let charged = charge(&hold);
-        self.holds.remove(&id);
-        self.closed.insert(id, Answer::Refused(LedgerError::AlreadyClosed { hold: id }));
-        self.book(&hold.accounts, -hold.amount, charged);
-        Ok((hold, charged))
-    }
-
-    fn open(&self, id: HoldId) -> Result<&ModelHold, LedgerError> {
-        self.holds.get(&id).ok_or_else(|| match self.closed.get(&id) {
-            Some(Answer::Refused(error)) => error.clone(),
-            _ => LedgerError::UnknownHold { hold: id },
-        })
-    }
-
-    fn open_ids(&self) -> Vec<HoldId> {
-        let mut ids: Vec<_> = self.holds.keys().copied().collect();
-        ids.sort_unstable();
-        ids
-    }
-
-    fn open_on(&self, position: usize, today: i64, account: AccountId) -> Vec<HoldView> {
-        let there = |hold: &&ModelHold| hold.accounts.contains(&account_at(position, today));
-        let views = self.holds.values().filter(there).map(|hold| HoldView {
-            hold: HoldId::from_u128(0),
-            accounts: vec![account],
-            amount: hold.amount.into(),
-            authorized_at: Timestamp::UNIX_EPOCH,
-        });
-        views.collect()
-    }
-
-    fn amount_of(&self, id: HoldId) -> i64 {
-        self.holds.get(&id).map_or(0, |hold| hold.amount)
-    }
-
-    fn free_of(&self, id: HoldId) -> i64 {
-        self.holds.get(&id).map_or(0, |hold| self.room(&hold.accounts).max(0))
-    }
-
-    /// What the tightest hard budget has left.
-    fn room(&self, accounts: &[Account]) -> i64 {
-        let enforced = accounts.iter().filter(|(position, _)| BUDGETS[*position].1 == LimitPolicy::Hard);
-        let rooms = enforced.map(|account| self.accounts[account]).map(|sums| sums.granted - sums.settled - sums.held);
-        rooms.min().map_or(i64::MAX, |room| i64::try_from(room).expect("the figures of a history are small"))
-    }
-
-    fn book(&mut self, accounts: &[Account], held: i64, settled: i64) {
-        for account in accounts {
-            let sums = self.accounts.entry(*account).or_default();
-            sums.held += i128::from(held);
-            sums.settled += i128::from(settled);
-        }
-    }
-}
-
-fn until_midnight(now: Timestamp) -> Duration {
-    let today = now.as_second().rem_euclid(DAY_SECONDS);
-    Duration::from_secs((DAY_SECONDS - today).unsigned_abs())
-}
-
-fn account_at(position: usize, today: i64) -> Account {
-    match BUDGETS[position].3 {
-        Period::Day => (position, today),
-        _ => (position, 0),
-    }
-}
-
 // --- Views ---------------------------------------------------------------------------------------------------------
 
 fn view(budget: &BudgetId, account: AccountId, position: usize, sums: Sums, period: PeriodWindow) -> AccountView {
@@ -463,40 +322,12 @@ fn charge_view(id: HoldId, hold: &ModelHold, free: i64, price: i64, charged: i64
     }
 }
 
-// --- Randomness ----------------------------------------------------------------------------------------------------
-
-/// The same numbers for the same seed on every machine and with every version of every crate (SplitMix64).
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        mixed ^ (mixed >> 31)
-    }
-
-    fn below(&mut self, bound: usize) -> usize {
-        usize::try_from(self.next() % bound as u64).expect("below a usize")
-    }
-
-    fn within(&mut self, range: Range<i64>) -> i64 {
-        let width = usize::try_from(range.end - range.start).expect("a range that is not empty");
-        range.start + i64::try_from(self.below(width)).expect("within an i64")
-    }
-
-    /// One to all budgets, each once, in any order.
-    fn path(&mut self) -> Vec<usize> {
-        let mut positions: Vec<_> = (0..BUDGETS.len()).collect();
-        for end in (1..positions.len()).rev() {
-            positions.swap(end, self.below(end + 1));
-        }
-        positions.truncate(1 + self.below(BUDGETS.len()));
-        positions
-    }
-}
-
 /// A different number for each position of each seed.
 fn unique(seed: u64, position: usize) -> u128 {
     u128::from(seed) << 64 | position as u128
+}
+
+fn until_midnight(now: Timestamp) -> Duration {
+    let today = now.as_second().rem_euclid(DAY_SECONDS);
+    Duration::from_secs((DAY_SECONDS - today).unsigned_abs())
 }

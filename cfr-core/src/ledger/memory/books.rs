@@ -6,14 +6,14 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::MemoryLedger;
+use super::account::{Account, malformed, saturate};
 use crate::id::{AccountId, BudgetId, HoldId};
-use crate::ledger::invariants::{self, AccountView, ChargeView, HoldView, Violation};
+use crate::ledger::invariants::{self, ChargeView, HoldView, Violation};
 use crate::ledger::{
-    AuthorizeError, Balance, BudgetSpec, Commit, Denial, Hold, HoldRequest, LedgerError, LimitPolicy, Scope, Settled,
+    AuthorizeError, Balance, BudgetSpec, Commit, Denial, Hold, HoldRequest, LedgerError, LimitPolicy, Settled,
     Settlement, UsageRecord, check_request,
 };
 use crate::money::{Charge, Currency, Money};
-use crate::time::PeriodWindow;
 
 /// The whole state of a [`super::MemoryLedger`].
 #[derive(Debug, Default)]
@@ -35,23 +35,6 @@ pub(super) struct Books {
 struct Budget {
     spec: BudgetSpec,
     current: Option<AccountId>,
-}
-
-#[derive(Debug)]
-struct Account {
-    id: AccountId,
-    budget: BudgetId,
-    scope: Scope,
-    currency: Currency,
-    policy: LimitPolicy,
-    period: PeriodWindow,
-    granted: i128,
-    settled: i128,
-    held: i128,
-    /// What was used beyond `granted` when the limit was lowered.
-    overcommit: i128,
-    /// What of `granted` was bought, now or in an earlier period. It is spent last and rolls over.
-    bought: i128,
 }
 
 /// Why an id holds nothing.
@@ -379,94 +362,6 @@ impl Books {
     }
 }
 
-impl Account {
-    fn open(id: AccountId, spec: &BudgetSpec, period: PeriodWindow, rolled_over: i128) -> Self {
-        Self {
-            id,
-            budget: spec.id,
-            scope: spec.scope,
-            currency: spec.currency,
-            policy: spec.policy,
-            period,
-            granted: i128::from(spec.included_nanos) + rolled_over,
-            settled: 0,
-            held: 0,
-            overcommit: 0,
-            bought: rolled_over,
-        }
-    }
-
-    /// Takes out what was bought and is neither spent nor held.
-    fn roll_over(&mut self) -> i128 {
-        let unspent = self.free().clamp(0, self.bought);
-        self.granted -= unspent;
-        self.bought -= unspent;
-        unspent
-    }
-
-    /// Negative when over-committed.
-    const fn free(&self) -> i128 {
-        self.granted - self.settled - self.held
-    }
-
-    fn usable_for(&self, ask: &HoldRequest, now: Timestamp) -> Result<AccountId, AuthorizeError> {
-        if self.currency != ask.amount.currency() {
-            return Err(malformed("the amount is not in the currency of every budget").into());
-        }
-        if !self.lasts_at(now) {
-            let nothing = Money::zero(self.currency);
-            return Err(AuthorizeError::Denied(Denial { available: nothing, ..self.denial(ask.amount_min) }));
-        }
-        Ok(self.id)
-    }
-
-    fn lasts_at(&self, now: Timestamp) -> bool {
-        self.period.end.is_none_or(|end| now < end)
-    }
-
-    fn denial(&self, asked: Money) -> Denial {
-        Denial {
-            budget: self.budget,
-            scope: self.scope,
-            available: self.money(self.free().max(0)),
-            asked,
-            period_end: self.period.end,
-        }
-    }
-
-    fn balance(&self) -> Balance {
-        Balance {
-            budget: self.budget,
-            account: self.id,
-            scope: self.scope,
-            policy: self.policy,
-            period: self.period,
-            granted: self.money(self.granted),
-            settled: self.money(self.settled),
-            held: self.money(self.held),
-            available: self.money(self.free().max(0)),
-        }
-    }
-
-    fn view(&self) -> AccountView {
-        AccountView {
-            account: self.id,
-            budget: self.budget,
-            tenant: None,
-            policy: self.policy,
-            period: self.period,
-            granted: self.granted,
-            settled: self.settled,
-            leased: self.held,
-            overcommit: self.overcommit,
-        }
-    }
-
-    fn money(&self, nanos: i128) -> Money {
-        Money::from_nanos(saturate(nanos), self.currency)
-    }
-}
-
 /// An id stands for its terms. The time does not count: a retry comes later.
 fn check_same_terms(before: &HoldRequest, now: &HoldRequest) -> Result<(), AuthorizeError> {
     if before.path == now.path && before.amount == now.amount && before.amount_min == now.amount_min {
@@ -488,13 +383,4 @@ fn push_bounded<T>(queue: &mut VecDeque<T>, item: T, limit: usize) {
         queue.pop_front();
     }
     queue.push_back(item);
-}
-
-const fn malformed(reason: &'static str) -> LedgerError {
-    LedgerError::Malformed { reason }
-}
-
-/// Only counters of unlimited budgets can leave the range, after 9.2 billion units.
-fn saturate(nanos: i128) -> i64 {
-    i64::try_from(nanos).unwrap_or(if nanos < 0 { i64::MIN } else { i64::MAX })
 }
