@@ -531,7 +531,7 @@ impl Book {
         for (ask, grant) in asks.iter().zip(grants) {
             let index = self.slot_for(grant);
             let Some(slot) = self.slots.get_mut(index as usize) else { continue };
-            let soon = uptime.saturating_sub(slot.dry_until) < REFILL_SOON;
+            let soon = !slot.deadline.is_zero() && uptime.saturating_sub(slot.dry_until) < REFILL_SOON;
             slot.refill(grant, deadline);
             let granted_all = grant.granted >= ask.want;
             slot.eagerness = if granted_all && soon { (slot.eagerness + 1).min(EAGERNESS_MAX) } else { 0 };

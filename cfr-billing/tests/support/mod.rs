@@ -20,52 +20,56 @@ use cfr_core::time::{Clock, ManualClock, Period, TimeZone, Timestamp};
 
 /// Everything a test of the engine touches.
 #[derive(Debug)]
-pub struct Bench {
-    pub clock: Arc<ManualClock>,
-    pub store: Arc<MemoryStore>,
-    pub escrow: Arc<Escrow>,
+pub(crate) struct Bench {
+    pub(crate) clock: Arc<ManualClock>,
+    pub(crate) store: Arc<MemoryStore>,
+    pub(crate) escrow: Arc<Escrow>,
     next_id: AtomicU64,
 }
 
-pub const START: &str = "2026-03-10T12:00:00Z";
+pub(crate) const START: &str = "2026-03-10T12:00:00Z";
 
 impl Bench {
-    pub async fn exclusive() -> Self {
+    pub(crate) async fn exclusive() -> Self {
         Self::over(MemoryStore::exclusive(), EscrowConfig::new("node-1")).await
     }
 
-    pub async fn shared() -> Self {
+    pub(crate) async fn shared() -> Self {
         Self::over(MemoryStore::shared(), EscrowConfig::new("node-1")).await
     }
 
-    pub async fn over(store: MemoryStore, config: EscrowConfig) -> Self {
+    pub(crate) async fn over(store: MemoryStore, config: EscrowConfig) -> Self {
         let clock = Arc::new(ManualClock::new(START.parse().expect("a timestamp")));
         let store = Arc::new(store);
         let escrow = Escrow::start(store.clone(), clock.clone(), config).await.expect("the store works");
         Self { clock, store, escrow, next_id: AtomicU64::new(1) }
     }
 
+    pub(crate) fn clock_now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
     /// Another life of a node over the same store.
-    pub async fn start(&self, config: EscrowConfig) -> Arc<Escrow> {
+    pub(crate) async fn start(&self, config: EscrowConfig) -> Arc<Escrow> {
         Escrow::start(self.store.clone(), self.clock.clone(), config).await.expect("the store works")
     }
 
-    pub fn budget(&self, euros: i64, period: Period) -> BudgetId {
+    pub(crate) fn budget(&self, euros: i64, period: Period) -> BudgetId {
         self.budget_with(euros, period, LimitPolicy::Hard)
     }
 
-    pub fn budget_with(&self, nanos: i64, period: Period, policy: LimitPolicy) -> BudgetId {
+    pub(crate) fn budget_with(&self, nanos: i64, period: Period, policy: LimitPolicy) -> BudgetId {
         let id = BudgetId::from_u128(self.fresh());
         let (scope, currency, zone) = (Scope::User, Currency::EUR, TimeZone::UTC);
         self.store.add_budget(BudgetSpec { id, scope, currency, included_nanos: nanos, policy, period, zone }, self.clock.now());
         id
     }
 
-    pub fn fresh(&self) -> u128 {
+    pub(crate) fn fresh(&self) -> u128 {
         u128::from(self.next_id.fetch_add(1, Ordering::SeqCst))
     }
 
-    pub fn ask(&self, path: &[BudgetId], nanos: i64) -> HoldRequest {
+    pub(crate) fn ask(&self, path: &[BudgetId], nanos: i64) -> HoldRequest {
         HoldRequest {
             id: HoldId::from_u128(self.fresh()),
             path: path.into(),
@@ -77,30 +81,36 @@ impl Bench {
         }
     }
 
+    /// Holds what must be there, and leaves it held.
+    pub(crate) async fn admits(&self, path: &[BudgetId], nanos: i64, why: &str) {
+        let hold = self.escrow.authorize(self.ask(path, nanos)).await.expect(why);
+        assert_eq!(hold.amount, eur(nanos), "{why}");
+    }
+
     /// What the store has on the budget's newest account: granted, settled, leased.
-    pub async fn booked(&self, budget: BudgetId) -> (i64, i64, i64) {
+    pub(crate) async fn booked(&self, budget: BudgetId) -> (i64, i64, i64) {
         let account = self.store.account(budget, self.clock.now()).await.expect("the store works");
         (account.granted, account.settled, account.leased)
     }
 
-    pub async fn assert_books_agree(&self) {
+    pub(crate) async fn assert_books_agree(&self) {
         assert_eq!(self.store.audit().await.expect("the store works"), Vec::<String>::new());
     }
 }
 
-pub fn caller() -> CallerIds {
+pub(crate) fn caller() -> CallerIds {
     CallerIds { tenant: TenantId::from_u128(7), user: None, key: None, product_version: None }
 }
 
-pub const fn eur(nanos: i64) -> Money {
+pub(crate) const fn eur(nanos: i64) -> Money {
     Money::from_nanos(nanos, Currency::EUR)
 }
 
-pub fn price(hold: HoldId, at: Timestamp, nanos: i64) -> Settlement {
+pub(crate) fn price(hold: HoldId, at: Timestamp, nanos: i64) -> Settlement {
     Settlement { charge: Charge { cost: eur(nanos), margin: eur(0), price: eur(nanos) }, record: Box::new(record(hold, at, nanos)) }
 }
 
-pub fn record(id: HoldId, at: Timestamp, nanos: i64) -> UsageRecord {
+pub(crate) fn record(id: HoldId, at: Timestamp, nanos: i64) -> UsageRecord {
     UsageRecord {
         id,
         at,
@@ -155,7 +165,7 @@ impl LedgerUnderTest for Bench {
     }
 }
 
-pub fn top_up(budget: BudgetId, amount: i64, key: &str) -> NewGrant {
+pub(crate) fn top_up(budget: BudgetId, amount: i64, key: &str) -> NewGrant {
     NewGrant {
         budget,
         kind: GrantKind::TopUp,
@@ -168,4 +178,4 @@ pub fn top_up(budget: BudgetId, amount: i64, key: &str) -> NewGrant {
 }
 
 /// Longer than the engine waits before it asks a store again that had no more.
-pub const RECHECK: Duration = Duration::from_millis(300);
+pub(crate) const RECHECK: Duration = Duration::from_millis(300);
