@@ -108,7 +108,12 @@ impl Books {
         Ok(books)
     }
 
-    async fn account(&self, tenant: TenantId, scope: Scope, id: u128) -> Result<cfr_core::id::AccountId, Box<dyn Error>> {
+    async fn account(
+        &self,
+        tenant: TenantId,
+        scope: Scope,
+        id: u128,
+    ) -> Result<cfr_core::id::AccountId, Box<dyn Error>> {
         let new = NewBudget {
             scope,
             scope_id: ScopeId(id),
@@ -182,6 +187,12 @@ impl Books {
             tag: None,
             output_tokens_max_applied: None,
         };
-        SettledHold { id, epoch: self.node.epoch, accounts: accounts.clone(), charged: 600_000, record: Box::new(record) }
+        SettledHold {
+            id,
+            epoch: self.node.epoch,
+            accounts: accounts.clone(),
+            charged: 600_000,
+            record: Box::new(record),
+        }
     }
 }

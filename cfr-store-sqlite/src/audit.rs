@@ -114,11 +114,7 @@ fn cell(record: &SqliteRow, column: usize) -> Result<Cell, Fault> {
     })
 }
 
-async fn verify_accounts(
-    connection: &mut SqliteConnection,
-    sums: &Sums,
-    found: &mut Vec<String>,
-) -> Result<(), Fault> {
+async fn verify_accounts(connection: &mut SqliteConnection, sums: &Sums, found: &mut Vec<String>) -> Result<(), Fault> {
     let sql = "SELECT a.*, \
          (SELECT coalesce(sum(amount), 0) FROM grants g WHERE g.account_id = a.id) AS grants, \
          (SELECT coalesce(sum(granted - consumed), 0) FROM leases l WHERE l.account_id = a.id) AS leases, \
@@ -160,7 +156,9 @@ async fn verify_days(connection: &mut SqliteConnection, found: &mut Vec<String>)
          WHERE d.requests <> coalesce(u.requests, 0) OR d.charged <> coalesce(u.charged, 0)";
     for row in sqlx::query(sql).fetch_all(connection).await? {
         let (day, requests, records) = (row.int("day")?, row.int("requests")?, row.int("records")?);
-        found.push(format!("day {day}: the rollup counts {requests} requests, the records {records}, or their charges differ"));
+        found.push(format!(
+            "day {day}: the rollup counts {requests} requests, the records {records}, or their charges differ"
+        ));
     }
     Ok(())
 }

@@ -2,7 +2,9 @@
 
 use async_trait::async_trait;
 use cfr_billing::budget::{Budget, BudgetFilter, Grant, NewBudget};
-use cfr_billing::identity::{ApiKey, KeyContext, KeyMac, NewKey, NewTenant, NewUser, Tenant, TenantPatch, User, UserPatch};
+use cfr_billing::identity::{
+    ApiKey, KeyContext, KeyMac, NewKey, NewTenant, NewUser, Tenant, TenantPatch, User, UserPatch,
+};
 use cfr_billing::plan::{NewProduct, Product, ProductVersion};
 use cfr_billing::store::{CatalogStore, Page, PageRequest, StoreError};
 use cfr_billing::usage::{UsageDay, UsageFilter};

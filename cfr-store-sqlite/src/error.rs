@@ -81,7 +81,9 @@ const fn hint(code: i64) -> Option<&'static str> {
     Some(match code {
         SQLITE_FULL => "the disk is full, or the database reached its size limit; nothing was written",
         SQLITE_READONLY => "the database file is read-only; make it and its folder writable for this user",
-        SQLITE_BUSY | SQLITE_LOCKED => "the database is locked by another program; end whatever else writes to the file",
+        SQLITE_BUSY | SQLITE_LOCKED => {
+            "the database is locked by another program; end whatever else writes to the file"
+        }
         SQLITE_CORRUPT => "the database file is damaged; restore the last backup",
         SQLITE_NOTADB => "the file is not an SQLite database",
         SQLITE_IOERR => "reading or writing the database file failed; check the disk",

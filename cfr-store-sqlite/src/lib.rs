@@ -6,8 +6,8 @@
 
 mod open;
 
-mod ledger;
 mod catalog;
+mod ledger;
 
 mod audit;
 mod chain;

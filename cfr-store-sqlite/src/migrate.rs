@@ -73,7 +73,6 @@ fn explain(error: MigrateError) -> OpenError {
     }
 }
 
-
 /// The names of all migrations, oldest first.
 pub(crate) fn all() -> Vec<String> {
     MIGRATIONS.iter().map(|(version, name, _)| format!("{version:04}_{name}")).collect()

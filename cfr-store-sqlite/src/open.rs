@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::pool::PoolConnection;
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{ConnectOptions, Connection, Sqlite, SqliteConnection};
 
 use cfr_billing::store::StoreError;
@@ -79,7 +79,9 @@ pub enum OpenError {
     #[error("the file is a database of another program; choose another path")]
     NotOurs,
     /// A newer version of this software wrote it.
-    #[error("the database has schema {found}, this version knows {known}; install the version that wrote it, or a newer one")]
+    #[error(
+        "the database has schema {found}, this version knows {known}; install the version that wrote it, or a newer one"
+    )]
     NewerSchema {
         /// The newest migration in the file.
         found: i64,
@@ -156,12 +158,7 @@ impl SqliteStore {
         }
         migrate::run(&mut connection).await?;
         let writer = Writer::new(connect, connection).await?;
-        Ok(Self {
-            path: path.to_owned(),
-            writer: Some(Mutex::new(writer)),
-            readers: readers(path),
-            lock: Some(lock),
-        })
+        Ok(Self { path: path.to_owned(), writer: Some(Mutex::new(writer)), readers: readers(path), lock: Some(lock) })
     }
 
     /// Opens an existing file for reading, also while another process writes to it.

@@ -5,7 +5,9 @@ mod support;
 use std::sync::Arc;
 
 use cfr_billing::budget::{BudgetFilter, GrantKind, NewBudget, ScopeId};
-use cfr_billing::identity::{KeyKind, KeyMac, KeyStatus, NewKey, NewUser, Role, TenantPatch, TenantStatus, User, UserPatch, UserStatus};
+use cfr_billing::identity::{
+    KeyKind, KeyMac, KeyStatus, NewKey, NewUser, Role, TenantPatch, TenantStatus, User, UserPatch, UserStatus,
+};
 use cfr_billing::plan::{NewProduct, ProductVersion, Terms};
 use cfr_billing::store::{CatalogStore, Cursor, LedgerStore, NewGrant, PageRequest, StoreError};
 use cfr_billing::usage::UsageFilter;

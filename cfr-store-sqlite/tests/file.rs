@@ -72,8 +72,14 @@ async fn booked(home: &Home) -> SqliteStore {
 async fn the_audit_finds_what_was_changed_behind_its_back() {
     for (sql, finding) in [
         ("DROP TRIGGER usage_records_stay; UPDATE usage_records SET charged = 69 WHERE row = 2", "batch 3 was changed"),
-        ("DROP TRIGGER usage_records_stay; UPDATE usage_records SET model_served = 'x' WHERE row = 2", "batch 3 was changed"),
-        ("DROP TRIGGER ledger_entries_stay; UPDATE ledger_entries SET amount = 71 WHERE batch = 4", "batch 4 was changed"),
+        (
+            "DROP TRIGGER usage_records_stay; UPDATE usage_records SET model_served = 'x' WHERE row = 2",
+            "batch 3 was changed",
+        ),
+        (
+            "DROP TRIGGER ledger_entries_stay; UPDATE ledger_entries SET amount = 71 WHERE batch = 4",
+            "batch 4 was changed",
+        ),
         ("DROP TRIGGER ledger_batches_keep; DELETE FROM ledger_batches WHERE id = 2", "batch 3 does not follow"),
         ("DROP TRIGGER usage_records_keep; DELETE FROM usage_records WHERE row = 1", "usage records add up to 140"),
         ("UPDATE accounts SET settled = settled - 1", "settled is 209 but its entries add up to 210"),
@@ -202,7 +208,8 @@ async fn a_full_disk_refuses_the_batch_and_the_store_recovers() {
     store.reclaim(at(9), Default::default(), at(9)).await.unwrap();
     let account = acquire(&store, &node, &budget, 790).await.account;
     let before = store.account(budget.spec.id, at(9)).await.unwrap();
-    let ops: Vec<_> = (100..400).map(|number| settle(&node, hold_id(number), account, 1, budget.tenant.unwrap())).collect();
+    let ops: Vec<_> =
+        (100..400).map(|number| settle(&node, hold_id(number), account, 1, budget.tenant.unwrap())).collect();
     for _ in 0..2 {
         let refused = store.commit(&node, &ops, at(10)).await;
         assert!(matches!(&refused, Err(StoreError::Unavailable { reason }) if reason.contains("full")), "{refused:?}");

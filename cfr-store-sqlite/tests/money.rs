@@ -3,10 +3,10 @@
 mod support;
 
 use cfr_billing::budget::GrantKind;
+use cfr_billing::store::Op;
 use cfr_billing::store::{
     AcquireError, CatalogStore, LeaseAsk, LedgerStore, NewGrant, OrphanPolicy, PageRequest, Reclaimed, StoreError,
 };
-use cfr_billing::store::Op;
 use cfr_billing::usage::UsageFilter;
 use cfr_core::ledger::ReleaseReason;
 use support::*;
@@ -19,7 +19,10 @@ async fn a_settlement_moves_its_charge_from_the_lease_to_settled() {
     let budget = budget(&store, &tenant, 1_000).await;
     let node = store.register("node", at(0)).await.unwrap();
     let lease = acquire(&store, &node, &budget, 600).await;
-    let ops = [open(&node, hold_id(1), lease.account, 100, tenant.id), settle(&node, hold_id(1), lease.account, 70, tenant.id)];
+    let ops = [
+        open(&node, hold_id(1), lease.account, 100, tenant.id),
+        settle(&node, hold_id(1), lease.account, 70, tenant.id),
+    ];
     store.commit(&node, &ops, at(3)).await.unwrap();
     let account = store.account(budget.spec.id, at(3)).await.unwrap();
     assert_eq!((account.granted, account.settled, account.leased), (1_000, 70, 530));

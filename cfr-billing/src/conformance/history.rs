@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use cfr_core::id::{AccountId, BudgetId, HoldId};
 use cfr_core::ledger::LimitPolicy;
-use cfr_core::time::Period;
+use cfr_core::time::{Period, Timestamp};
 
 use super::fixture::{Node, ask, new_tenant, noon, release, top_up};
 use crate::store::{AccountState, AcquireError, MemoryStore, Op, OrphanPolicy, Store};
@@ -21,6 +21,11 @@ const BUDGETS: [(i64, LimitPolicy, Period); 4] = [
     (300, LimitPolicy::Soft, Period::Day),
     (0, LimitPolicy::Unlimited, Period::Never),
 ];
+
+/// A store's time never goes back, so each history begins after the one before: its ticks add up to less than this.
+const HISTORY_DAYS_MAX: u64 = 100;
+/// Histories that fit into the calendar one after the other.
+const HISTORIES_MAX: u64 = 10_000;
 
 /// Plays random histories on the store and on the reference: answers and accounts must be the same after every step.
 pub async fn random_histories_agree_with_the_reference(store: &dyn Store) {
@@ -56,6 +61,11 @@ async fn play(store: &dyn Store, seed: u64) {
     for side in &sides {
         side.node.assert_books_agree().await;
     }
+}
+
+fn beginning(seed: u64) -> Timestamp {
+    let days = seed % HISTORIES_MAX * HISTORY_DAYS_MAX;
+    noon().checked_add(Duration::from_secs(days * 86_400)).expect("inside the calendar")
 }
 
 /// What happens on both sides. Holds are named by their number, budgets by their position.
@@ -130,7 +140,7 @@ struct SideHold {
 
 impl<'a> Side<'a> {
     async fn begin(store: &'a dyn Store, name: &str, seed: u64) -> Self {
-        let now = noon();
+        let now = beginning(seed);
         let by = store.register(name, now).await.expect("the store works");
         let tenant = store.create_tenant(&new_tenant(&format!("tenant-{seed}")), now).await.expect("the slug is free").id;
         let node = Node { store, by, tenant, now };

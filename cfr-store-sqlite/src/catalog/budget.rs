@@ -131,7 +131,8 @@ pub(crate) async fn path(
     connection: &mut SqliteConnection,
     rungs: &[(Scope, ScopeId)],
 ) -> Result<Vec<BudgetSpec>, Fault> {
-    let mut sql = QueryBuilder::<Sqlite>::new("SELECT * FROM budgets WHERE active = 1 AND (scope, scope_id) IN (VALUES ");
+    let mut sql =
+        QueryBuilder::<Sqlite>::new("SELECT * FROM budgets WHERE active = 1 AND (scope, scope_id) IN (VALUES ");
     let mut list = sql.separated(", ");
     for (scope, ScopeId(id)) in rungs {
         list.push("(").push_bind_unseparated(scope.name()).push_unseparated(", ");

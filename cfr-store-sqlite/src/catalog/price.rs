@@ -7,7 +7,8 @@ use crate::writer::Tx;
 
 /// Keeps a table; a known hash changes nothing.
 pub(super) async fn save(tx: &mut Tx<'_>, hash: &[u8; 32], source: &str, body: &[u8]) -> Result<(), Fault> {
-    let sql = "INSERT INTO price_versions (hash, source, body, saved_at) VALUES (?, ?, ?, ?) ON CONFLICT (hash) DO NOTHING";
+    let sql =
+        "INSERT INTO price_versions (hash, source, body, saved_at) VALUES (?, ?, ?, ?) ON CONFLICT (hash) DO NOTHING";
     let at = tx.micros();
     sqlx::query(sql).bind(&hash[..]).bind(source).bind(body).bind(at).execute(tx.connection()).await?;
     Ok(())

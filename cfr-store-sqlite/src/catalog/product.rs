@@ -11,7 +11,8 @@ use crate::page::{page_of, rows_wanted};
 use crate::row::{Fields, blob, json};
 use crate::writer::Tx;
 
-const VERSION: &str = "SELECT v.*, p.code FROM product_versions v JOIN products p ON p.id = v.product_id WHERE v.id = ?";
+const VERSION: &str =
+    "SELECT v.*, p.code FROM product_versions v JOIN products p ON p.id = v.product_id WHERE v.id = ?";
 
 /// A product is shown with its newest version.
 const NEWEST: &str = "SELECT v.*, p.code, p.active FROM products p JOIN product_versions v ON v.product_id = p.id \

@@ -105,10 +105,7 @@ pub(crate) async fn context(connection: &mut SqliteConnection, mac: &KeyMac) -> 
     Ok(Some(KeyContext { key, user, tenant, product, budgets }))
 }
 
-async fn product_of(
-    connection: &mut SqliteConnection,
-    user: Option<&User>,
-) -> Result<Option<ProductVersion>, Fault> {
+async fn product_of(connection: &mut SqliteConnection, user: Option<&User>) -> Result<Option<ProductVersion>, Fault> {
     match user.and_then(|user| user.product_version) {
         Some(id) => product::version(connection, id).await.map(Some),
         None => Ok(None),

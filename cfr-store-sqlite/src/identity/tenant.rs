@@ -42,12 +42,7 @@ fn check_slug(slug: &str) -> Result<(), StoreError> {
 }
 
 /// Changes a tenant if its version is still `version`.
-pub(crate) async fn update(
-    tx: &mut Tx<'_>,
-    id: TenantId,
-    version: i64,
-    patch: &TenantPatch,
-) -> Result<Tenant, Fault> {
+pub(crate) async fn update(tx: &mut Tx<'_>, id: TenantId, version: i64, patch: &TenantPatch) -> Result<Tenant, Fault> {
     let tenant = by_id(tx.connection(), id).await?;
     if tenant.version != version {
         return Err(StoreError::conflict("the tenant was changed meanwhile").into());

@@ -106,7 +106,8 @@ pub(crate) async fn update(tx: &mut Tx<'_>, id: UserId, version: i64, patch: &Us
 
 /// A deleted user who comes back needs a place like a new one.
 async fn check_return(tx: &mut Tx<'_>, user: &User, patch: &UserPatch) -> Result<(), Fault> {
-    let returns = user.status == UserStatus::Deleted && patch.status.is_some_and(|status| status != UserStatus::Deleted);
+    let returns =
+        user.status == UserStatus::Deleted && patch.status.is_some_and(|status| status != UserStatus::Deleted);
     if !returns {
         return Ok(());
     }

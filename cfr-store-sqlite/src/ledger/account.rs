@@ -35,10 +35,7 @@ pub(super) async fn all(readers: &SqlitePool, budget: BudgetId) -> Result<Vec<Ac
 }
 
 /// The newest account of a budget, over or not.
-pub(super) async fn newest(
-    connection: &mut SqliteConnection,
-    budget: BudgetId,
-) -> Result<Option<AccountState>, Fault> {
+pub(super) async fn newest(connection: &mut SqliteConnection, budget: BudgetId) -> Result<Option<AccountState>, Fault> {
     let row = sqlx::query(SELECT).bind(blob(budget.to_bytes())).fetch_optional(connection).await?;
     row.as_ref().map(from_row).transpose()
 }
@@ -90,12 +87,7 @@ async fn insert(tx: &mut Tx<'_>, budget: &Budget, seq: i64, period: PeriodWindow
     Ok(AccountId(row.try_get(0)?))
 }
 
-async fn grant_included(
-    tx: &mut Tx<'_>,
-    budget: &Budget,
-    account: AccountId,
-    seq: i64,
-) -> Result<(), Fault> {
+async fn grant_included(tx: &mut Tx<'_>, budget: &Budget, account: AccountId, seq: i64) -> Result<(), Fault> {
     let spec = &budget.spec;
     if spec.included_nanos == 0 {
         return Ok(());

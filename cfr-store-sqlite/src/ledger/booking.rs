@@ -33,8 +33,8 @@ pub(super) async fn commit(writer: &mut Writer, by: &Incarnation, ops: &[Op], no
     let mut tx = writer.begin(now).await?;
     lease::check_alive(&mut tx, by).await?;
     let books = Books::after_a_close_look(&mut tx, &by.node, &settled).await?;
-    hold::write(&mut tx, by, &journal, &settled).await?;
     books.write(&mut tx, by).await?;
+    hold::write(&mut tx, by, &journal, &settled).await?;
     tx.commit().await
 }
 
@@ -49,13 +49,15 @@ async fn commit_in_good_faith(
     let mut tx = writer.begin(now).await?;
     lease::check_alive(&mut tx, by).await?;
     let books = Books::in_good_faith(settled)?;
-    hold::write(&mut tx, by, journal, settled).await?;
     match books.write(&mut tx, by).await {
-        Ok(true) => tx.commit().await.map(|()| true),
-        Ok(false) => Ok(false),
-        Err(fault) if fault.is_constraint() => Ok(false),
-        Err(fault) => Err(fault),
+        Ok(true) => {}
+        Ok(false) => return Ok(false),
+        Err(fault) if fault.is_constraint() => return Ok(false),
+        Err(fault) => return Err(fault),
     }
+    hold::write(&mut tx, by, journal, settled).await?;
+    tx.commit().await?;
+    Ok(true)
 }
 
 fn settlement(op: &Op) -> Option<&SettledHold> {

@@ -92,7 +92,8 @@ async fn insert(connection: &mut SqliteConnection, grant: &Grant) -> Result<(), 
 }
 
 async fn by_key(connection: &mut SqliteConnection, key: &str) -> Result<Option<Grant>, Fault> {
-    let row = sqlx::query("SELECT * FROM grants WHERE idempotency_key = ?").bind(key).fetch_optional(connection).await?;
+    let row =
+        sqlx::query("SELECT * FROM grants WHERE idempotency_key = ?").bind(key).fetch_optional(connection).await?;
     row.as_ref().map(from_row).transpose()
 }
 

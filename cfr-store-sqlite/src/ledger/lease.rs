@@ -118,12 +118,7 @@ pub(super) async fn renew(tx: &mut Tx<'_>, by: &Incarnation) -> Result<Vec<Accou
 
 /// Gives rights back, at most what the lease has left; an empty lease ends. Bought money that comes back to a past
 /// period follows to the newest one.
-pub(super) async fn give_back(
-    tx: &mut Tx<'_>,
-    by: &Incarnation,
-    account: AccountId,
-    amount: i64,
-) -> Result<(), Fault> {
+pub(super) async fn give_back(tx: &mut Tx<'_>, by: &Incarnation, account: AccountId, amount: i64) -> Result<(), Fault> {
     let Some(left) = left(tx, by, account).await? else { return Ok(()) };
     let amount = amount.clamp(0, left);
     let sql = "UPDATE leases SET granted = granted - ?4 WHERE account_id = ?1 AND node = ?2 AND epoch = ?3";

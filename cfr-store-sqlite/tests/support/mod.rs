@@ -7,9 +7,7 @@ use std::time::Duration;
 
 use cfr_billing::budget::{Budget, NewBudget, ScopeId};
 use cfr_billing::identity::{NewTenant, Tenant, TenantKind};
-use cfr_billing::store::{
-    CatalogStore, Incarnation, LeaseAsk, LeaseGrant, LedgerStore, Op, OpenedHold, SettledHold,
-};
+use cfr_billing::store::{CatalogStore, Incarnation, LeaseAsk, LeaseGrant, LedgerStore, Op, OpenedHold, SettledHold};
 use cfr_core::chat::{Operation, Usage, UsageSource};
 use cfr_core::id::{AccountId, HoldId, RequestId, TenantId};
 use cfr_core::ledger::{CallerIds, LimitPolicy, Scope, UsageRecord};
