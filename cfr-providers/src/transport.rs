@@ -73,7 +73,7 @@ impl Endpoint {
     }
 }
 
-/// Sends requests. It knows no wire format and never tries again.
+/// Sends requests. It knows no wire format, and never sends again what a server may have begun to work on.
 #[async_trait]
 pub trait Transport: Debug + Send + Sync + 'static {
     /// Sends a request; returns when the headers of the answer are there, at the latest after `timeout`.

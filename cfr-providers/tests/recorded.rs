@@ -1,7 +1,7 @@
 //! Recorded exchanges are the evidence: what we send, and what we understand, against files that anyone can add to.
 //!
-//! Every `fixtures/PROVIDER/*.json` is a case, PROVIDER being a row of the table of quirks, or `azure`. Drop a file in
-//! and it is tested. `CFR_FIXTURES=DIR cargo test -p cfr-providers` reads another folder.
+//! Every `fixtures/PROVIDER/*.json` is a case, PROVIDER being a row of the table of quirks. Drop a file in and it is
+//! tested. `CFR_FIXTURES=DIR cargo test -p cfr-providers` reads another folder.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
@@ -50,12 +50,13 @@ async fn bytes_of_an_answer_are_handed_on_untouched() {
     }
 }
 
-#[tokio::test]
-async fn a_stream_torn_anywhere_says_the_same() {
+#[test]
+fn a_stream_torn_anywhere_says_the_same() {
     for case in streams() {
-        let whole = run(&case, Replay::new(case.exchange.clone())).await;
-        for at in 1..case.exchange.body.len() {
-            let torn = run(&case, Replay::new(case.exchange.clone()).torn_at(at)).await;
+        let body = &case.exchange.body;
+        let whole = case.relay([&body[..]]);
+        for at in 1..body.len() {
+            let torn = case.relay([&body[..at], &body[at..]]);
             // Nothing after the end is waited for, the last line end neither.
             assert_eq!(torn.bytes.trim_ascii_end(), whole.bytes.trim_ascii_end(), "{} torn at {at}", case.name);
             assert_eq!(torn.report, whole.report, "{} torn at {at}", case.name);
@@ -79,6 +80,28 @@ async fn a_stream_cut_before_its_finish_reason_is_truncated_and_after_it_is_whol
             }
         }
     }
+}
+
+#[test]
+fn a_stream_cut_inside_a_frame_is_whole_or_truncated_and_never_half_a_frame() {
+    for case in streams().into_iter().filter(|case| !case.is_broken()) {
+        for at in 1..case.exchange.body.len() {
+            let cut = case.relay([&case.exchange.body[..at]]);
+            let spoken = support::Spoken::of_stream(&cut.bytes);
+            match &cut.error {
+                None => assert!(spoken.done && spoken.finish.is_some(), "{} cut at {at}: {:?}", case.name, cut.bytes),
+                Some(error) => assert!(matches!(error, UpstreamError::Truncated { .. }), "{} cut at {at}: {error}", case.name),
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_error_as_the_first_frame_is_as_good_as_an_error_status() {
+    let mut case = cases().into_iter().find(|case| case.name == "openrouter/stream_error").unwrap();
+    case.exchange.body = Bytes::from_static(b": wait\n\ndata: {\"error\":{\"code\":429,\"message\":\"busy\"}}\n\n");
+    let outcome = run(&case, Replay::new(case.exchange.clone())).await;
+    assert!(matches!(outcome.error, Some(UpstreamError::RateLimited { exhausted: false, .. })), "{:?}", outcome.error);
 }
 
 #[tokio::test]

@@ -51,10 +51,14 @@ impl Relay {
         }
     }
 
-    /// Takes notice that the network brings no more.
+    /// Takes notice that the network brings no more. A last frame without its empty line counts when it can be read;
+    /// half a frame does not.
     pub fn finish(&mut self) -> Relayed {
         let rest = self.blocks.finish();
         let mut relayed = self.relay(rest);
+        if matches!(relayed.error, Some(UpstreamError::Malformed { .. })) {
+            relayed.error = None;
+        }
         if relayed.error.is_none() {
             match self.decoder.finish() {
                 Ok(end) => relayed.append(&end),

@@ -48,7 +48,7 @@ impl Blocks {
     }
 
     fn cut_tail(&mut self, chunk: &Bytes) -> Bytes {
-        let searched = self.tail.len();
+        let searched = self.tail.len().saturating_sub(1); // a `\r` at its end was waited upon
         self.tail.extend_from_slice(chunk);
         let end = last_frame_end(&self.tail, searched);
         self.tail.split_to(end).freeze()
@@ -57,14 +57,18 @@ impl Blocks {
 
 /// Where the last frame that is complete ends, when no frame ends before `searched`; 0 when there is none.
 ///
-/// A frame ends with two line ends in a row. The `\n` of a `\r\n` that the network tore apart begins the next block,
-/// where it is an empty line without meaning.
+/// A frame ends with two line ends in a row. A `\r` at the very end is waited upon after a `\n`, for it is half of a
+/// `\r\n` that the network tore apart.
 fn last_frame_end(bytes: &[u8], searched: usize) -> usize {
     for second in memrchr2_iter(b'\n', b'\r', &bytes[searched..]).map(|at| at + searched) {
         let Some(first) = second.checked_sub(1) else { return 0 };
-        if matches!((bytes[first], bytes[second]), (b'\n', b'\n' | b'\r') | (b'\r', b'\r')) {
-            let torn = bytes[second] == b'\r' && bytes.get(second + 1) == Some(&b'\n');
-            return second + 1 + usize::from(torn);
+        let next = bytes.get(second + 1);
+        match (bytes[first], bytes[second]) {
+            (b'\n', b'\n') => return second + 1,
+            (b'\n' | b'\r', b'\r') if next == Some(&b'\n') => return second + 2,
+            (b'\n', b'\r') if next.is_none() => {}
+            (b'\n' | b'\r', b'\r') => return second + 1,
+            _ => {}
         }
     }
     0

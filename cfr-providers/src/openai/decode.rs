@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use cfr_core::chat::{Call, Operation};
-use cfr_core::upstream::{FinishReason, Report, UpstreamError, WholeReply};
+use cfr_core::upstream::{Report, UpstreamError, WholeReply};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 
 use super::error;
@@ -44,7 +44,7 @@ fn report(quirks: &Quirks, call: &Call, answer: &Answer<'_>) -> Report {
         usage,
         provider_cost: provider_cost.flatten(),
         output_bytes: choices.map_or(0, |choices| choices.visible_bytes),
-        finish: choices.and_then(|choices| choices.finish.as_deref()).map(FinishReason::from_name),
+        finish: choices.and_then(|choices| choices.finish.as_deref()).map(wire::finish_reason),
         model: wire::text(answer.model),
         service_tier: wire::text(answer.service_tier),
     }

@@ -183,3 +183,95 @@ fn cut(text: &str, bytes_max: usize) -> Cow<'_, str> {
     }
     format!("{}…", &text[..text.floor_char_boundary(bytes_max)]).into()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn error(status: u16, headers: &[(&'static str, &'static str)], body: &str) -> UpstreamError {
+        let headers = headers.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect();
+        read(StatusCode::from_u16(status).unwrap(), &headers, &Bytes::copy_from_slice(body.as_bytes()))
+    }
+
+    #[track_caller]
+    fn check_kind(status: u16, body: &str, expected: Rejection) {
+        match error(status, &[], body) {
+            UpstreamError::Rejected { kind, .. } => assert_eq!(kind, expected, "{body}"),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[track_caller]
+    fn check(status: u16, headers: &[(&'static str, &'static str)], body: &str, expected: &str) {
+        assert_eq!(error(status, headers, body).to_string(), expected);
+    }
+
+    #[test]
+    fn a_context_that_is_too_small_is_told_from_other_refusals() {
+        check_kind(400, r#"{"error":{"message":"x","code":"context_length_exceeded"}}"#, Rejection::ContextWindow);
+        check_kind(413, r#"{"message":"Prompt is too long: 9 > 8"}"#, Rejection::ContextWindow);
+        check_kind(400, r#"{"error":{"message":"bad","type":"exceed_context_size_error","code":400}}"#, Rejection::ContextWindow);
+        check_kind(400, r#"{"error":{"message":"max_tokens must be positive"}}"#, Rejection::Invalid);
+    }
+
+    #[test]
+    fn a_content_policy_is_the_callers_matter_even_with_403() {
+        check_kind(400, r#"{"error":{"message":"x","code":"content_filter"}}"#, Rejection::ContentPolicy);
+        check_kind(403, r#"{"code":"The caller","error":"Content violates usage guidelines."}"#, Rejection::ContentPolicy);
+        check(403, &[], r#"{"error":{"message":"no"}}"#, "upstream refused our account with 403 Forbidden");
+    }
+
+    #[test]
+    fn a_missing_model_is_another_targets_chance() {
+        check_kind(404, "<html>", Rejection::ModelNotFound);
+        check_kind(400, r#"{"error":{"message":"x","code":"model_not_found"}}"#, Rejection::ModelNotFound);
+    }
+
+    #[test]
+    fn a_body_that_openai_clients_can_read_is_untouched_and_any_other_is_made_so() {
+        let body = |text: &str| match error(400, &[], text) {
+            UpstreamError::Rejected { body: Some(body), .. } => String::from_utf8(body.to_vec()).unwrap(),
+            other => panic!("{other:?}"),
+        };
+        let native = r#"{ "error": {"message":"m", "more": 1} }"#;
+        assert_eq!(body(native), native);
+        let detail = r#"{"detail":[{"loc":["body","messages",0],"msg":"too short"},{"msg":"odd"}]}"#;
+        let made = r#"{"error":{"code":null,"message":"body.messages.0: too short; odd","param":null,"type":"invalid_request_error"}}"#;
+        assert_eq!(body(detail), made);
+    }
+
+    #[test]
+    fn patience_and_exhaustion_are_told_apart() {
+        let exhausted = |headers: &[(&'static str, &'static str)], body: &str| match error(429, headers, body) {
+            UpstreamError::RateLimited { exhausted, .. } => exhausted,
+            other => panic!("{other:?}"),
+        };
+        assert!(!exhausted(&[("retry-after", "5")], r#"{"message":"slow down"}"#));
+        assert!(exhausted(&[], r#"{"error":{"message":"x","code":"insufficient_quota"}}"#));
+        assert!(exhausted(&[("retry-after", "3600")], "{}"));
+        assert!(exhausted(&[("x-should-retry", "false")], "{}"));
+    }
+
+    #[test]
+    fn overloads_of_all_numbers_are_failures_of_the_provider() {
+        for status in [408, 425, 498, 500, 503, 529] {
+            assert_eq!(error(status, &[], "").name(), "failed", "{status}");
+        }
+        assert_eq!(error(409, &[("x-should-retry", "true")], "{}").name(), "failed");
+        assert_eq!(error(409, &[], "{}").name(), "rejected");
+    }
+
+    #[test]
+    fn an_error_under_a_success_status_has_the_status_of_its_code() {
+        let read = |body: &'static str| read_in_success(&HeaderMap::new(), &Bytes::from_static(body.as_bytes()));
+        assert_eq!(read(r#"{"error":{"code":402,"message":"no credits"}}"#).name(), "account");
+        assert_eq!(read(r#"{"error":{"code":"odd","message":"m"}}"#).name(), "failed");
+        assert_eq!(read(r#"{"error":"m"}"#).name(), "failed");
+    }
+
+    #[test]
+    fn a_long_text_is_cut_at_a_character() {
+        let error = error(500, &[], &"\u{20ac}".repeat(400)).to_string();
+        assert!(error.ends_with('…') && error.len() < 600, "{error}");
+    }
+}

@@ -7,7 +7,7 @@ use cfr_core::upstream::Capabilities;
 pub struct Quirks {
     /// The name in configurations, logs and metrics.
     pub name: &'static str,
-    /// Its usual address; empty when there is none.
+    /// Its usual address; empty when there is none and the operator must give one.
     pub base_url: &'static str,
     /// Its name in the price table; `None` when it has no list prices.
     pub price_provider: Option<&'static str>,
@@ -99,6 +99,15 @@ pub const OPENAI: Quirks = Quirks {
         can.visible_output = false;
         can
     },
+};
+
+/// Azure OpenAI by its v1 API, at `https://RESOURCE.openai.azure.com/openai/v1`; a model is a deployment.
+pub const AZURE: Quirks = Quirks {
+    name: "azure",
+    base_url: "",
+    price_provider: Some("azure"),
+    key_variable: Some("AZURE_OPENAI_API_KEY"),
+    ..OPENAI
 };
 
 /// Any server that speaks the dialect, at an address of the operator's. `max_tokens` is what all of them know.
@@ -245,8 +254,8 @@ pub const LMSTUDIO: Quirks = Quirks { name: "lmstudio", base_url: "http://127.0.
 pub const OLLAMA: Quirks =
     Quirks { name: "ollama", base_url: "http://127.0.0.1:11434/v1", ..CUSTOM };
 
-static ALL: [Quirks; 15] = [
-    OPENAI, MISTRAL, GROQ, DEEPSEEK, XAI, TOGETHER, FIREWORKS, OPENROUTER, CEREBRAS, PERPLEXITY, VLLM, LLAMACPP,
+static ALL: [Quirks; 16] = [
+    OPENAI, AZURE, MISTRAL, GROQ, DEEPSEEK, XAI, TOGETHER, FIREWORKS, OPENROUTER, CEREBRAS, PERPLEXITY, VLLM, LLAMACPP,
     LMSTUDIO, OLLAMA, CUSTOM,
 ];
 
@@ -284,7 +293,7 @@ mod tests {
 
     #[test]
     fn every_usual_address_is_one() {
-        for row in Quirks::all().iter().filter(|row| row.name != "custom") {
+        for row in Quirks::all().iter().filter(|row| !row.base_url.is_empty()) {
             OpenAi::new(row, None).unwrap();
         }
         OpenAi::new(&CUSTOM, None).unwrap_err();

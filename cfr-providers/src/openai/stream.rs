@@ -2,7 +2,8 @@
 
 use bytes::Bytes;
 use cfr_core::chat::{Call, Operation};
-use cfr_core::upstream::{FinishReason, Report, UpstreamError};
+use cfr_core::upstream::{Report, UpstreamError};
+use http::HeaderMap;
 
 use super::error;
 use super::quirks::Quirks;
@@ -52,7 +53,7 @@ impl ChunkDecoder {
             report.provider_cost = cost.or(report.provider_cost);
         }
         if chunk.error.is_some() {
-            return Err(error::in_stream(data));
+            return Err(self.failure(data));
         }
         let empty = chunk.choices.as_ref().is_none_or(|choices| choices.count == 0);
         if let Some(choices) = chunk.choices {
@@ -61,12 +62,17 @@ impl ChunkDecoder {
         Ok(if empty && has_usage && !self.wants_usage { Forward::Nothing } else { Forward::AsIs })
     }
 
+    /// An error before the answer began is as good as an error status: another target may still answer.
+    fn failure(&self, data: &[u8]) -> UpstreamError {
+        if self.seen == 0 { error::read_in_success(&HeaderMap::new(), &Bytes::copy_from_slice(data)) } else { error::in_stream(data) }
+    }
+
     fn watch(&mut self, choices: &Choices<'_>, report: &mut Report) {
         self.seen |= choices.seen;
         self.finished |= choices.finished;
         report.output_bytes += choices.visible_bytes;
         if let Some(reason) = &choices.finish {
-            report.finish = Some(FinishReason::from_name(reason));
+            report.finish = Some(wire::finish_reason(reason));
         }
     }
 
@@ -85,7 +91,7 @@ impl ChunkDecoder {
 impl StreamDecoder for ChunkDecoder {
     fn feed(&mut self, event: &WireEvent<'_>, report: &mut Report) -> Result<Forward, UpstreamError> {
         if event.name == b"error" {
-            return Err(error::in_stream(&event.data));
+            return Err(self.failure(&event.data));
         }
         match event.data.trim_ascii() {
             // A second end, or anything after the end, would only confuse the caller.

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
+use cfr_core::upstream::FinishReason;
 use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny, SeqAccess, Visitor};
 use serde_json::value::RawValue;
@@ -107,6 +108,16 @@ impl<'a> Choices<'a> {
             self.finished |= bit;
             self.finish = Some(reason);
         }
+    }
+}
+
+/// Why an answer ended, in OpenAI's words also where a server has one of its own.
+pub(super) fn finish_reason(word: &str) -> FinishReason {
+    match word {
+        "eos" => FinishReason::Stop,
+        "model_length" => FinishReason::Length,
+        "insufficient_system_resource" => FinishReason::Error,
+        word => FinishReason::from_name(word),
     }
 }
 

@@ -44,7 +44,6 @@ impl ReqwestTransport {
             .connect_timeout(CONNECT_TIMEOUT)
             .pool_idle_timeout(POOL_IDLE_TIMEOUT)
             .redirect(redirect::Policy::none())
-            .retry(reqwest::retry::never())
             .build()?;
         Ok(Self { client })
     }

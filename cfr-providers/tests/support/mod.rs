@@ -13,6 +13,9 @@ use cfr_core::id::RequestId;
 use cfr_core::price::PicoUsd;
 use cfr_core::secret::Secret;
 use cfr_core::upstream::{Order, Reply, Report, Retry, Upstream, UpstreamError};
+use cfr_providers::adapter::Adapter;
+use cfr_providers::framing::Relay;
+use cfr_providers::openai::OpenAi;
 use cfr_providers::transport::replay::{Exchange, Replay};
 use cfr_providers::{HttpUpstream, Quirks};
 use futures_util::StreamExt;
@@ -26,6 +29,7 @@ pub struct Case {
     operation: Operation,
     /// What the caller sends.
     caller: Value,
+    call: Call,
     pub exchange: Exchange,
     expect: Value,
 }
@@ -37,8 +41,7 @@ impl Case {
         let name = format!("{provider}/{}", file.file_stem().unwrap().to_str().unwrap());
         let mut exchange = Exchange::read(file).unwrap();
         let caller = recording["request"].get("caller_body").unwrap_or(&exchange.request_body).clone();
-        let quirks = Quirks::by_name(if provider == "azure" { "openai" } else { &provider });
-        let quirks = quirks.unwrap_or_else(|| panic!("{name}: no provider of that name"));
+        let quirks = Quirks::by_name(&provider).unwrap_or_else(|| panic!("{name}: no provider of that name"));
         exchange.request_headers.remove("api-key"); // Azure also takes the key as a bearer token, which is what we send.
         for field in quirks.drops {
             exchange.request_body.as_object_mut().unwrap().remove(*field);
@@ -49,7 +52,8 @@ impl Case {
             _ => None,
         };
         let operation = operation_of(&exchange.path).unwrap_or_else(|| panic!("{name}: no such operation"));
-        Self { name, quirks, base_url, operation, caller, exchange, expect: recording["expect"].clone() }
+        let (call, expect) = (call(operation, &caller), recording["expect"].clone());
+        Self { name, quirks, base_url, operation, caller, call, exchange, expect }
     }
 
     /// Whether the answer is recorded as a stream.
@@ -77,13 +81,33 @@ impl Case {
         let mut caller = self.caller.clone();
         caller["stream_options"]["include_usage"] = false.into();
         let (name, exchange, expect) = (self.name.clone(), self.exchange.clone(), self.expect.clone());
-        Self { name, exchange, expect, caller, ..*self }
+        let call = call(self.operation, &caller);
+        Self { name, exchange, expect, caller, call, ..*self }
     }
 
     pub fn upstream(&self, replay: Replay) -> HttpUpstream {
         let authorization = self.exchange.request_headers.get("authorization").map_or("", |value| value.to_str().unwrap());
         let key = Secret::new(authorization.trim_start_matches("Bearer "));
         HttpUpstream::openai_family_over(Arc::new(replay), self.quirks, self.base_url, &key).unwrap()
+    }
+
+    /// What our decoder makes of the stream when the network brings it in these pieces, without all that is around it.
+    pub fn relay<'a>(&self, pieces: impl IntoIterator<Item = &'a [u8]>) -> Outcome {
+        let decoder = OpenAi::new(self.quirks, self.base_url).unwrap().stream_decoder(&self.call);
+        let (mut relay, mut bytes, mut outcome) = (Relay::new(decoder), BytesMut::new(), Outcome::default());
+        for piece in pieces.into_iter().map(Some).chain([None]) {
+            if outcome.error.is_some() || relay.is_done() {
+                break;
+            }
+            let relayed = match piece {
+                Some(piece) => relay.push(Bytes::copy_from_slice(piece)),
+                None => relay.finish(),
+            };
+            bytes.extend_from_slice(&relayed.event.bytes);
+            outcome.report.absorb(relayed.event.report);
+            outcome.error = relayed.error;
+        }
+        Outcome { bytes: bytes.freeze(), ..outcome }
     }
 
     #[track_caller]
@@ -192,13 +216,7 @@ pub fn order<'a>(call: &'a Call, timeout: Duration) -> Order<'a> {
 }
 
 pub async fn send(upstream: &dyn Upstream, case: &Case) -> Result<Reply, UpstreamError> {
-    let call = call_of(case);
-    upstream.send(order(&call, Duration::from_secs(5))).await
-}
-
-/// Some recorded requests are not ones that a caller of ours could send; they are answered with errors all the same.
-fn call_of(case: &Case) -> Call {
-    call(case.operation, &case.caller)
+    upstream.send(order(&case.call, Duration::from_secs(5))).await
 }
 
 pub async fn run(case: &Case, replay: Replay) -> Outcome {
