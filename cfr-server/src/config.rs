@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use cfr_billing::store::OrphanPolicy;
-use cfr_core::gateway::Durability;
+use cfr_core::gateway::{Durability, GatewayConfig};
 use cfr_core::money::FxRate;
 use cfr_core::price::OwnPrice;
 use cfr_core::secret::Secret;
@@ -52,6 +52,8 @@ pub struct Config {
     pub prices: Option<PathBuf>,
     /// How long running calls may take to finish at the end.
     pub drain: Duration,
+    /// How long calls and their parts may take.
+    pub timeouts: Timeouts,
     /// What waits for what.
     pub ledger: LedgerConfig,
     /// What every request reads.
@@ -68,6 +70,17 @@ pub struct Config {
     pub pepper: Option<Secret>,
     /// A key for the management API that is in no store.
     pub admin_key: Option<KeyText>,
+}
+
+/// How long a call and its parts may take.
+#[derive(Debug, Clone, Copy)]
+pub struct Timeouts {
+    /// An upstream's status line.
+    pub header: Duration,
+    /// Silence in a stream.
+    pub idle: Duration,
+    /// The whole call; then its upstream is cut off and what was delivered is charged.
+    pub hold: Duration,
 }
 
 /// How money becomes durable.
@@ -211,6 +224,13 @@ impl Default for LedgerConfig {
             synchronous: Synchronous::Full,
             orphan_policy: OrphanPolicy::Evidence,
         }
+    }
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        let usual = GatewayConfig::default();
+        Self { header: usual.header_timeout, idle: usual.idle_timeout, hold: usual.hold_max }
     }
 }
 

@@ -232,6 +232,9 @@ fn gateway_config(config: &Config) -> GatewayConfig {
     GatewayConfig {
         durability: config.ledger.durability,
         ack_settle: config.ledger.ack_settle,
+        hold_max: config.timeouts.hold,
+        header_timeout: config.timeouts.header,
+        idle_timeout: config.timeouts.idle,
         ..GatewayConfig::default()
     }
 }

@@ -56,6 +56,9 @@ pub(super) enum Synchronous {
 pub(super) struct Limits {
     pub(super) body_bytes_max: Option<Spanned<usize>>,
     pub(super) drain_seconds: Option<u64>,
+    pub(super) header_seconds: Option<Spanned<u64>>,
+    pub(super) idle_seconds: Option<Spanned<u64>>,
+    pub(super) hold_seconds: Option<Spanned<u64>>,
 }
 
 /// `[money]`.

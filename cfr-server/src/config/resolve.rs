@@ -17,14 +17,16 @@ use toml::Spanned;
 
 use super::file::{self, line_of};
 use super::{
-    Config, DATA, DRAIN, Environment, LISTEN, LedgerConfig, ModelConfig, Problem, TargetConfig, USD_PER_EUR_E6,
-    UpstreamConfig, UpstreamKind,
+    Config, DATA, DRAIN, Environment, LISTEN, LedgerConfig, ModelConfig, Problem, TargetConfig, Timeouts,
+    USD_PER_EUR_E6, UpstreamConfig, UpstreamKind,
 };
 use crate::auth::KeyText;
 use crate::state::Settings;
 
 /// Bodies below this would refuse ordinary chats; above it, one request could fill the memory.
 const BODY_BYTES_RANGE: std::ops::RangeInclusive<usize> = 1_024..=1_073_741_824;
+/// From a second to a day: a call that takes longer holds money that nobody can use.
+const TIMEOUT_SECONDS_RANGE: std::ops::RangeInclusive<u64> = 1..=86_400;
 /// The statuses that clients of other gateways expect for an exhausted budget.
 const BUDGET_STATUSES: [u16; 4] = [402, 403, 422, 429];
 /// A buffer above this is a typing error.
@@ -52,6 +54,7 @@ pub(super) fn resolve(
         data: reader.variable("CFR_DATA").or(file.data).unwrap_or_else(|| DATA.into()).into(),
         prices: file.prices.map(Into::into),
         drain: file.limits.drain_seconds.map_or(DRAIN, Duration::from_secs),
+        timeouts: reader.timeouts(&file.limits),
         ledger: ledger(&file.ledger),
         settings: reader.settings(&file.limits, &file.money),
         fx: fx.unwrap_or(FxRate::USD),
@@ -115,6 +118,24 @@ impl Reader<'_> {
             }
         }
         settings
+    }
+
+    fn timeouts(&mut self, limits: &file::Limits) -> Timeouts {
+        let usual = Timeouts::default();
+        Timeouts {
+            header: self.seconds("limits.header_seconds", limits.header_seconds.as_ref(), usual.header),
+            idle: self.seconds("limits.idle_seconds", limits.idle_seconds.as_ref(), usual.idle),
+            hold: self.seconds("limits.hold_seconds", limits.hold_seconds.as_ref(), usual.hold),
+        }
+    }
+
+    fn seconds(&mut self, key: &str, value: Option<&Spanned<u64>>, usual: Duration) -> Duration {
+        let Some(value) = value else { return usual };
+        if !TIMEOUT_SECONDS_RANGE.contains(value.get_ref()) {
+            let what = format!("from {} to {}", TIMEOUT_SECONDS_RANGE.start(), TIMEOUT_SECONDS_RANGE.end());
+            self.problem(self.line(value), key, what);
+        }
+        Duration::from_secs(*value.get_ref())
     }
 
     /// The rate, made worse for the customer by the buffer: it covers changes between two settings.
