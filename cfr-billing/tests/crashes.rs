@@ -1,4 +1,5 @@
 //! What a node leaves behind when it dies, and what the next one makes of it.
+#![allow(clippy::expect_used, clippy::panic, reason = "this is a test")]
 
 mod support;
 

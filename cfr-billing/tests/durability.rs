@@ -1,4 +1,5 @@
 //! When a decision counts as durable, and what happens when the store does not write.
+#![allow(clippy::expect_used, clippy::panic, reason = "this is a test")]
 
 mod support;
 

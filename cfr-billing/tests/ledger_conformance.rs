@@ -1,4 +1,5 @@
 //! The engine over a store that one node owns does all that a ledger must do.
+#![allow(clippy::expect_used, clippy::panic, reason = "this is a test")]
 
 mod support;
 

@@ -1,4 +1,5 @@
 //! Limits under races, changes and period edges.
+#![allow(clippy::expect_used, clippy::panic, reason = "this is a test")]
 
 mod support;
 

@@ -1,4 +1,5 @@
 //! Several nodes over one store.
+#![allow(clippy::expect_used, clippy::panic, reason = "this is a test")]
 
 mod support;
 

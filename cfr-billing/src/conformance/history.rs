@@ -92,7 +92,7 @@ struct Script {
 impl Script {
     fn next(&mut self, random: &mut Random) -> Command {
         let path = random.path();
-        let hold = random.below(self.holds.max(1) as u64) as usize;
+        let hold = random.index(self.holds.max(1));
         match random.below(100) {
             0..20 => Command::Acquire { path, min: random.amount(150), want: 150 + random.amount(300) },
             20..45 => {
@@ -110,7 +110,7 @@ impl Script {
             }
             93..95 => {
                 let policies = [OrphanPolicy::Release, OrphanPolicy::Evidence, OrphanPolicy::Suspend];
-                Command::Restart { policy: policies[random.below(3) as usize] }
+                Command::Restart { policy: policies[random.index(policies.len())] }
             }
             _ => Command::Tick { hours: random.below(20) },
         }
@@ -295,6 +295,10 @@ impl Random {
 
     fn below(&mut self, bound: u64) -> u64 {
         self.next() % bound
+    }
+
+    fn index(&mut self, bound: usize) -> usize {
+        usize::try_from(self.below(bound as u64)).expect("below a usize")
     }
 
     fn amount(&mut self, bound: u64) -> i64 {

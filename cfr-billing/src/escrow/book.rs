@@ -12,7 +12,7 @@ use cfr_core::money::{Currency, Money};
 use cfr_core::time::{Clock, Timestamp};
 use smallvec::SmallVec;
 
-use super::id_hash::IdMap;
+use super::id_hash::{IdMap, SPREAD, halves};
 use super::outbox::{Batch, Outbox, Position};
 use super::slot::{Slot, SlotIndex};
 use super::stats::EscrowStats;
@@ -729,13 +729,11 @@ struct Digest(u64);
 
 impl Digest {
     fn word(&mut self, word: u64) {
-        self.0 = (self.0 ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(23);
+        self.0 = (self.0 ^ word).wrapping_mul(SPREAD).rotate_left(23);
     }
 
     fn id(&mut self, id: u128) {
-        let [high, low] = [(id >> 64) as u64, (id & u128::from(u64::MAX)) as u64];
-        self.word(high);
-        self.word(low);
+        halves(id).into_iter().for_each(|half| self.word(half));
     }
 
     fn currency(&mut self, currency: Currency) {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use cfr_core::id::BudgetId;
 
@@ -15,13 +16,19 @@ const RENEWALS_PER_LEASE: u32 = 3;
 pub(super) async fn run(engine: Arc<Engine>) {
     let exclusive = engine.store.exclusive();
     let renew_every = engine.config.lease_ttl / RENEWALS_PER_LEASE;
-    let pause = if exclusive { engine.config.idle_after } else { renew_every.min(engine.config.idle_after) };
+    let idle_after = engine.config.idle_after;
+    let pause = if exclusive { idle_after } else { renew_every.min(idle_after) };
+    let mut since_look = Duration::ZERO;
     loop {
         tokio::time::sleep(pause).await;
         if !exclusive {
             keep_leases(&engine).await;
         }
-        return_idle(&engine).await;
+        since_look += pause;
+        if since_look >= idle_after {
+            since_look = Duration::ZERO;
+            return_idle(&engine).await;
+        }
     }
 }
 
