@@ -183,6 +183,9 @@ async fn drain(mut reply: StreamReply) -> (Vec<Bytes>, Report) {
 }
 
 fn chunks(frames: &[Bytes]) -> impl Iterator<Item = Value> {
-    let data = frames.iter().flat_map(|frame| frame.split(|byte| *byte == b'\n')).filter_map(|line| line.strip_prefix(b"data:"));
+    let data = frames
+        .iter()
+        .flat_map(|frame| frame.split(|byte| *byte == b'\n'))
+        .filter_map(|line| line.strip_prefix(b"data:"));
     data.filter_map(|data| serde_json::from_slice(data).ok())
 }

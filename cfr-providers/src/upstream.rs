@@ -76,7 +76,8 @@ impl HttpUpstream {
         base_url: Option<&str>,
         key: &Secret,
     ) -> Result<Self, BuildError> {
-        let signer: Arc<dyn Signer> = if key.expose().is_empty() { Arc::new(Unsigned) } else { Arc::new(Bearer::new(key)?) };
+        let signer: Arc<dyn Signer> =
+            if key.expose().is_empty() { Arc::new(Unsigned) } else { Arc::new(Bearer::new(key)?) };
         Ok(Self::new(Arc::new(OpenAi::new(quirks, base_url)?), signer, transport))
     }
 
@@ -113,7 +114,13 @@ impl HttpUpstream {
     }
 
     /// The error behind an error status. A body that cannot be read takes nothing away from the status.
-    async fn refusal(&self, order: &Order<'_>, status: StatusCode, headers: &HeaderMap, body: &mut Body) -> UpstreamError {
+    async fn refusal(
+        &self,
+        order: &Order<'_>,
+        status: StatusCode,
+        headers: &HeaderMap,
+        body: &mut Body,
+    ) -> UpstreamError {
         let body = transport::whole(body, order.idle_timeout, ERROR_BODY_BYTES_MAX).await.unwrap_or_default();
         self.adapter.decode_error(status, headers, &body)
     }

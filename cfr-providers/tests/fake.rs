@@ -87,7 +87,8 @@ async fn n_answers_are_n_choices_that_differ_and_are_all_counted() {
 #[tokio::test]
 async fn a_required_tool_is_called_with_arguments_that_fit() {
     for stream in [false, true] {
-        let (outcome, spoken) = chat(json!({"tools": weather_tool(), "tool_choice": "required", "stream": stream})).await;
+        let (outcome, spoken) =
+            chat(json!({"tools": weather_tool(), "tool_choice": "required", "stream": stream})).await;
         let calls = spoken.calls();
         assert_eq!(calls[0]["name"], "get_weather");
         assert!(calls[0]["arguments"]["city"].is_string() && calls[0]["arguments"]["days"].is_i64());
@@ -103,7 +104,10 @@ async fn a_tool_is_called_when_the_prompt_names_it_and_not_again_after_its_answe
     let (_, unnamed) = chat(json!({"tools": weather_tool()})).await;
     assert!(unnamed.calls().is_empty() && !unnamed.text.is_empty());
     let mut answered = named.clone();
-    answered["messages"].as_array_mut().unwrap().push(json!({"role": "tool", "tool_call_id": "x", "content": "get_weather: sun"}));
+    answered["messages"]
+        .as_array_mut()
+        .unwrap()
+        .push(json!({"role": "tool", "tool_call_id": "x", "content": "get_weather: sun"}));
     assert!(Spoken::of(&ask(&fake, Operation::ChatCompletions, &answered).await.bytes).calls().is_empty());
 }
 
@@ -177,7 +181,10 @@ async fn a_prompt_never_costs_more_than_its_bound() {
 #[tokio::test]
 async fn orders_in_the_prompt_are_obeyed() {
     let error = |order: &'static str| async move {
-        ask(&Fake::instant(), Operation::ChatCompletions, &chat_body(order, json!({"stream": true}))).await.error.unwrap()
+        ask(&Fake::instant(), Operation::ChatCompletions, &chat_body(order, json!({"stream": true})))
+            .await
+            .error
+            .unwrap()
     };
     assert!(matches!(error("fake:error:429").await.retry(), Retry::SameTarget { .. }));
     assert_eq!(error("fake:error:quota").await.retry(), Retry::NextTarget);
@@ -231,15 +238,23 @@ async fn a_paced_stream_takes_its_time_and_a_hanging_one_ends_at_the_idle_timeou
     assert_eq!(start.elapsed().as_millis(), 1_000, "98 tokens, a first and a last frame");
 
     let start = tokio::time::Instant::now();
-    let outcome = ask(&Fake::instant(), Operation::ChatCompletions, &chat_body("fake:hang", json!({"stream": true}))).await;
+    let outcome =
+        ask(&Fake::instant(), Operation::ChatCompletions, &chat_body("fake:hang", json!({"stream": true}))).await;
     assert_eq!(start.elapsed().as_secs(), PATIENCE.as_secs());
     assert_eq!(outcome.error.unwrap().name(), "truncated");
 }
 
 #[tokio::test]
 async fn our_client_reads_from_its_bytes_what_it_says_of_itself() {
-    let upstream = HttpUpstream::openai_family_over(Arc::new(Loopback(Fake::instant())), &OPENAI, None, &Secret::new("k")).unwrap();
-    for more in [json!({}), json!({"n": 2}), json!({"tools": weather_tool(), "tool_choice": "required"}), json!({"max_tokens": 2})] {
+    let upstream =
+        HttpUpstream::openai_family_over(Arc::new(Loopback(Fake::instant())), &OPENAI, None, &Secret::new("k"))
+            .unwrap();
+    for more in [
+        json!({}),
+        json!({"n": 2}),
+        json!({"tools": weather_tool(), "tool_choice": "required"}),
+        json!({"max_tokens": 2}),
+    ] {
         for stream in [false, true] {
             let mut body = chat_body("Tell me about rivers.", more.clone());
             body["stream"] = stream.into();

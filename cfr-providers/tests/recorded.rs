@@ -25,7 +25,9 @@ fn cases() -> Vec<Case> {
 }
 
 fn folder(path: &std::path::Path) -> impl Iterator<Item = PathBuf> + use<> {
-    std::fs::read_dir(path).unwrap_or_else(|cause| panic!("{}: {cause}", path.display())).map(|entry| entry.unwrap().path())
+    std::fs::read_dir(path)
+        .unwrap_or_else(|cause| panic!("{}: {cause}", path.display()))
+        .map(|entry| entry.unwrap().path())
 }
 
 fn streams() -> Vec<Case> {
@@ -44,7 +46,10 @@ async fn every_recorded_exchange_is_understood() {
 
 #[tokio::test]
 async fn bytes_of_an_answer_are_handed_on_untouched() {
-    for case in cases().into_iter().filter(|case| case.exchange.status.is_success() && !case.is_broken() && !case.is_synthetic()) {
+    for case in cases()
+        .into_iter()
+        .filter(|case| case.exchange.status.is_success() && !case.is_broken() && !case.is_synthetic())
+    {
         let outcome = run(&case, Replay::new(case.exchange.clone())).await;
         assert_eq!(outcome.bytes, case.exchange.body, "{}", case.name);
     }
@@ -73,9 +78,15 @@ async fn a_stream_cut_before_its_finish_reason_is_truncated_and_after_it_is_whol
             let finished = support::has_ended(&exchange.body);
             let cut = run(&case, Replay::new(exchange)).await;
             match &cut.error {
-                None => assert!(finished && cut.bytes.trim_ascii_end().ends_with(b"[DONE]"), "{} cut at {at}", case.name),
+                None => {
+                    assert!(finished && cut.bytes.trim_ascii_end().ends_with(b"[DONE]"), "{} cut at {at}", case.name)
+                }
                 Some(error) => {
-                    assert!(!finished && matches!(error, UpstreamError::Truncated { .. }), "{} at {at}: {error}", case.name);
+                    assert!(
+                        !finished && matches!(error, UpstreamError::Truncated { .. }),
+                        "{} at {at}: {error}",
+                        case.name
+                    );
                 }
             }
         }
@@ -90,7 +101,9 @@ fn a_stream_cut_inside_a_frame_is_whole_or_truncated_and_never_half_a_frame() {
             let spoken = support::Spoken::of_stream(&cut.bytes);
             match &cut.error {
                 None => assert!(spoken.done && spoken.finish.is_some(), "{} cut at {at}: {:?}", case.name, cut.bytes),
-                Some(error) => assert!(matches!(error, UpstreamError::Truncated { .. }), "{} cut at {at}: {error}", case.name),
+                Some(error) => {
+                    assert!(matches!(error, UpstreamError::Truncated { .. }), "{} cut at {at}: {error}", case.name)
+                }
             }
         }
     }
@@ -123,11 +136,17 @@ async fn a_caller_who_does_not_ask_for_usage_sees_none_and_we_still_do() {
         assert_eq!(outcome.error.as_ref().map(ToString::to_string), None, "{}", case.name);
         let lines: Vec<_> = outcome.bytes.split(|byte| *byte == b'\n').collect();
         let has_usage_chunk = lines.iter().any(|line| {
-            let chunk = line.strip_prefix(b"data: ").and_then(|json| serde_json::from_slice::<serde_json::Value>(json).ok());
+            let chunk =
+                line.strip_prefix(b"data: ").and_then(|json| serde_json::from_slice::<serde_json::Value>(json).ok());
             chunk.is_some_and(|chunk| chunk["choices"] == serde_json::json!([]) && chunk["usage"].is_object())
         });
         assert!(!has_usage_chunk, "{}", case.name);
-        assert_eq!(outcome.report.usage, run(&case, Replay::new(case.exchange.clone())).await.report.usage, "{}", case.name);
+        assert_eq!(
+            outcome.report.usage,
+            run(&case, Replay::new(case.exchange.clone())).await.report.usage,
+            "{}",
+            case.name
+        );
         assert!(outcome.report.usage.is_some(), "{}", case.name);
     }
 }
@@ -135,7 +154,17 @@ async fn a_caller_who_does_not_ask_for_usage_sees_none_and_we_still_do() {
 #[tokio::test]
 async fn what_is_not_an_answer_is_malformed() {
     let case = cases().into_iter().find(|case| case.name == "openai/plain").unwrap();
-    for body in ["", "<html>busy</html>", "[]", "7", "{}", r#"{"choices":[]}"#, r#"{"choices":null}"#, "{\"choices\":[{}", "\u{0}"] {
+    for body in [
+        "",
+        "<html>busy</html>",
+        "[]",
+        "7",
+        "{}",
+        r#"{"choices":[]}"#,
+        r#"{"choices":null}"#,
+        "{\"choices\":[{}",
+        "\u{0}",
+    ] {
         let mut exchange = case.exchange.clone();
         exchange.body = Bytes::copy_from_slice(body.as_bytes());
         let outcome = run(&case, Replay::new(exchange)).await;

@@ -63,7 +63,8 @@ async fn request(socket: &mut TcpStream) -> (String, Value) {
         read.extend_from_slice(&piece[..count]);
         let Some(end) = memchr::memmem::find(&read, b"\r\n\r\n") else { continue };
         let head = str::from_utf8(&read[..end]).unwrap().to_ascii_lowercase();
-        let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")).unwrap().parse::<usize>().unwrap();
+        let length =
+            head.lines().find_map(|line| line.strip_prefix("content-length: ")).unwrap().parse::<usize>().unwrap();
         if read.len() == end + 4 + length {
             return (head, serde_json::from_slice(&read[end + 4..]).unwrap());
         }
@@ -265,7 +266,8 @@ async fn a_redirect_is_not_followed() {
     let served = async {
         let mut socket = provider.accept().await;
         request(&mut socket).await;
-        let answer = format!("HTTP/1.1 308 Gone\r\nlocation: http://{}/\r\ncontent-length: 0\r\n\r\n", provider.address);
+        let answer =
+            format!("HTTP/1.1 308 Gone\r\nlocation: http://{}/\r\ncontent-length: 0\r\n\r\n", provider.address);
         socket.write_all(answer.as_bytes()).await.unwrap();
     };
     let (error, ()) = tokio::join!(ask(&upstream, false, PATIENCE), served);
@@ -276,7 +278,8 @@ async fn a_redirect_is_not_followed() {
 async fn a_server_without_a_key_gets_none() {
     let provider = Provider::start().await;
     let quirks = Quirks::by_name("ollama").unwrap();
-    let upstream = HttpUpstream::openai_family(quirks, Some(&format!("http://{}", provider.address)), &Secret::new("")).unwrap();
+    let upstream =
+        HttpUpstream::openai_family(quirks, Some(&format!("http://{}", provider.address)), &Secret::new("")).unwrap();
     let served = async {
         let mut socket = provider.accept().await;
         let (head, _) = request(&mut socket).await;

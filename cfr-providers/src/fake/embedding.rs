@@ -17,7 +17,8 @@ const DIMENSIONS_MAX: u64 = 8_192;
 const DIMENSIONS_DEFAULT: u64 = 1_536;
 
 pub(super) fn reply(prompt: &Prompt, order: &Order<'_>, entry: Entry) -> Result<Reply, UpstreamError> {
-    let dimensions = prompt.body["dimensions"].as_u64().unwrap_or_else(|| dimensions_of(order.model)).clamp(1, DIMENSIONS_MAX);
+    let dimensions =
+        prompt.body["dimensions"].as_u64().unwrap_or_else(|| dimensions_of(order.model)).clamp(1, DIMENSIONS_MAX);
     let base64 = prompt.body["encoding_format"] == "base64";
     let data: Vec<Value> = inputs(&prompt.body["input"])
         .iter()
@@ -38,7 +39,9 @@ pub(super) fn reply(prompt: &Prompt, order: &Order<'_>, entry: Entry) -> Result<
 /// The texts to embed; a list of token numbers is one text.
 fn inputs(input: &Value) -> Vec<String> {
     match input {
-        Value::Array(items) if !items.first().is_some_and(Value::is_number) => items.iter().map(|item| prompt::texts(item).concat()).collect(),
+        Value::Array(items) if !items.first().is_some_and(Value::is_number) => {
+            items.iter().map(|item| prompt::texts(item).concat()).collect()
+        }
         other => vec![prompt::texts(other).concat()],
     }
 }

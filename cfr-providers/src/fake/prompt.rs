@@ -64,7 +64,9 @@ impl Prompt {
 /// Everything that was said, in order.
 fn said(operation: Operation, body: &Value) -> Vec<String> {
     match operation {
-        Operation::ChatCompletions => messages(body).iter().map(|message| texts(&message["content"]).concat()).collect(),
+        Operation::ChatCompletions => {
+            messages(body).iter().map(|message| texts(&message["content"]).concat()).collect()
+        }
         Operation::Completions => texts(&body["prompt"]),
         _ => texts(&body["input"]),
     }

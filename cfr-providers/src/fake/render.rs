@@ -31,7 +31,8 @@ impl Head {
 
     /// The complete answer.
     pub(super) fn whole(&self, answers: &[Answer], usage: Option<Value>) -> Bytes {
-        let choices: Vec<Value> = answers.iter().enumerate().map(|(index, answer)| self.choice(index, answer)).collect();
+        let choices: Vec<Value> =
+            answers.iter().enumerate().map(|(index, answer)| self.choice(index, answer)).collect();
         let object = if self.is_chat() { "chat.completion" } else { "text_completion" };
         self.bytes(object, &choices, usage).into()
     }
@@ -116,8 +117,12 @@ impl Head {
     fn logprobs_of(&self, tokens: &[String]) -> Value {
         match (self.logprobs, self.is_chat()) {
             (false, _) => Value::Null,
-            (true, true) => json!({"content": tokens.iter().map(|token| logprob(token)).collect::<Vec<_>>(), "refusal": null}),
-            (true, false) => json!({"tokens": tokens, "token_logprobs": vec![LOGPROB; tokens.len()], "top_logprobs": null}),
+            (true, true) => {
+                json!({"content": tokens.iter().map(|token| logprob(token)).collect::<Vec<_>>(), "refusal": null})
+            }
+            (true, false) => {
+                json!({"tokens": tokens, "token_logprobs": vec![LOGPROB; tokens.len()], "top_logprobs": null})
+            }
         }
     }
 }

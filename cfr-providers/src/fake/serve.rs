@@ -5,9 +5,7 @@ use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use cfr_core::chat::Usage;
-use cfr_core::upstream::{
-    FinishReason, Order, Reply, Report, StreamEvent, StreamReply, UpstreamError, WholeReply,
-};
+use cfr_core::upstream::{FinishReason, Order, Reply, Report, StreamEvent, StreamReply, UpstreamError, WholeReply};
 use futures_util::{StreamExt, stream};
 use http::HeaderValue;
 
@@ -19,7 +17,12 @@ use super::script::Script;
 use crate::openai;
 
 /// The complete answer.
-pub(super) fn whole(prompt: &Prompt, order: &Order<'_>, answers: &[Answer], entry: Entry) -> Result<Reply, UpstreamError> {
+pub(super) fn whole(
+    prompt: &Prompt,
+    order: &Order<'_>,
+    answers: &[Answer],
+    entry: Entry,
+) -> Result<Reply, UpstreamError> {
     if prompt.script.breaks() {
         return Err(UpstreamError::Truncated { message: "ordered by the prompt".into() });
     }
@@ -45,7 +48,8 @@ fn visible_bytes(answer: &Answer) -> u64 {
 pub(super) fn stream(prompt: &Prompt, order: &Order<'_>, answers: Vec<Answer>, pace: Duration, entry: Entry) -> Reply {
     let steps = steps(prompt, order, &answers);
     let serving = Serving { steps, pace, idle_timeout: order.idle_timeout, entry };
-    let events = stream::unfold(serving, |mut serving| async move { serving.next().await.map(|event| (event, serving)) });
+    let events =
+        stream::unfold(serving, |mut serving| async move { serving.next().await.map(|event| (event, serving)) });
     Reply::Stream(StreamReply { events: events.boxed(), upstream_id: Some(prompt.identity(order).0.into()) })
 }
 
@@ -105,15 +109,24 @@ fn steps(prompt: &Prompt, order: &Order<'_>, answers: &[Answer]) -> VecDeque<Ste
     let mut steps = VecDeque::new();
     for (index, answer) in answers.iter().enumerate() {
         if is_chat {
-            let report = Report { output_bytes: answer.tool.as_ref().map_or(0, String::len) as u64, ..model(order, index) };
-            steps.push_back(Step::Say { frame: head.first_frame(index, answer), report, tokens: answer.tool.is_some().into() });
+            let report =
+                Report { output_bytes: answer.tool.as_ref().map_or(0, String::len) as u64, ..model(order, index) };
+            steps.push_back(Step::Say {
+                frame: head.first_frame(index, answer),
+                report,
+                tokens: answer.tool.is_some().into(),
+            });
         }
         steps.extend(answer.tokens.iter().map(|token| Step::Say {
             frame: head.token_frame(index, answer, token),
             report: Report { output_bytes: token.len() as u64, ..Report::default() },
             tokens: 1,
         }));
-        steps.push_back(Step::Say { frame: head.last_frame(index, &answer.finish), report: finish(&answer.finish), tokens: 0 });
+        steps.push_back(Step::Say {
+            frame: head.last_frame(index, &answer.finish),
+            report: finish(&answer.finish),
+            tokens: 0,
+        });
     }
     match failure(&prompt.script) {
         Some(failure) => {

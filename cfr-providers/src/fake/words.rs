@@ -1,11 +1,12 @@
 //! Text that reads like text: sentences of common words, chosen by a seed.
 
 const WORDS: [&str; 64] = [
-    "the", "river", "carries", "light", "across", "a", "quiet", "valley", "where", "old", "stones", "remember", "every",
-    "season", "and", "small", "boats", "drift", "between", "reeds", "while", "morning", "opens", "its", "windows",
-    "slowly", "over", "green", "fields", "people", "walk", "home", "with", "bread", "under", "warm", "rain", "children",
-    "count", "birds", "on", "distant", "wires", "some", "letters", "travel", "far", "before", "they", "find", "their",
-    "reader", "clear", "water", "keeps", "no", "secrets", "patient", "gardens", "grow", "toward", "evening", "music", "still",
+    "the", "river", "carries", "light", "across", "a", "quiet", "valley", "where", "old", "stones", "remember",
+    "every", "season", "and", "small", "boats", "drift", "between", "reeds", "while", "morning", "opens", "its",
+    "windows", "slowly", "over", "green", "fields", "people", "walk", "home", "with", "bread", "under", "warm", "rain",
+    "children", "count", "birds", "on", "distant", "wires", "some", "letters", "travel", "far", "before", "they",
+    "find", "their", "reader", "clear", "water", "keeps", "no", "secrets", "patient", "gardens", "grow", "toward",
+    "evening", "music", "still",
 ];
 /// Words in one sentence.
 const SENTENCE_WORDS: u64 = 11;

@@ -99,7 +99,8 @@ impl Relayed {
     /// Adds frames of our own; a last frame that the provider left open is closed first.
     fn append(&mut self, end: &Bytes) {
         let bytes = &self.event.bytes;
-        let open = !(bytes.is_empty() || bytes.ends_with(b"\n\n") || bytes.ends_with(b"\r\n\r\n") || bytes.ends_with(b"\r\r"));
+        let open =
+            !(bytes.is_empty() || bytes.ends_with(b"\n\n") || bytes.ends_with(b"\r\n\r\n") || bytes.ends_with(b"\r\r"));
         if !open && end.is_empty() {
             return;
         }

@@ -11,7 +11,12 @@ use super::usage;
 use super::wire::{self, Answer};
 
 /// The meaning of a complete answer.
-pub(super) fn whole(quirks: &Quirks, call: &Call, headers: &HeaderMap, body: Bytes) -> Result<WholeReply, UpstreamError> {
+pub(super) fn whole(
+    quirks: &Quirks,
+    call: &Call,
+    headers: &HeaderMap,
+    body: Bytes,
+) -> Result<WholeReply, UpstreamError> {
     let answer: Answer<'_> = serde_json::from_slice(&body).map_err(|cause| malformed(headers, &cause))?;
     if answer.error.is_some() && answer.choices.is_none() {
         return Err(error::read_in_success(headers, &body));

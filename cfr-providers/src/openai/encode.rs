@@ -114,9 +114,9 @@ fn stream_options(
     }
     let Some(span) = &envelope.stream_options_span else { return Ok(Some(ASK_FOR_USAGE.into())) };
     let caller = body.get(span.clone()).unwrap_or_default();
-    with_usage(caller).map(Some).map_err(|error| UpstreamError::Unsupported {
-        message: format!("stream_options: {error}").into(),
-    })
+    with_usage(caller)
+        .map(Some)
+        .map_err(|error| UpstreamError::Unsupported { message: format!("stream_options: {error}").into() })
 }
 
 const ASK_FOR_USAGE: &str = r#"{"include_usage":true}"#;
@@ -204,18 +204,29 @@ mod tests {
     #[test]
     fn streams_ask_for_usage_and_keep_the_callers_other_options() {
         let body = r#"{"model":"m","messages":[],"stream":true}"#;
-        check(&OPENAI, body, None, r#"{"stream_options":{"include_usage":true},"model":"m","messages":[],"stream":true}"#);
+        check(
+            &OPENAI,
+            body,
+            None,
+            r#"{"stream_options":{"include_usage":true},"model":"m","messages":[],"stream":true}"#,
+        );
         let body = r#"{"model":"m","messages":[],"stream":true,"stream_options":{"include_obfuscation":false,"include_usage":false}}"#;
         let sent = r#"{"model":"m","messages":[],"stream":true,"stream_options":{"include_obfuscation":false,"include_usage":true}}"#;
         check(&OPENAI, body, None, sent);
         check(&OPENAI, sent, None, sent);
         let null = r#"{"model":"m","messages":[],"stream":true,"stream_options":null}"#;
-        check(&OPENAI, null, None, r#"{"model":"m","messages":[],"stream":true,"stream_options":{"include_usage":true}}"#);
+        check(
+            &OPENAI,
+            null,
+            None,
+            r#"{"model":"m","messages":[],"stream":true,"stream_options":{"include_usage":true}}"#,
+        );
     }
 
     #[test]
     fn refused_fields_are_taken_out_and_the_rest_is_edited_as_ever() {
-        let body = r#"{"user":"u","model":"x","messages":[],"stream":true,"stream_options":{"include_usage":true},"top_k":1}"#;
+        let body =
+            r#"{"user":"u","model":"x","messages":[],"stream":true,"stream_options":{"include_usage":true},"top_k":1}"#;
         check(&MISTRAL, body, Some(7), r#"{"max_tokens":7,"model":"m","messages":[],"stream":true,"top_k":1}"#);
     }
 }

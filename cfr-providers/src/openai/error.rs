@@ -79,7 +79,8 @@ impl Words {
             message: message.map_or_else(|| plain(body.to_string().as_bytes()), |value| said(value).into()),
             code: inner.get("code").and_then(word),
             kind: inner.get("type").and_then(word),
-            is_openai_shape: inner.get("message").is_some_and(Value::is_string) && body.get("error").is_some_and(Value::is_object),
+            is_openai_shape: inner.get("message").is_some_and(Value::is_string)
+                && body.get("error").is_some_and(Value::is_object),
         }
     }
 
@@ -122,24 +123,40 @@ impl Words {
         if self.is_openai_shape {
             return body.clone();
         }
-        let error = json!({"message": &*self.message, "type": "invalid_request_error", "param": null, "code": self.code});
+        let error =
+            json!({"message": &*self.message, "type": "invalid_request_error", "param": null, "code": self.code});
         json!({ "error": error }).to_string().into()
     }
 }
 
 const CONTEXT_CODES: &[&str] = &["context_length_exceeded", "exceed_context_size_error", "string_above_max_length"];
 const CONTEXT_PHRASES: &[&str] = &[
-    "maximum context length", "context length exceeded", "context window", "maximum prompt length", "prompt is too long",
-    "input is too long", "reduce the length of the messages", "exceeds the available context", "too large for model",
+    "maximum context length",
+    "context length exceeded",
+    "context window",
+    "maximum prompt length",
+    "prompt is too long",
+    "input is too long",
+    "reduce the length of the messages",
+    "exceeds the available context",
+    "too large for model",
 ];
-const POLICY_CODES: &[&str] = &["content_filter", "content_policy_violation", "content_policy", "ResponsibleAIPolicyViolation"];
+const POLICY_CODES: &[&str] =
+    &["content_filter", "content_policy_violation", "content_policy", "ResponsibleAIPolicyViolation"];
 const POLICY_PHRASES: &[&str] = &[
-    "content management policy", "content policy", "safety system", "usage guidelines", "flagged by moderation",
-    "requires moderation", "your input was flagged",
+    "content management policy",
+    "content policy",
+    "safety system",
+    "usage guidelines",
+    "flagged by moderation",
+    "requires moderation",
+    "your input was flagged",
 ];
 const MODEL_CODES: &[&str] = &["model_not_found", "DeploymentNotFound", "model_not_available"];
-const QUOTA_CODES: &[&str] = &["insufficient_quota", "credit_balance_exhausted", "billing_hard_limit_reached", "insufficient_balance"];
-const QUOTA_PHRASES: &[&str] = &["exceeded your current quota", "insufficient balance", "out of credits", "insufficient credits"];
+const QUOTA_CODES: &[&str] =
+    &["insufficient_quota", "credit_balance_exhausted", "billing_hard_limit_reached", "insufficient_balance"];
+const QUOTA_PHRASES: &[&str] =
+    &["exceeded your current quota", "insufficient balance", "out of credits", "insufficient credits"];
 
 fn word(value: &Value) -> Option<String> {
     match value {
@@ -210,14 +227,22 @@ mod tests {
     fn a_context_that_is_too_small_is_told_from_other_refusals() {
         check_kind(400, r#"{"error":{"message":"x","code":"context_length_exceeded"}}"#, Rejection::ContextWindow);
         check_kind(413, r#"{"message":"Prompt is too long: 9 > 8"}"#, Rejection::ContextWindow);
-        check_kind(400, r#"{"error":{"message":"bad","type":"exceed_context_size_error","code":400}}"#, Rejection::ContextWindow);
+        check_kind(
+            400,
+            r#"{"error":{"message":"bad","type":"exceed_context_size_error","code":400}}"#,
+            Rejection::ContextWindow,
+        );
         check_kind(400, r#"{"error":{"message":"max_tokens must be positive"}}"#, Rejection::Invalid);
     }
 
     #[test]
     fn a_content_policy_is_the_callers_matter_even_with_403() {
         check_kind(400, r#"{"error":{"message":"x","code":"content_filter"}}"#, Rejection::ContentPolicy);
-        check_kind(403, r#"{"code":"The caller","error":"Content violates usage guidelines."}"#, Rejection::ContentPolicy);
+        check_kind(
+            403,
+            r#"{"code":"The caller","error":"Content violates usage guidelines."}"#,
+            Rejection::ContentPolicy,
+        );
         check(403, &[], r#"{"error":{"message":"no"}}"#, "upstream refused our account with 403 Forbidden");
     }
 

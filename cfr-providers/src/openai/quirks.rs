@@ -129,8 +129,16 @@ pub const MISTRAL: Quirks = Quirks {
     price_provider: Some("mistral"),
     key_variable: Some("MISTRAL_API_KEY"),
     drops: &[
-        "stream_options", "user", "logit_bias", "logprobs", "top_logprobs", "store", "seed", "safety_identifier",
-        "verbosity", "modalities",
+        "stream_options",
+        "user",
+        "logit_bias",
+        "logprobs",
+        "top_logprobs",
+        "store",
+        "seed",
+        "safety_identifier",
+        "verbosity",
+        "modalities",
     ],
     accepts_stream_options: false,
     capabilities: CHAT_AND_EMBEDDINGS,
@@ -251,8 +259,7 @@ pub const LLAMACPP: Quirks = Quirks { name: "llamacpp", base_url: "http://127.0.
 pub const LMSTUDIO: Quirks = Quirks { name: "lmstudio", base_url: "http://127.0.0.1:1234/v1", ..CUSTOM };
 
 /// Ollama by its compatible endpoint.
-pub const OLLAMA: Quirks =
-    Quirks { name: "ollama", base_url: "http://127.0.0.1:11434/v1", ..CUSTOM };
+pub const OLLAMA: Quirks = Quirks { name: "ollama", base_url: "http://127.0.0.1:11434/v1", ..CUSTOM };
 
 static ALL: [Quirks; 16] = [
     OPENAI, AZURE, MISTRAL, GROQ, DEEPSEEK, XAI, TOGETHER, FIREWORKS, OPENROUTER, CEREBRAS, PERPLEXITY, VLLM, LLAMACPP,

@@ -64,7 +64,11 @@ impl ChunkDecoder {
 
     /// An error before the answer began is as good as an error status: another target may still answer.
     fn failure(&self, data: &[u8]) -> UpstreamError {
-        if self.seen == 0 { error::read_in_success(&HeaderMap::new(), &Bytes::copy_from_slice(data)) } else { error::in_stream(data) }
+        if self.seen == 0 {
+            error::read_in_success(&HeaderMap::new(), &Bytes::copy_from_slice(data))
+        } else {
+            error::in_stream(data)
+        }
     }
 
     fn watch(&mut self, choices: &Choices<'_>, report: &mut Report) {

@@ -7,8 +7,8 @@ use serde_json::{Map, Value, json};
 
 /// The stream that says what the complete answer says.
 pub(super) fn stream_of(call: &Call, body: &[u8]) -> Result<Bytes, UpstreamError> {
-    let answer: Map<String, Value> = serde_json::from_slice(body)
-        .map_err(|cause| UpstreamError::Malformed { message: cause.to_string().into() })?;
+    let answer: Map<String, Value> =
+        serde_json::from_slice(body).map_err(|cause| UpstreamError::Malformed { message: cause.to_string().into() })?;
     let mut head = answer;
     let usage = head.remove("usage");
     let choices = head.remove("choices");
@@ -31,7 +31,8 @@ pub(super) fn stream_of(call: &Call, body: &[u8]) -> Result<Bytes, UpstreamError
 /// A choice as chunks: what it says, and then why it ended.
 fn parts(choice: &Value) -> [Value; 2] {
     let index = choice.get("index").cloned().unwrap_or_else(|| 0.into());
-    let reason = choice.get("finish_reason").filter(|reason| !reason.is_null()).cloned().unwrap_or_else(|| "stop".into());
+    let reason =
+        choice.get("finish_reason").filter(|reason| !reason.is_null()).cloned().unwrap_or_else(|| "stop".into());
     let logprobs = choice.get("logprobs").cloned().unwrap_or_default();
     if let Some(text) = choice.get("text") {
         return [

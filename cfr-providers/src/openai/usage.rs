@@ -4,8 +4,8 @@ use std::fmt;
 
 use cfr_core::chat::{Meter, Operation, Usage};
 use cfr_core::price::PicoUsd;
-use serde::de::{Deserializer, Error, Visitor};
 use serde::Deserialize;
+use serde::de::{Deserializer, Error, Visitor};
 use serde_json::value::RawValue;
 
 use super::quirks::{Quirks, UsageRule};
@@ -234,31 +234,38 @@ mod tests {
         let json = r#"{"prompt_tokens":100,"completion_tokens":50,"total_tokens":150,
             "prompt_tokens_details":{"cached_tokens":40,"cache_write_tokens":10,"audio_tokens":5},
             "completion_tokens_details":{"reasoning_tokens":20,"audio_tokens":10}}"#;
-        check(&quirks::OPENAI, json, &[
-            (Meter::InputTokens, 45),
-            (Meter::InputAudioTokens, 5),
-            (Meter::CacheReadTokens, 40),
-            (Meter::CacheWriteTokens, 10),
-            (Meter::OutputTokens, 20),
-            (Meter::ReasoningTokens, 20),
-            (Meter::OutputAudioTokens, 10),
-        ]);
+        check(
+            &quirks::OPENAI,
+            json,
+            &[
+                (Meter::InputTokens, 45),
+                (Meter::InputAudioTokens, 5),
+                (Meter::CacheReadTokens, 40),
+                (Meter::CacheWriteTokens, 10),
+                (Meter::OutputTokens, 20),
+                (Meter::ReasoningTokens, 20),
+                (Meter::OutputAudioTokens, 10),
+            ],
+        );
     }
 
     #[test]
     fn fractions_of_zero_and_missing_details_are_tolerated() {
-        check(&quirks::OPENAI, r#"{"prompt_tokens":12.0,"completion_tokens":3,"prompt_tokens_details":null}"#, &[
-            (Meter::InputTokens, 12),
-            (Meter::OutputTokens, 3),
-        ]);
+        check(
+            &quirks::OPENAI,
+            r#"{"prompt_tokens":12.0,"completion_tokens":3,"prompt_tokens_details":null}"#,
+            &[(Meter::InputTokens, 12), (Meter::OutputTokens, 3)],
+        );
     }
 
     #[test]
     fn absent_usage_is_not_zero_usage() {
-        for json in ["{}", r#"{"prompt_tokens":null}"#, r#"{"prompt_tokens":3}"#, "[]", "7", r#"{"prompt_tokens":-1}"#] {
+        for json in ["{}", r#"{"prompt_tokens":null}"#, r#"{"prompt_tokens":3}"#, "[]", "7", r#"{"prompt_tokens":-1}"#]
+        {
             assert_eq!(read_json(&quirks::OPENAI, Operation::ChatCompletions, json), None, "{json}");
         }
-        let zero = read_json(&quirks::OPENAI, Operation::ChatCompletions, r#"{"prompt_tokens":0,"completion_tokens":0}"#);
+        let zero =
+            read_json(&quirks::OPENAI, Operation::ChatCompletions, r#"{"prompt_tokens":0,"completion_tokens":0}"#);
         assert_eq!(zero, Some((Usage::default(), None)));
     }
 
@@ -272,17 +279,26 @@ mod tests {
     fn xai_reasoning_is_on_top_whether_or_not_a_total_says_so() {
         let expected = [(Meter::InputTokens, 32), (Meter::OutputTokens, 9), (Meter::ReasoningTokens, 100)];
         let details = r#""completion_tokens_details":{"reasoning_tokens":100}"#;
-        check(&quirks::XAI, &format!(r#"{{"prompt_tokens":32,"completion_tokens":9,"total_tokens":141,{details}}}"#), &expected);
+        check(
+            &quirks::XAI,
+            &format!(r#"{{"prompt_tokens":32,"completion_tokens":9,"total_tokens":141,{details}}}"#),
+            &expected,
+        );
         check(&quirks::XAI, &format!(r#"{{"prompt_tokens":32,"completion_tokens":9,{details}}}"#), &expected);
-        check(&quirks::XAI, &format!(r#"{{"prompt_tokens":32,"completion_tokens":109,"total_tokens":141,{details}}}"#), &expected);
+        check(
+            &quirks::XAI,
+            &format!(r#"{{"prompt_tokens":32,"completion_tokens":109,"total_tokens":141,{details}}}"#),
+            &expected,
+        );
     }
 
     #[test]
     fn more_cached_than_prompt_is_never_cheaper_than_the_prompt() {
-        check(&quirks::OPENAI, r#"{"prompt_tokens":10,"completion_tokens":1,"prompt_tokens_details":{"cached_tokens":30}}"#, &[
-            (Meter::InputTokens, 30),
-            (Meter::OutputTokens, 1),
-        ]);
+        check(
+            &quirks::OPENAI,
+            r#"{"prompt_tokens":10,"completion_tokens":1,"prompt_tokens_details":{"cached_tokens":30}}"#,
+            &[(Meter::InputTokens, 30), (Meter::OutputTokens, 1)],
+        );
     }
 
     #[test]
@@ -290,7 +306,11 @@ mod tests {
         let tokens = r#""prompt_tokens":1,"completion_tokens":1"#;
         check_cost(&quirks::OPENROUTER, &format!(r#"{{{tokens},"cost":0.000508}}"#), 508_000_000);
         check_cost(&quirks::OPENROUTER, &format!(r#"{{{tokens},"cost":0}}"#), 0);
-        check_cost(&quirks::PERPLEXITY, &format!(r#"{{{tokens},"cost":{{"a":1,"total_cost":6.126e-3}}}}"#), 6_126_000_000);
+        check_cost(
+            &quirks::PERPLEXITY,
+            &format!(r#"{{{tokens},"cost":{{"a":1,"total_cost":6.126e-3}}}}"#),
+            6_126_000_000,
+        );
         check_cost(&quirks::XAI, &format!(r#"{{{tokens},"cost_in_usd_ticks":37}}"#), 3_700);
         let own_key = r#""cost":0.5,"is_byok":true,"cost_details":{"upstream_inference_cost":0.25}"#;
         check_cost(&quirks::OPENROUTER, &format!("{{{tokens},{own_key}}}"), 750_000_000_000);

@@ -17,8 +17,16 @@ enum Member {
     #[serde(alias = "reasoning_content")]
     Reasoning,
     #[serde(
-        alias = "refusal", alias = "text", alias = "thinking", alias = "tool_calls", alias = "function_call",
-        alias = "function", alias = "custom", alias = "name", alias = "arguments", alias = "input"
+        alias = "refusal",
+        alias = "text",
+        alias = "thinking",
+        alias = "tool_calls",
+        alias = "function_call",
+        alias = "function",
+        alias = "custom",
+        alias = "name",
+        alias = "arguments",
+        alias = "input"
     )]
     Content,
     #[serde(other)]
@@ -106,11 +114,17 @@ mod tests {
 
     #[test]
     fn parts_are_added_up() {
-        check(r#"{"content":[{"type":"thinking","thinking":[{"type":"text","text":"Add."}],"closed":true},{"type":"text","text":"4"}]}"#, 5);
+        check(
+            r#"{"content":[{"type":"thinking","thinking":[{"type":"text","text":"Add."}],"closed":true},{"type":"text","text":"4"}]}"#,
+            5,
+        );
     }
 
     #[test]
     fn names_and_arguments_of_tools_count_and_their_ids_do_not() {
-        check(r#"{"tool_calls":[{"index":0,"id":"call_1","type":"function","function":{"name":"f","arguments":"{}"}}]}"#, 3);
+        check(
+            r#"{"tool_calls":[{"index":0,"id":"call_1","type":"function","function":{"name":"f","arguments":"{}"}}]}"#,
+            3,
+        );
     }
 }

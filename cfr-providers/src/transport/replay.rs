@@ -77,7 +77,9 @@ impl Exchange {
         let text = std::fs::read(path).map_err(|cause| wrong(cause.to_string()))?;
         let recording: Recording = serde_json::from_slice(&text).map_err(|cause| wrong(cause.to_string()))?;
         let body = match &recording.response.body_file {
-            Some(name) => std::fs::read(path.with_file_name(name)).map_err(|cause| wrong(format!("{name}: {cause}")))?,
+            Some(name) => {
+                std::fs::read(path.with_file_name(name)).map_err(|cause| wrong(format!("{name}: {cause}")))?
+            }
             None => recording.response.body.as_ref().map(written).unwrap_or_default(),
         };
         recording.into_exchange(body.into()).ok_or_else(|| wrong("a status or header is not one".into()))
@@ -107,7 +109,9 @@ impl Recording {
 }
 
 fn header_map(headers: &BTreeMap<String, String>) -> Option<HeaderMap> {
-    let pair = |(name, value): (&String, &String)| Some((name.parse::<HeaderName>().ok()?, value.parse::<HeaderValue>().ok()?));
+    let pair = |(name, value): (&String, &String)| {
+        Some((name.parse::<HeaderName>().ok()?, value.parse::<HeaderValue>().ok()?))
+    };
     headers.iter().map(pair).collect()
 }
 

@@ -56,7 +56,9 @@ impl Transport for ReqwestTransport {
         *outgoing.headers_mut() = request.headers;
         *outgoing.body_mut() = Some(request.body.into());
         let answer = tokio::time::timeout(timeout, self.client.execute(outgoing)).await;
-        let mut answer = answer.map_err(|_| TransportError::Timeout { after: timeout })?.map_err(|error| unsent_or_broken(&error))?;
+        let mut answer = answer
+            .map_err(|_| TransportError::Timeout { after: timeout })?
+            .map_err(|error| unsent_or_broken(&error))?;
         let (status, headers) = (answer.status(), std::mem::take(answer.headers_mut()));
         let chunks = answer.bytes_stream().map(|chunk| chunk.map_err(|error| broken(&error)));
         let mut response = Response::new(Box::pin(chunks) as Body);

@@ -30,7 +30,9 @@ impl Transport for Loopback {
         let model = call.envelope.model.clone();
         let order = Order { call: &call, model: &model, output_tokens_max: None, timeout, idle_timeout: timeout };
         Ok(match self.0.send(order).await {
-            Ok(Reply::Whole(whole)) => response(StatusCode::OK, "application/json", stream::iter([Ok(whole.body)]).boxed()),
+            Ok(Reply::Whole(whole)) => {
+                response(StatusCode::OK, "application/json", stream::iter([Ok(whole.body)]).boxed())
+            }
             Ok(Reply::Stream(reply)) => response(StatusCode::OK, "text/event-stream", frames(reply.events)),
             Err(UpstreamError::Rejected { status, body, .. }) => {
                 response(status, "application/json", stream::iter(body.map(Ok)).boxed())

@@ -1,5 +1,11 @@
 //! Cases, and what a client understands of an answer; written without the code that is tested.
-#![allow(dead_code, unreachable_pub, missing_docs, missing_debug_implementations, reason = "each test binary uses a part")]
+#![allow(
+    dead_code,
+    unreachable_pub,
+    missing_docs,
+    missing_debug_implementations,
+    reason = "each test binary uses a part"
+)]
 
 pub mod loopback;
 
@@ -86,7 +92,8 @@ impl Case {
     }
 
     pub fn upstream(&self, replay: Replay) -> HttpUpstream {
-        let authorization = self.exchange.request_headers.get("authorization").map_or("", |value| value.to_str().unwrap());
+        let authorization =
+            self.exchange.request_headers.get("authorization").map_or("", |value| value.to_str().unwrap());
         let key = Secret::new(authorization.trim_start_matches("Bearer "));
         HttpUpstream::openai_family_over(Arc::new(replay), self.quirks, self.base_url, &key).unwrap()
     }
@@ -118,7 +125,12 @@ impl Case {
             None => assert!(!self.is_broken(), "{name}: expected an error"),
         }
         let spoken = Spoken::of(&outcome.bytes);
-        for (field, said) in [("text", &spoken.text), ("partial_text", &spoken.text), ("reasoning_text", &spoken.reasoning), ("refusal", &spoken.refusal)] {
+        for (field, said) in [
+            ("text", &spoken.text),
+            ("partial_text", &spoken.text),
+            ("reasoning_text", &spoken.reasoning),
+            ("refusal", &spoken.refusal),
+        ] {
             if let Some(expected) = self.expect[field].as_str() {
                 assert_eq!(said, expected, "{name}: {field}");
             }
@@ -331,9 +343,7 @@ impl Spoken {
 
     /// The calls of tools, with their arguments as JSON.
     pub fn calls(&self) -> Vec<Value> {
-        let call = |(id, name, arguments): &(String, String, String)| {
-            serde_json::json!({"id": id, "name": name, "arguments": serde_json::from_str::<Value>(arguments).unwrap()})
-        };
+        let call = |(id, name, arguments): &(String, String, String)| serde_json::json!({"id": id, "name": name, "arguments": serde_json::from_str::<Value>(arguments).unwrap()});
         self.calls.values().map(call).collect()
     }
 }
