@@ -40,10 +40,10 @@ mod outbox;
 mod slot;
 mod stats;
 
-use self::book::{Asks, Book, Decision, refusal};
-use self::engine::{Engine, denial, ledger_error, store_error};
 pub use self::book::ENDS_REMEMBERED_MAX;
+use self::book::{Asks, Book, Decision, refusal};
 pub use self::config::EscrowConfig;
+use self::engine::{Engine, denial, ledger_error, store_error};
 pub use self::stats::EscrowStats;
 use crate::budget::Grant;
 use crate::store::{AcquireError, LedgerStore, NewGrant, Reclaimed, StoreError};
@@ -70,7 +70,11 @@ impl Escrow {
     ///
     /// # Errors
     /// When the store cannot be read or written.
-    pub async fn start(store: Arc<dyn LedgerStore>, clock: Arc<dyn Clock>, config: EscrowConfig) -> Result<Arc<Self>, StoreError> {
+    pub async fn start(
+        store: Arc<dyn LedgerStore>,
+        clock: Arc<dyn Clock>,
+        config: EscrowConfig,
+    ) -> Result<Arc<Self>, StoreError> {
         let now = clock.now();
         let by = store.register(&config.node, now).await?;
         let expired_before = now.checked_sub(config.hold_max + config.reclaim_grace).unwrap_or(Timestamp::MIN);
@@ -230,7 +234,8 @@ impl Escrow {
 
     async fn authorize_with_store(&self, ask: &HoldRequest, asks: Asks) -> Result<Hold, AuthorizeError> {
         let decide = |book: &mut Book, clock: &dyn Clock| book.authorize(ask, clock);
-        let finally = |book: &mut Book, denied: Option<AcquireError>| book.authorize_finally(ask, spoken(ask.amount_min, denied));
+        let finally =
+            |book: &mut Book, denied: Option<AcquireError>| book.authorize_finally(ask, spoken(ask.amount_min, denied));
         self.decide_with_store(ask.at, asks, decide, finally).await
     }
 }

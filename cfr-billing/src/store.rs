@@ -467,7 +467,13 @@ pub trait CatalogStore: Debug + Send + Sync + 'static {
     ///
     /// # Errors
     /// [`StoreError::Conflict`] when it was changed meanwhile.
-    async fn update_tenant(&self, id: TenantId, version: i64, patch: &TenantPatch, now: Timestamp) -> Result<Tenant, StoreError>;
+    async fn update_tenant(
+        &self,
+        id: TenantId,
+        version: i64,
+        patch: &TenantPatch,
+        now: Timestamp,
+    ) -> Result<Tenant, StoreError>;
 
     /// Writes a product with its first version, or the next version of an existing code. Versions are immutable.
     ///
@@ -540,7 +546,13 @@ pub trait CatalogStore: Debug + Send + Sync + 'static {
     ///
     /// # Errors
     /// [`StoreError::Conflict`] when it was changed meanwhile.
-    async fn update_user(&self, id: UserId, version: i64, patch: &UserPatch, now: Timestamp) -> Result<User, StoreError>;
+    async fn update_user(
+        &self,
+        id: UserId,
+        version: i64,
+        patch: &UserPatch,
+        now: Timestamp,
+    ) -> Result<User, StoreError>;
 
     /// Writes a key by its MAC.
     ///
@@ -556,7 +568,12 @@ pub trait CatalogStore: Debug + Send + Sync + 'static {
     ///
     /// # Errors
     /// When the store cannot be read.
-    async fn keys(&self, tenant: Option<TenantId>, user: Option<UserId>, page: PageRequest) -> Result<Page<ApiKey>, StoreError>;
+    async fn keys(
+        &self,
+        tenant: Option<TenantId>,
+        user: Option<UserId>,
+        page: PageRequest,
+    ) -> Result<Page<ApiKey>, StoreError>;
     /// Revokes a key for good.
     ///
     /// # Errors
@@ -587,7 +604,14 @@ pub trait CatalogStore: Debug + Send + Sync + 'static {
     ///
     /// # Errors
     /// [`StoreError::Conflict`] when it was changed meanwhile.
-    async fn set_budget_limit(&self, id: BudgetId, version: i64, included: i64, actor: &str, now: Timestamp) -> Result<Budget, StoreError>;
+    async fn set_budget_limit(
+        &self,
+        id: BudgetId,
+        version: i64,
+        included: i64,
+        actor: &str,
+        now: Timestamp,
+    ) -> Result<Budget, StoreError>;
     /// Grants of a budget, the newest first.
     ///
     /// # Errors

@@ -21,7 +21,13 @@ async fn killed() -> (Bench, BudgetId, [HoldId; 3]) {
         holds.push(hold.id);
     }
     let now = bench.clock_now();
-    bench.escrow.settle(holds[0], price(holds[0], now, 60)).expect("it is open").committed.await.expect("it is written");
+    bench
+        .escrow
+        .settle(holds[0], price(holds[0], now, 60))
+        .expect("it is open")
+        .committed
+        .await
+        .expect("it is written");
     bench.escrow.checkpoint(holds[1], price(holds[1], now, 12)).expect("it is open");
     bench.escrow.flush().await.expect("the store works");
     let config = EscrowConfig { orphan_policy: OrphanPolicy::Evidence, ..EscrowConfig::new("node-1") };
@@ -59,7 +65,14 @@ async fn a_killed_node_writes_nothing_more() {
 async fn suspended_orphans_keep_their_amount_counted() {
     let mut bench = Bench::exclusive().await;
     let budget = bench.budget(1_000, Period::Never);
-    bench.escrow.authorize(bench.ask(&[budget], 300)).await.expect("there is room").committed.await.expect("it is written");
+    bench
+        .escrow
+        .authorize(bench.ask(&[budget], 300))
+        .await
+        .expect("there is room")
+        .committed
+        .await
+        .expect("it is written");
     let config = EscrowConfig { orphan_policy: OrphanPolicy::Suspend, ..EscrowConfig::new("node-1") };
     bench.escrow = bench.start(config).await;
     assert!(bench.escrow.authorize(bench.ask(&[budget], 701)).await.is_err());

@@ -217,7 +217,14 @@ async fn a_shutdown_writes_everything_and_gives_everything_back() {
 async fn a_shutdown_does_not_wait_forever_for_a_broken_store() {
     let bench = Bench::exclusive().await;
     let budget = bench.budget(1_000, Period::Never);
-    bench.escrow.authorize(bench.ask(&[budget], 100)).await.expect("there is room").committed.await.expect("it is written");
+    bench
+        .escrow
+        .authorize(bench.ask(&[budget], 100))
+        .await
+        .expect("there is room")
+        .committed
+        .await
+        .expect("it is written");
     bench.store.faults.set_broken(true);
     let hold = bench.escrow.stats();
     assert_eq!(hold.open_holds, 1);

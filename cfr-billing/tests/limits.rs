@@ -20,7 +20,8 @@ async fn tasks_that_race_for_one_budget_spend_exactly_its_limit() {
     const TASKS: i64 = 64;
     const PRICE: i64 = 7;
     let bench = Arc::new(Bench::exclusive().await);
-    let (tenant, platform) = (bench.budget(10_000, Period::Never), bench.budget_with(0, Period::Never, LimitPolicy::Unlimited));
+    let (tenant, platform) =
+        (bench.budget(10_000, Period::Never), bench.budget_with(0, Period::Never, LimitPolicy::Unlimited));
     let mut tasks = JoinSet::new();
     for _ in 0..TASKS {
         let bench = bench.clone();
@@ -30,7 +31,8 @@ async fn tasks_that_race_for_one_budget_spend_exactly_its_limit() {
             loop {
                 match bench.escrow.authorize(bench.ask(&[user, tenant, platform], 10)).await {
                     Ok(hold) => {
-                        let settled = bench.escrow.settle(hold.id, price(hold.id, bench.clock_now(), PRICE)).expect("it is open");
+                        let settled =
+                            bench.escrow.settle(hold.id, price(hold.id, bench.clock_now(), PRICE)).expect("it is open");
                         charged += settled.charged.nanos();
                         settled.committed.await.expect("the store works");
                     }
@@ -66,7 +68,13 @@ async fn running_holds_settle_in_their_period_and_new_ones_in_the_next() {
     let settled = bench.escrow.settle(yesterday.id, price(yesterday.id, bench.clock_now(), 50)).expect("it is open");
     settled.committed.await.expect("it is written");
     bench.escrow.flush().await.expect("the store works");
-    bench.escrow.settle(today.id, price(today.id, bench.clock_now(), 90)).expect("it is open").committed.await.expect("it is written");
+    bench
+        .escrow
+        .settle(today.id, price(today.id, bench.clock_now(), 90))
+        .expect("it is open")
+        .committed
+        .await
+        .expect("it is written");
     let accounts = bench.store.accounts(budget).await.expect("the store works");
     assert_eq!(accounts.iter().map(|account| account.settled).collect::<Vec<_>>(), [90, 50]);
     bench.assert_books_agree().await;
@@ -80,7 +88,13 @@ async fn bought_money_follows_into_the_next_period_after_the_last_hold() {
     let running = bench.escrow.authorize(bench.ask(&[budget], 20)).await.expect("there is room");
     bench.clock.advance(DAY);
     bench.admits(&[budget], 10, "there is room").await;
-    bench.escrow.settle(running.id, price(running.id, bench.clock_now(), 20)).expect("it is open").committed.await.expect("it is written");
+    bench
+        .escrow
+        .settle(running.id, price(running.id, bench.clock_now(), 20))
+        .expect("it is open")
+        .committed
+        .await
+        .expect("it is written");
     while bench.booked(budget).await.0 < 150 {
         bench.escrow.flush().await.expect("the store works"); // until the committer gave the old rights back
     }

@@ -69,7 +69,13 @@ async fn idle_rights_go_back_to_the_others() {
     let other = bench.start(config("node-2")).await;
     let budget = bench.budget(100, Period::Never);
     let hold = bench.escrow.authorize(bench.ask(&[budget], 100)).await.expect("there is room");
-    bench.escrow.settle(hold.id, price(hold.id, bench.clock_now(), 10)).expect("it is open").committed.await.expect("it is written");
+    bench
+        .escrow
+        .settle(hold.id, price(hold.id, bench.clock_now(), 10))
+        .expect("it is open")
+        .committed
+        .await
+        .expect("it is written");
     other.authorize(bench.ask(&[budget], 90)).await.expect_err("the first node has it");
     pass(&bench, TTL).await;
     let hold = other.authorize(bench.ask(&[budget], 90)).await.expect("it came back");
@@ -82,7 +88,13 @@ async fn leases_that_are_renewed_do_not_end() {
     let bench = Bench::over(MemoryStore::shared(), config).await;
     let budget = bench.budget(100, Period::Never);
     let first = bench.escrow.authorize(bench.ask(&[budget], 60)).await.expect("there is room");
-    bench.escrow.settle(first.id, price(first.id, bench.clock_now(), 10)).expect("it is open").committed.await.expect("it is written");
+    bench
+        .escrow
+        .settle(first.id, price(first.id, bench.clock_now(), 10))
+        .expect("it is open")
+        .committed
+        .await
+        .expect("it is written");
     pass(&bench, TTL * 4).await;
     bench.store.faults.set_broken(true);
     bench.admits(&[budget], 50, "what was leased two minutes ago is still ours").await;
@@ -113,7 +125,8 @@ async fn a_node_that_lost_its_leases_begins_a_new_epoch() {
     // A partition that outlives every grace: another node takes the lease over.
     bench.clock.advance(TTL * 100);
     let expired_before = bench.clock_now().checked_sub(TTL).expect("inside the calendar");
-    let found = bench.store.reclaim(expired_before, OrphanPolicy::Release, bench.clock_now()).await.expect("the store works");
+    let found =
+        bench.store.reclaim(expired_before, OrphanPolicy::Release, bench.clock_now()).await.expect("the store works");
     assert_eq!((found.leases, found.released), (1, 1));
     let fresh = bench.escrow.authorize(bench.ask(&[budget], 70)).await.expect("under a new epoch");
     let late = bench.escrow.settle(hold.id, price(hold.id, bench.clock_now(), 40)).expect("it is still running here");

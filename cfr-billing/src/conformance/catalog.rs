@@ -9,7 +9,9 @@ use cfr_core::time::{Period, Timestamp};
 
 use super::fixture::{DAY, Node, new_tenant, new_user, user_budget};
 use crate::budget::{BudgetFilter, NewBudget, ScopeId};
-use crate::identity::{KeyKind, KeyMac, KeyStatus, NewKey, NewTenant, NewUser, TenantPatch, TenantStatus, User, UserPatch};
+use crate::identity::{
+    KeyKind, KeyMac, KeyStatus, NewKey, NewTenant, NewUser, TenantPatch, TenantStatus, User, UserPatch,
+};
 use crate::plan::{NewProduct, ProductVersion, Terms};
 use crate::store::{PageRequest, Store, StoreError};
 
@@ -55,7 +57,10 @@ pub async fn a_change_needs_the_current_version(store: &dyn Store) {
     let later = node.later(DAY);
     let patch = TenantPatch { name: Some("Acme Inc.".into()), ..Default::default() };
     let changed = store.update_tenant(node.tenant, 1, &patch, later.now).await.expect("it is current");
-    assert_eq!((&*changed.name, changed.version, changed.updated_at, changed.created_at), ("Acme Inc.", 2, later.now, node.now));
+    assert_eq!(
+        (&*changed.name, changed.version, changed.updated_at, changed.created_at),
+        ("Acme Inc.", 2, later.now, node.now)
+    );
     assert_conflict(store.update_tenant(node.tenant, 1, &patch, later.now).await);
     let patch = TenantPatch { status: Some(TenantStatus::Suspended), users_max: Some(Some(3)), ..Default::default() };
     let changed = store.update_tenant(node.tenant, 2, &patch, later.now).await.expect("it is current");
@@ -154,7 +159,8 @@ pub async fn a_key_context_lists_the_path_in_order(store: &dyn Store) {
     assert_eq!(context.user.as_ref(), Some(&user));
     let found: Vec<_> = context.budgets.iter().map(|spec| (spec.scope, spec.id)).collect();
     let expected = [Scope::Key, Scope::User, Scope::Tenant, Scope::Product, Scope::Platform];
-    let expected: Vec<_> = expected.iter().filter_map(|scope| path.iter().find(|(other, _)| other == scope).copied()).collect();
+    let expected: Vec<_> =
+        expected.iter().filter_map(|scope| path.iter().find(|(other, _)| other == scope).copied()).collect();
     assert_eq!(found, expected);
     assert!(budgets_of(&node, &stranger).await.iter().all(|budget| !found.contains(&(Scope::User, budget.spec.id))));
 }
@@ -181,7 +187,10 @@ pub async fn lists_are_paged_completely_and_once(store: &dyn Store) {
         let later = node.later(Duration::from_secs(number));
         let slug = format!("tenant-{number}");
         made.push(store.create_tenant(&new_tenant(&slug), later.now).await.expect("the slug is free").id);
-        store.create_user(&new_user(node.tenant, &format!("{number}@example.org")), later.now).await.expect("it is free");
+        store
+            .create_user(&new_user(node.tenant, &format!("{number}@example.org")), later.now)
+            .await
+            .expect("it is free");
     }
     for limit in [1, 3, 8, 100] {
         let (mut found, mut after) = (Vec::new(), None);
@@ -256,7 +265,8 @@ async fn subscribed(node: &Node<'_>, version: ProductVersionId) -> User {
 }
 
 async fn budgets_of(node: &Node<'_>, user: &User) -> Vec<crate::budget::Budget> {
-    let filter = BudgetFilter { scope: Some(Scope::User), scope_id: Some(ScopeId(user.id.as_u128())), ..Default::default() };
+    let filter =
+        BudgetFilter { scope: Some(Scope::User), scope_id: Some(ScopeId(user.id.as_u128())), ..Default::default() };
     node.store.budgets(&filter, PageRequest::default()).await.expect("the store works").items
 }
 

@@ -166,7 +166,14 @@ pub async fn a_late_charge_takes_no_more_than_what_is_left(store: &dyn Store) {
     let budget = late.hard(100).await;
     let account = late.lease(budget, 40).await;
     let other = Node { by: store.register("node-2", late.now).await.expect("the store works"), ..late.later(TTL * 10) };
-    store.reclaim(other.now.checked_sub(Duration::from_secs(1)).expect("inside the calendar"), OrphanPolicy::Release, other.now).await.expect("the store works");
+    store
+        .reclaim(
+            other.now.checked_sub(Duration::from_secs(1)).expect("inside the calendar"),
+            OrphanPolicy::Release,
+            other.now,
+        )
+        .await
+        .expect("the store works");
     other.lease(budget, 75).await;
     other.commit(&[]).await;
     let again = late.restarted().await;

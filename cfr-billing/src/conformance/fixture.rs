@@ -104,7 +104,15 @@ impl<'a> Node<'a> {
 
     pub(super) fn open(&self, hold: HoldId, accounts: &[AccountId], amount: i64) -> Op {
         let (epoch, accounts) = (self.by.epoch, accounts.into());
-        Op::Open(Box::new(OpenedHold { id: hold, epoch, accounts, amount, caller: caller(self.tenant), model: "m".into(), at: self.now }))
+        Op::Open(Box::new(OpenedHold {
+            id: hold,
+            epoch,
+            accounts,
+            amount,
+            caller: caller(self.tenant),
+            model: "m".into(),
+            at: self.now,
+        }))
     }
 
     pub(super) fn settle(&self, hold: HoldId, accounts: &[AccountId], charged: i64) -> Op {
@@ -117,7 +125,14 @@ impl<'a> Node<'a> {
     }
 
     pub(super) fn record(&self, id: HoldId, price: i64) -> UsageRecord {
-        UsageRecord { id, at: self.now, caller: caller(self.tenant), cost_nanos: price, price_nanos: price, ..blank_record(id) }
+        UsageRecord {
+            id,
+            at: self.now,
+            caller: caller(self.tenant),
+            cost_nanos: price,
+            price_nanos: price,
+            ..blank_record(id)
+        }
     }
 }
 

@@ -142,7 +142,8 @@ impl<'a> Side<'a> {
     async fn begin(store: &'a dyn Store, name: &str, seed: u64) -> Self {
         let now = beginning(seed);
         let by = store.register(name, now).await.expect("the store works");
-        let tenant = store.create_tenant(&new_tenant(&format!("tenant-{seed}")), now).await.expect("the slug is free").id;
+        let tenant =
+            store.create_tenant(&new_tenant(&format!("tenant-{seed}")), now).await.expect("the slug is free").id;
         let node = Node { store, by, tenant, now };
         let mut budgets = Vec::new();
         for (included, policy, period) in BUDGETS {
@@ -181,7 +182,9 @@ impl<'a> Side<'a> {
         match self.node.acquire(&asks).await {
             Ok(grants) => {
                 for (&budget, grant) in path.iter().zip(&grants) {
-                    let rest = self.leases[budget].filter(|(account, _)| *account == grant.account).map_or(0, |(_, rest)| rest);
+                    let rest = self.leases[budget]
+                        .filter(|(account, _)| *account == grant.account)
+                        .map_or(0, |(_, rest)| rest);
                     self.leases[budget] = Some((grant.account, rest + grant.granted));
                 }
                 format!("{:?}", grants.iter().map(|grant| (grant.granted, grant.period)).collect::<Vec<_>>())
@@ -196,7 +199,8 @@ impl<'a> Side<'a> {
     /// Only inside the lease, as the engine does.
     async fn open(&mut self, number: usize, path: &[usize], amount: i64) -> String {
         self.holds.resize(number + 1, None);
-        let leases: Option<Vec<_>> = path.iter().map(|&budget| self.leases[budget].filter(|(_, rest)| *rest >= amount)).collect();
+        let leases: Option<Vec<_>> =
+            path.iter().map(|&budget| self.leases[budget].filter(|(_, rest)| *rest >= amount)).collect();
         let Some(leases) = leases else { return "no lease".into() };
         for &budget in path {
             self.leases[budget] = self.leases[budget].map(|(account, rest)| (account, rest - amount));
@@ -213,7 +217,8 @@ impl<'a> Side<'a> {
         let Some(hold) = self.end(number) else { return String::new() };
         let charged = hold.amount * percent / 100; // down
         self.put_back(&hold, hold.amount - charged);
-        let opener = Node { by: crate::store::Incarnation { epoch: hold.opener, ..self.node.by.clone() }, ..self.node.clone() };
+        let opener =
+            Node { by: crate::store::Incarnation { epoch: hold.opener, ..self.node.by.clone() }, ..self.node.clone() };
         self.commit(vec![opener.settle(hold.id, &hold.accounts, charged)]).await
     }
 

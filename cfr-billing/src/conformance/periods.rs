@@ -22,7 +22,8 @@ pub async fn a_new_period_has_its_own_account(store: &dyn Store) {
     assert_eq!((opened.period.start, opened.period.end), (midnight, midnight.checked_add(DAY).ok()));
     let leased = tomorrow.acquire(&[ask(budget, 1, 1)]).await.expect("there is room");
     assert_eq!(leased.first().map(|grant| grant.account), Some(opened.account));
-    let seqs: Vec<_> = store.accounts(budget).await.expect("the store works").iter().map(|account| account.seq).collect();
+    let seqs: Vec<_> =
+        store.accounts(budget).await.expect("the store works").iter().map(|account| account.seq).collect();
     assert_eq!(seqs, [2, 1], "the newest first");
     today.assert_books_agree().await;
 }

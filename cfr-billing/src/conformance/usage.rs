@@ -19,14 +19,24 @@ pub async fn usage_is_filtered_and_listed_newest_first(store: &dyn Store) {
         let wanted: Vec<_> = written.iter().rev().filter(|record| wanted(record)).map(|record| record.id).collect();
         async move {
             assert!(!wanted.is_empty(), "the filter must find something: {filter:?}");
-            assert_eq!(all(store, &filter, 2).await.iter().map(|record| record.id).collect::<Vec<_>>(), wanted, "{filter:?}");
+            assert_eq!(
+                all(store, &filter, 2).await.iter().map(|record| record.id).collect::<Vec<_>>(),
+                wanted,
+                "{filter:?}"
+            );
         }
     };
     let sample = &written[3];
     every(UsageFilter::default(), &|_| true).await;
     every(UsageFilter { id: Some(sample.id), ..Default::default() }, &|record| record.id == sample.id).await;
-    every(UsageFilter { tenant: Some(sample.caller.tenant), ..Default::default() }, &|record| record.caller.tenant == sample.caller.tenant).await;
-    every(UsageFilter { model: Some(sample.model_served.clone()), ..Default::default() }, &|record| record.model_served == sample.model_served).await;
+    every(UsageFilter { tenant: Some(sample.caller.tenant), ..Default::default() }, &|record| {
+        record.caller.tenant == sample.caller.tenant
+    })
+    .await;
+    every(UsageFilter { model: Some(sample.model_served.clone()), ..Default::default() }, &|record| {
+        record.model_served == sample.model_served
+    })
+    .await;
     every(UsageFilter { from: Some(sample.at), ..Default::default() }, &|record| record.at >= sample.at).await;
     every(UsageFilter { to: Some(sample.at), ..Default::default() }, &|record| record.at < sample.at).await;
     let both = UsageFilter { tenant: Some(sample.caller.tenant), from: Some(sample.at), ..Default::default() };
@@ -39,7 +49,8 @@ pub async fn usage_survives_unchanged(store: &dyn Store) {
     let account = node.lease(node.hard(100).await, 100).await;
     let id = node.hold();
     let Op::Settle(mut settled) = node.settle(id, &[account], 9) else { panic!("it is a settlement") };
-    settled.record.attempts = vec![Attempt { upstream: "azure".into(), model: "gpt-4o".into(), outcome: "rate_limited".into() }];
+    settled.record.attempts =
+        vec![Attempt { upstream: "azure".into(), model: "gpt-4o".into(), outcome: "rate_limited".into() }];
     settled.record.upstream_id = Some("chatcmpl-1".into());
     settled.record.tag = Some("a tag".into());
     settled.record.output_tokens_max_applied = Some(512);
@@ -57,7 +68,8 @@ pub async fn days_add_up_to_the_records(store: &dyn Store) {
     for record in write_history(&node).await {
         let day = record.at.to_string().split('T').next().map(str::to_owned);
         let sums: &mut [i64; 5] = expected.entry((day, record.caller.tenant, record.model_served)).or_default();
-        let [tokens_in, tokens_out] = [record.usage.input_total(), record.usage.output_total()].map(|sum| i64::try_from(sum).expect("small"));
+        let [tokens_in, tokens_out] =
+            [record.usage.input_total(), record.usage.output_total()].map(|sum| i64::try_from(sum).expect("small"));
         for (sum, part) in sums.iter_mut().zip([1, tokens_in, tokens_out, record.cost_nanos, record.charged_nanos]) {
             *sum += part;
         }
@@ -86,7 +98,9 @@ async fn write_history(node: &Node<'_>) -> Vec<UsageRecord> {
 }
 
 async fn write(node: &Node<'_>, account: AccountId, tenant: TenantId, number: u32) -> UsageRecord {
-    let Op::Settle(mut settled) = node.settle(node.hold(), &[account], 100 + i64::from(number)) else { panic!("it is a settlement") };
+    let Op::Settle(mut settled) = node.settle(node.hold(), &[account], 100 + i64::from(number)) else {
+        panic!("it is a settlement")
+    };
     settled.record.caller.tenant = tenant;
     settled.record.model_served = ["gpt-4o", "claude", "gemini"][number as usize % 3].into();
     settled.record.usage = Usage::text(u64::from(number) + 1, u64::from(number) * 2);

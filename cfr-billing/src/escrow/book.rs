@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use cfr_core::id::{AccountId, BudgetId, HoldId};
 use cfr_core::ledger::{
-    AuthorizeError, Commit, Denial, Hold, HoldRequest, LedgerError, PATH_BUDGETS_MAX, ReleaseReason, Settled, Settlement,
+    AuthorizeError, Commit, Denial, Hold, HoldRequest, LedgerError, PATH_BUDGETS_MAX, ReleaseReason, Settled,
+    Settlement,
 };
 use cfr_core::money::{Currency, Money};
 use cfr_core::time::{Clock, Timestamp};
@@ -132,13 +133,19 @@ impl Book {
     }
 
     /// Decides from the local rights without asking again: the store was asked. `denied` is what it said.
-    pub(super) fn authorize_finally(&mut self, ask: &HoldRequest, denied: Option<Denial>) -> Result<Hold, AuthorizeError> {
+    pub(super) fn authorize_finally(
+        &mut self,
+        ask: &HoldRequest,
+        denied: Option<Denial>,
+    ) -> Result<Hold, AuthorizeError> {
         if let Some(answer) = self.before_looking(ask) {
             return answer;
         }
         let slots: Option<Slots> = ask.path.iter().map(|budget| self.current_slot(*budget, ask.at)).collect();
         let Some(slots) = slots else {
-            let Some(denial) = denied else { return Err(LedgerError::unavailable("budgets change faster than they can be read").into()) };
+            let Some(denial) = denied else {
+                return Err(LedgerError::unavailable("budgets change faster than they can be read").into());
+            };
             return Err(self.deny(ask, denial));
         };
         let local = self.local_room(&slots);
@@ -146,7 +153,9 @@ impl Book {
             Some(denial) if local.0 < ask.amount_min.nanos() => Err(self.deny(ask, self.with_local(denial))),
             _ => match self.decide(ask, slots) {
                 Decision::Done(answer) => answer,
-                Decision::Short(_) => Err(LedgerError::unavailable("budgets change faster than they can be read").into()),
+                Decision::Short(_) => {
+                    Err(LedgerError::unavailable("budgets change faster than they can be read").into())
+                }
             },
         }
     }
@@ -191,7 +200,14 @@ impl Book {
     }
 
     /// What to ask the store for, if anything, so that the slot can serve `amount`, or at least `amount_min`.
-    fn missing(&self, budget: BudgetId, slot: Option<&Slot>, amount: i64, amount_min: i64, uptime: Duration) -> Option<LeaseAsk> {
+    fn missing(
+        &self,
+        budget: BudgetId,
+        slot: Option<&Slot>,
+        amount: i64,
+        amount_min: i64,
+        uptime: Duration,
+    ) -> Option<LeaseAsk> {
         let Some(slot) = slot else { return Some(self.ask(budget, amount_min, amount)) };
         let expired = !self.exclusive && uptime >= slot.deadline;
         let short = slot.free() < amount && (!slot.is_hard() || uptime >= slot.dry_until);
@@ -219,7 +235,10 @@ impl Book {
     fn decide(&mut self, ask: &HoldRequest, slots: Slots) -> Decision<Hold> {
         let currency = ask.amount.currency();
         if self.on(&slots).any(|slot| slot.currency != currency) {
-            return Decision::Done(Err(LedgerError::Malformed { reason: "a path has one currency, and the amount is in it" }.into()));
+            return Decision::Done(Err(LedgerError::Malformed {
+                reason: "a path has one currency, and the amount is in it",
+            }
+            .into()));
         }
         let (room, tightest) = self.local_room(&slots);
         let amount = ask.amount.nanos().min(room);
@@ -247,21 +266,38 @@ impl Book {
         }
         let available = self.local_room(&slots).0;
         let epoch = self.by.epoch;
-        let opened = OpenedHold { id: ask.id, epoch, accounts, amount, caller: ask.caller, model: ask.model.clone(), at: ask.at };
+        let opened = OpenedHold {
+            id: ask.id,
+            epoch,
+            accounts,
+            amount,
+            caller: ask.caller,
+            model: ask.model.clone(),
+            at: ask.at,
+        };
         let (opening, committed) = self.outbox.push(Op::Open(Box::new(opened)));
-        let open = OpenHold { slots, amount, answered: amount, epoch, terms: terms(ask), raises: 0, opening: Some(opening) };
+        let open =
+            OpenHold { slots, amount, answered: amount, epoch, terms: terms(ask), raises: 0, opening: Some(opening) };
         self.holds.insert(ask.id, HoldState::Open(open));
         self.stats.open_holds += 1;
         self.stats.holds += 1;
         let currency = ask.amount.currency();
-        Hold { id: ask.id, amount: Money::from_nanos(amount, currency), available_after: Money::from_nanos(available, currency), committed }
+        Hold {
+            id: ask.id,
+            amount: Money::from_nanos(amount, currency),
+            available_after: Money::from_nanos(available, currency),
+            committed,
+        }
     }
 
     /// The same answer as before: the id is the idempotency key.
     fn answer_again(&mut self, ask: &HoldRequest) -> Result<Hold, AuthorizeError> {
         let hold = ask.id;
-        let Some(HoldState::Open(OpenHold { terms: before, .. }) | HoldState::Denied { terms: before, .. } | HoldState::Ended { terms: before }) =
-            self.holds.get(&hold)
+        let Some(
+            HoldState::Open(OpenHold { terms: before, .. })
+            | HoldState::Denied { terms: before, .. }
+            | HoldState::Ended { terms: before },
+        ) = self.holds.get(&hold)
         else {
             return Err(LedgerError::UnknownHold { hold }.into());
         };
@@ -363,7 +399,8 @@ impl Book {
         let slots = open.slots.clone();
         let raise = amount.nanos();
         let current = self.on(&slots).filter(|slot| slot.current);
-        let asks: Asks = current.filter_map(|slot| self.missing(slot.budget, Some(slot), raise, raise, uptime)).collect();
+        let asks: Asks =
+            current.filter_map(|slot| self.missing(slot.budget, Some(slot), raise, raise, uptime)).collect();
         if !asks.is_empty() {
             return Decision::Short(asks);
         }
@@ -407,7 +444,12 @@ impl Book {
         Ok(())
     }
 
-    pub(super) fn settle(&mut self, hold: HoldId, settlement: Settlement, clock: &dyn Clock) -> Result<Settled, LedgerError> {
+    pub(super) fn settle(
+        &mut self,
+        hold: HoldId,
+        settlement: Settlement,
+        clock: &dyn Clock,
+    ) -> Result<Settled, LedgerError> {
         self.check_price(hold, &settlement)?;
         let open = self.close(hold)?;
         let price = settlement.charge.price;
@@ -455,7 +497,9 @@ impl Book {
     /// is used again.
     fn vacate(&mut self, slots: &Slots) {
         for &index in slots {
-            let Some(slot) = self.slots.get_mut(index as usize).filter(|slot| !slot.current && slot.claims == 0) else { continue };
+            let Some(slot) = self.slots.get_mut(index as usize).filter(|slot| !slot.current && slot.claims == 0) else {
+                continue;
+            };
             let (account, free) = (slot.account, slot.take_free());
             if free > 0 && slot.epoch == self.by.epoch {
                 self.surplus.push((account, free));
@@ -524,7 +568,14 @@ impl Book {
 
 impl Book {
     /// Takes rights in that the store granted to `by`. Rights of an earlier life are not ours any more.
-    pub(super) fn refill(&mut self, by: &Incarnation, asks: &[LeaseAsk], grants: &[LeaseGrant], deadline: Duration, uptime: Duration) {
+    pub(super) fn refill(
+        &mut self,
+        by: &Incarnation,
+        asks: &[LeaseAsk],
+        grants: &[LeaseGrant],
+        deadline: Duration,
+        uptime: Duration,
+    ) {
         if *by != self.by {
             return;
         }
@@ -566,9 +617,17 @@ impl Book {
     }
 
     /// Retires the slots among `budgets` whose period is over, and returns what is free on them.
-    pub(super) fn retire_ended(&mut self, budgets: impl Iterator<Item = BudgetId>, at: Timestamp) -> Vec<(AccountId, i64)> {
+    pub(super) fn retire_ended(
+        &mut self,
+        budgets: impl Iterator<Item = BudgetId>,
+        at: Timestamp,
+    ) -> Vec<(AccountId, i64)> {
         for budget in budgets {
-            let ended = self.budgets.get(&budget).and_then(|index| self.slots.get(*index as usize)).is_some_and(|slot| at >= slot.end);
+            let ended = self
+                .budgets
+                .get(&budget)
+                .and_then(|index| self.slots.get(*index as usize))
+                .is_some_and(|slot| at >= slot.end);
             if ended {
                 self.retire(budget);
             }
@@ -634,11 +693,22 @@ impl Book {
 
     /// Accounts on which this node has a lease.
     pub(super) fn leased_accounts(&self) -> Vec<AccountId> {
-        self.budgets.values().filter_map(|&index| self.slots.get(index as usize)).filter(|slot| slot.lease > 0).map(|slot| slot.account).collect()
+        self.budgets
+            .values()
+            .filter_map(|&index| self.slots.get(index as usize))
+            .filter(|slot| slot.lease > 0)
+            .map(|slot| slot.account)
+            .collect()
     }
 
     /// Prolongs the leases that the store confirmed. False when one of `known` is lost.
-    pub(super) fn renewed(&mut self, by: &Incarnation, known: &[AccountId], alive: &[AccountId], deadline: Duration) -> bool {
+    pub(super) fn renewed(
+        &mut self,
+        by: &Incarnation,
+        known: &[AccountId],
+        alive: &[AccountId],
+        deadline: Duration,
+    ) -> bool {
         if *by != self.by {
             return true;
         }

@@ -31,7 +31,12 @@ pub(super) struct Engine {
 }
 
 impl Engine {
-    pub(super) fn new(store: Arc<dyn LedgerStore>, clock: Arc<dyn Clock>, config: EscrowConfig, by: Incarnation) -> Self {
+    pub(super) fn new(
+        store: Arc<dyn LedgerStore>,
+        clock: Arc<dyn Clock>,
+        config: EscrowConfig,
+        by: Incarnation,
+    ) -> Self {
         let book = Book::new(by, store.exclusive(), config.outbox_ops_max);
         Self {
             store,

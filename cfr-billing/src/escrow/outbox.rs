@@ -62,7 +62,9 @@ impl Outbox {
     /// Appends the end of a hold. When its opening is still in the queue the end takes its place: nothing is written of
     /// the opening, and whoever waits for it waits for the end instead. `None` leaves only the waiting.
     pub(super) fn push_end(&mut self, opened: Position, end: Op, end_tells_all: bool) -> Commit {
-        let Some(opening) = opened.checked_sub(self.first).and_then(|index| self.queue.get_mut(usize::try_from(index).ok()?)) else {
+        let Some(opening) =
+            opened.checked_sub(self.first).and_then(|index| self.queue.get_mut(usize::try_from(index).ok()?))
+        else {
             return self.push(end).1;
         };
         opening.op = None;

@@ -12,9 +12,7 @@ use cfr_billing::store::{LedgerStore, MemoryStore, NewGrant};
 use cfr_core::chat::{Operation, Usage, UsageSource};
 use cfr_core::conformance::ledger::LedgerUnderTest;
 use cfr_core::id::{BudgetId, HoldId, TenantId};
-use cfr_core::ledger::{
-    BudgetLedger, BudgetSpec, CallerIds, HoldRequest, LimitPolicy, Scope, Settlement, UsageRecord,
-};
+use cfr_core::ledger::{BudgetLedger, BudgetSpec, CallerIds, HoldRequest, LimitPolicy, Scope, Settlement, UsageRecord};
 use cfr_core::money::{Charge, Currency, Money};
 use cfr_core::time::{Clock, ManualClock, Period, TimeZone, Timestamp};
 
@@ -61,7 +59,10 @@ impl Bench {
     pub(crate) fn budget_with(&self, nanos: i64, period: Period, policy: LimitPolicy) -> BudgetId {
         let id = BudgetId::from_u128(self.fresh());
         let (scope, currency, zone) = (Scope::User, Currency::EUR, TimeZone::UTC);
-        self.store.add_budget(BudgetSpec { id, scope, currency, included_nanos: nanos, policy, period, zone }, self.clock.now());
+        self.store.add_budget(
+            BudgetSpec { id, scope, currency, included_nanos: nanos, policy, period, zone },
+            self.clock.now(),
+        );
         id
     }
 
@@ -107,7 +108,10 @@ pub(crate) const fn eur(nanos: i64) -> Money {
 }
 
 pub(crate) fn price(hold: HoldId, at: Timestamp, nanos: i64) -> Settlement {
-    Settlement { charge: Charge { cost: eur(nanos), margin: eur(0), price: eur(nanos) }, record: Box::new(record(hold, at, nanos)) }
+    Settlement {
+        charge: Charge { cost: eur(nanos), margin: eur(0), price: eur(nanos) },
+        record: Box::new(record(hold, at, nanos)),
+    }
 }
 
 pub(crate) fn record(id: HoldId, at: Timestamp, nanos: i64) -> UsageRecord {

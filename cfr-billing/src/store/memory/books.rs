@@ -101,14 +101,20 @@ impl Books {
         self.accounts.insert(account, state);
         if spec.included_nanos > 0 {
             let key = format!("included:{}:{seq}", spec.id);
-            self.book_grant(account, &by_system(spec.id, GrantKind::Included, spec.included_nanos, &key), period.start)?;
+            self.book_grant(
+                account,
+                &by_system(spec.id, GrantKind::Included, spec.included_nanos, &key),
+                period.start,
+            )?;
         }
         Ok(account)
     }
 
     /// Moves bought money that is neither spent nor leased from a past period to the newest one.
     fn roll_over(&mut self, from: AccountId, to: AccountId, now: Timestamp) -> Result<(), StoreError> {
-        let Some((budget, room)) = self.accounts.get(&from).map(|past| (past.budget, past.room())) else { return Ok(()) };
+        let Some((budget, room)) = self.accounts.get(&from).map(|past| (past.budget, past.room())) else {
+            return Ok(());
+        };
         let grants = || self.grants.values().filter(|grant| grant.account == from && rolls_over(grant.kind));
         let carried = grants().map(|grant| grant.amount_nanos).sum::<i64>().min(room);
         if carried <= 0 {
@@ -125,7 +131,11 @@ impl Books {
     pub(super) fn grant(&mut self, budget: &Budget, new: &NewGrant, now: Timestamp) -> Result<Grant, StoreError> {
         if let Some(known) = self.grant_keys.get(&new.idempotency_key).and_then(|id| self.grants.get(id)) {
             let same = known.budget == new.budget && known.kind == new.kind && known.amount_nanos == new.amount;
-            return if same { Ok(known.clone()) } else { Err(StoreError::conflict("the idempotency key was used with other terms")) };
+            return if same {
+                Ok(known.clone())
+            } else {
+                Err(StoreError::conflict("the idempotency key was used with other terms"))
+            };
         }
         let account = self.open(budget, now)?.ok_or(StoreError::NotFound { what: "open period" })?;
         let room = self.accounts.get(&account).map_or(0, AccountState::room);
@@ -136,7 +146,13 @@ impl Books {
     }
 
     /// Changes the open period by the difference of two limits, if there is an open one.
-    pub(super) fn adjust_limit(&mut self, budget: &Budget, by: i64, actor: &str, now: Timestamp) -> Result<(), StoreError> {
+    pub(super) fn adjust_limit(
+        &mut self,
+        budget: &Budget,
+        by: i64,
+        actor: &str,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
         let open = self.newest(budget.spec.id).filter(|account| account.period.end.is_none_or(|end| now < end));
         let Some(account) = open.map(|account| account.account).filter(|_| by != 0) else { return Ok(()) };
         let key = format!("limit:{}:{}", budget.spec.id, budget.version);
@@ -147,7 +163,8 @@ impl Books {
 
     fn book_grant(&mut self, account: AccountId, new: &NewGrant, now: Timestamp) -> Result<Grant, StoreError> {
         let state = self.accounts.get_mut(&account).ok_or(StoreError::NotFound { what: "account" })?;
-        state.granted = state.granted.checked_add(new.amount).ok_or_else(|| StoreError::invalid("the grant is out of range"))?;
+        state.granted =
+            state.granted.checked_add(new.amount).ok_or_else(|| StoreError::invalid("the grant is out of range"))?;
         allow(state);
         let grant = Grant {
             id: GrantId::generate(now),
@@ -184,7 +201,15 @@ const fn rolls_over(kind: GrantKind) -> bool {
 }
 
 fn by_system(budget: BudgetId, kind: GrantKind, amount: i64, key: &str) -> NewGrant {
-    NewGrant { budget, kind, amount, idempotency_key: key.into(), reason: "".into(), actor: "system".into(), overcommit: true }
+    NewGrant {
+        budget,
+        kind,
+        amount,
+        idempotency_key: key.into(),
+        reason: "".into(),
+        actor: "system".into(),
+        overcommit: true,
+    }
 }
 
 /// Raises `overcommit` to what is used beyond the limit: the one way in which books may be there.
@@ -216,7 +241,9 @@ impl Books {
         self.check_alive(by)?;
         let accounts = asks.iter().map(|ask| self.open_for_ask(budgets, ask, now)).collect::<Result<Vec<_>, _>>()?;
         let states = || accounts.iter().filter_map(|account| self.accounts.get(account));
-        let short = states().zip(asks).filter(|(account, ask)| account.policy == LimitPolicy::Hard && account.room().max(0) < ask.min);
+        let short = states()
+            .zip(asks)
+            .filter(|(account, ask)| account.policy == LimitPolicy::Hard && account.room().max(0) < ask.min);
         if let Some((account, _)) = short.min_by_key(|(account, _)| account.room()) {
             return Err(denied(account));
         }
@@ -232,17 +259,38 @@ impl Books {
             return Ok(account);
         }
         let period = self.newest(ask.budget).map_or(PeriodWindow { start: now, end: None }, |last| last.period);
-        Err(AcquireError::Denied { budget: ask.budget, scope: budget.spec.scope, currency: budget.spec.currency, room: 0, period })
+        Err(AcquireError::Denied {
+            budget: ask.budget,
+            scope: budget.spec.scope,
+            currency: budget.spec.currency,
+            room: 0,
+            period,
+        })
     }
 
-    fn lease(&mut self, by: &Incarnation, budget: BudgetId, account: AccountId, amount: i64, expires: Timestamp) -> Option<LeaseGrant> {
+    fn lease(
+        &mut self,
+        by: &Incarnation,
+        budget: BudgetId,
+        account: AccountId,
+        amount: i64,
+        expires: Timestamp,
+    ) -> Option<LeaseGrant> {
         let state = self.accounts.get_mut(&account)?;
         state.leased += amount;
         allow(state);
         let lease = self.leases.entry((account, by.clone())).or_default();
         lease.granted += amount;
         lease.expires = expires;
-        Some(LeaseGrant { budget, account, scope: state.scope, currency: state.currency, policy: state.policy, period: state.period, granted: amount })
+        Some(LeaseGrant {
+            budget,
+            account,
+            scope: state.scope,
+            currency: state.currency,
+            policy: state.policy,
+            period: state.period,
+            granted: amount,
+        })
     }
 
     pub(super) fn renew(&mut self, by: &Incarnation, expires: Timestamp) -> Vec<AccountId> {
@@ -406,7 +454,8 @@ impl Books {
             *last = (*last).max(lease.expires);
         }
         let expired = last_expiry.into_iter().filter(|(_, last)| *last < expired_before).map(|(by, _)| by.clone());
-        let succeeded = self.leases.keys().map(|(_, by)| by.clone()).chain(self.holds.values().map(HoldRow::incarnation));
+        let succeeded =
+            self.leases.keys().map(|(_, by)| by.clone()).chain(self.holds.values().map(HoldRow::incarnation));
         let succeeded = succeeded.filter(|by| self.epochs.get(&by.node).is_none_or(|&epoch| by.epoch < epoch));
         expired.chain(succeeded).collect()
     }
@@ -432,9 +481,13 @@ impl Books {
 
     /// Takes all leases of a dead incarnation but what its suspended holds keep counted.
     fn take_leases(&mut self, by: &Incarnation, found: &mut Reclaimed) {
-        let accounts: Vec<AccountId> = self.leases.keys().filter(|(_, holder)| holder == by).map(|(account, _)| *account).collect();
+        let accounts: Vec<AccountId> =
+            self.leases.keys().filter(|(_, holder)| holder == by).map(|(account, _)| *account).collect();
         for account in accounts {
-            let suspended = self.holds.values().filter(|row| row.suspended && row.incarnation() == *by && row.opened.accounts.contains(&account));
+            let suspended = self
+                .holds
+                .values()
+                .filter(|row| row.suspended && row.incarnation() == *by && row.opened.accounts.contains(&account));
             let kept: i64 = suspended.map(|row| row.opened.amount).sum();
             let rest = self.leases.get(&(account, by.clone())).map_or(0, Lease::rest);
             if rest > kept || kept == 0 {
@@ -449,16 +502,26 @@ impl Books {
         let mut found = Vec::new();
         for account in self.accounts.values() {
             let id = account.account;
-            let granted: i64 = self.grants.values().filter(|grant| grant.account == id).map(|grant| grant.amount_nanos).sum();
-            let settled: i64 = self.charges.iter().filter(|charge| charge.account == id).map(|charge| charge.amount).sum();
-            let leased: i64 = self.leases.iter().filter(|((account, _), _)| *account == id).map(|(_, lease)| lease.rest()).sum();
-            for (what, booked, summed) in [("granted", account.granted, granted), ("settled", account.settled, settled), ("leased", account.leased, leased)] {
+            let granted: i64 =
+                self.grants.values().filter(|grant| grant.account == id).map(|grant| grant.amount_nanos).sum();
+            let settled: i64 =
+                self.charges.iter().filter(|charge| charge.account == id).map(|charge| charge.amount).sum();
+            let leased: i64 =
+                self.leases.iter().filter(|((account, _), _)| *account == id).map(|(_, lease)| lease.rest()).sum();
+            for (what, booked, summed) in [
+                ("granted", account.granted, granted),
+                ("settled", account.settled, settled),
+                ("leased", account.leased, leased),
+            ] {
                 if booked != summed {
                     found.push(format!("{id}: {what} is {booked} but its parts add up to {summed}"));
                 }
             }
             if account.settled + account.leased > account.granted + account.overcommit {
-                found.push(format!("{id}: settled {} + leased {} exceed granted {} + overcommit {}", account.settled, account.leased, account.granted, account.overcommit));
+                found.push(format!(
+                    "{id}: settled {} + leased {} exceed granted {} + overcommit {}",
+                    account.settled, account.leased, account.granted, account.overcommit
+                ));
             }
         }
         found

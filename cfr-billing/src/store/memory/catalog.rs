@@ -14,8 +14,8 @@ use super::books::Budgets;
 use super::tables::{check_free, check_slug, check_version, page};
 use crate::budget::{Budget, BudgetFilter, Grant, NewBudget, ScopeId};
 use crate::identity::{
-    ApiKey, KeyContext, KeyMac, KeyStatus, NewKey, NewTenant, NewUser, Tenant, TenantPatch, TenantStatus, User, UserPatch,
-    UserStatus,
+    ApiKey, KeyContext, KeyMac, KeyStatus, NewKey, NewTenant, NewUser, Tenant, TenantPatch, TenantStatus, User,
+    UserPatch, UserStatus,
 };
 use crate::plan::{NewProduct, Product, ProductVersion};
 use crate::store::{CatalogStore, Page, PageRequest, StoreError};
@@ -78,7 +78,8 @@ impl Catalog {
             period: new.period.clone(),
             zone: new.zone.clone(),
         };
-        let budget = Budget { spec, tenant: new.tenant, scope_id: new.scope_id, active: true, version: 1, created_at: now };
+        let budget =
+            Budget { spec, tenant: new.tenant, scope_id: new.scope_id, active: true, version: 1, created_at: now };
         self.budgets.insert(budget.spec.id, budget.clone());
         budget
     }
@@ -100,13 +101,16 @@ impl Catalog {
 
     fn check_room_for(&self, new: &NewUser) -> Result<(), StoreError> {
         let tenant = self.tenant(new.tenant)?;
-        let members = || self.users.values().filter(|user| user.tenant == new.tenant && user.status != UserStatus::Deleted);
+        let members =
+            || self.users.values().filter(|user| user.tenant == new.tenant && user.status != UserStatus::Deleted);
         check_free(self.users.values().any(|user| same_email(&user.email, &new.email)), "the address")?;
         if tenant.users_max.is_some_and(|max| members().count() >= max as usize) {
             return Err(StoreError::conflict("the tenant has as many users as it may have"));
         }
         let Some(version) = new.product_version.map(|id| self.version(id)).transpose()? else { return Ok(()) };
-        let on_product = members().filter_map(|user| self.versions.get(&user.product_version?)).filter(|other| other.product == version.product);
+        let on_product = members()
+            .filter_map(|user| self.versions.get(&user.product_version?))
+            .filter(|other| other.product == version.product);
         if version.terms.seats.is_some_and(|seats| on_product.count() >= seats as usize) {
             return Err(StoreError::conflict("every seat of the product is taken"));
         }
@@ -137,7 +141,12 @@ impl Catalog {
             (Scope::Platform, Some(PLATFORM.0)),
         ];
         let rungs = rungs.into_iter().filter_map(|(scope, id)| Some((scope, ScopeId(id?))));
-        rungs.flat_map(|(scope, id)| self.budgets.values().filter(move |budget| budget.active && budget.spec.scope == scope && budget.scope_id == id))
+        rungs
+            .flat_map(|(scope, id)| {
+                self.budgets
+                    .values()
+                    .filter(move |budget| budget.active && budget.spec.scope == scope && budget.scope_id == id)
+            })
             .map(|budget| budget.spec.clone())
             .collect()
     }
@@ -185,7 +194,13 @@ impl CatalogStore for MemoryStore {
         Ok(page(state.catalog.tenants.iter().map(|(id, tenant)| (id.as_u128(), tenant.clone())), request, false))
     }
 
-    async fn update_tenant(&self, id: TenantId, version: i64, patch: &TenantPatch, now: Timestamp) -> Result<Tenant, StoreError> {
+    async fn update_tenant(
+        &self,
+        id: TenantId,
+        version: i64,
+        patch: &TenantPatch,
+        now: Timestamp,
+    ) -> Result<Tenant, StoreError> {
         let catalog = &mut self.state().catalog;
         let tenant = catalog.tenants.get_mut(&id).ok_or(StoreError::NotFound { what: "tenant" })?;
         check_version(tenant.version, version)?;
@@ -217,7 +232,8 @@ impl CatalogStore for MemoryStore {
 
     async fn products(&self, request: PageRequest) -> Result<Page<Product>, StoreError> {
         let state = self.state();
-        let products = state.catalog.products.keys().filter_map(|&id| Some((id.as_u128(), state.catalog.product(id).ok()?)));
+        let products =
+            state.catalog.products.keys().filter_map(|&id| Some((id.as_u128(), state.catalog.product(id).ok()?)));
         Ok(page(products, request, false))
     }
 
@@ -280,7 +296,13 @@ impl CatalogStore for MemoryStore {
         Ok(page(wanted.map(|user| (user.id.as_u128(), user.clone())), request, false))
     }
 
-    async fn update_user(&self, id: UserId, version: i64, patch: &UserPatch, now: Timestamp) -> Result<User, StoreError> {
+    async fn update_user(
+        &self,
+        id: UserId,
+        version: i64,
+        patch: &UserPatch,
+        now: Timestamp,
+    ) -> Result<User, StoreError> {
         let catalog = &mut self.state().catalog;
         let mut user = catalog.user(id)?.clone();
         check_version(user.version, version)?;
@@ -323,9 +345,16 @@ impl CatalogStore for MemoryStore {
         self.state().catalog.keys.get(&id).cloned().ok_or(StoreError::NotFound { what: "key" })
     }
 
-    async fn keys(&self, tenant: Option<TenantId>, user: Option<UserId>, request: PageRequest) -> Result<Page<ApiKey>, StoreError> {
+    async fn keys(
+        &self,
+        tenant: Option<TenantId>,
+        user: Option<UserId>,
+        request: PageRequest,
+    ) -> Result<Page<ApiKey>, StoreError> {
         let state = self.state();
-        let wanted = |key: &&ApiKey| tenant.is_none_or(|id| key.tenant == Some(id)) && user.is_none_or(|id| key.user == Some(id));
+        let wanted = |key: &&ApiKey| {
+            tenant.is_none_or(|id| key.tenant == Some(id)) && user.is_none_or(|id| key.user == Some(id))
+        };
         Ok(page(state.catalog.keys.values().filter(wanted).map(|key| (key.id.as_u128(), key.clone())), request, false))
     }
 
@@ -351,7 +380,10 @@ impl CatalogStore for MemoryStore {
         let kind = std::mem::discriminant(&new.period);
         let twin = |other: &Budget| {
             let spec = &other.spec;
-            other.scope_id == new.scope_id && spec.scope == new.scope && spec.currency == new.currency && std::mem::discriminant(&spec.period) == kind
+            other.scope_id == new.scope_id
+                && spec.scope == new.scope
+                && spec.currency == new.currency
+                && std::mem::discriminant(&spec.period) == kind
         };
         check_free(catalog.budgets.values().any(twin), "the scope's budget of this kind")?;
         Ok(catalog.insert_budget(new, now))
@@ -368,15 +400,25 @@ impl CatalogStore for MemoryStore {
                 && filter.scope.is_none_or(|scope| budget.spec.scope == scope)
                 && filter.scope_id.is_none_or(|id| budget.scope_id == id)
         };
-        let rows = state.catalog.budgets.values().filter(wanted).map(|budget| (budget.spec.id.as_u128(), budget.clone()));
+        let rows =
+            state.catalog.budgets.values().filter(wanted).map(|budget| (budget.spec.id.as_u128(), budget.clone()));
         Ok(page(rows, request, false))
     }
 
-    async fn set_budget_limit(&self, id: BudgetId, version: i64, included: i64, actor: &str, now: Timestamp) -> Result<Budget, StoreError> {
+    async fn set_budget_limit(
+        &self,
+        id: BudgetId,
+        version: i64,
+        included: i64,
+        actor: &str,
+        now: Timestamp,
+    ) -> Result<Budget, StoreError> {
         let state = &mut *self.state();
         let budget = state.catalog.budgets.get_mut(&id).ok_or(StoreError::NotFound { what: "budget" })?;
         check_version(budget.version, version)?;
-        let by = included.checked_sub(budget.spec.included_nanos).ok_or_else(|| StoreError::invalid("the limit is out of range"))?;
+        let by = included
+            .checked_sub(budget.spec.included_nanos)
+            .ok_or_else(|| StoreError::invalid("the limit is out of range"))?;
         state.books.adjust_limit(budget, by, actor, now)?;
         budget.spec.included_nanos = included;
         budget.version += 1;
@@ -405,7 +447,13 @@ impl CatalogStore for MemoryStore {
         Ok(days.into_values().collect())
     }
 
-    async fn save_prices(&self, hash: &[u8; 32], _source: &str, body: &[u8], _now: Timestamp) -> Result<(), StoreError> {
+    async fn save_prices(
+        &self,
+        hash: &[u8; 32],
+        _source: &str,
+        body: &[u8],
+        _now: Timestamp,
+    ) -> Result<(), StoreError> {
         let prices = &mut self.state().catalog.prices;
         if prices.iter().all(|(known, _)| known != hash) {
             prices.push((*hash, body.to_vec()));

@@ -35,7 +35,13 @@ impl LedgerStore for MemoryStore {
         Ok(self.state().books.register(node))
     }
 
-    async fn acquire(&self, by: &Incarnation, asks: &[LeaseAsk], ttl: Duration, now: Timestamp) -> Result<Vec<LeaseGrant>, AcquireError> {
+    async fn acquire(
+        &self,
+        by: &Incarnation,
+        asks: &[LeaseAsk],
+        ttl: Duration,
+        now: Timestamp,
+    ) -> Result<Vec<LeaseGrant>, AcquireError> {
         self.faults.check()?;
         let expires = self.expiry(ttl, now);
         let state = &mut *self.state();
@@ -67,7 +73,12 @@ impl LedgerStore for MemoryStore {
         Ok(())
     }
 
-    async fn reclaim(&self, expired_before: Timestamp, policy: OrphanPolicy, _now: Timestamp) -> Result<Reclaimed, StoreError> {
+    async fn reclaim(
+        &self,
+        expired_before: Timestamp,
+        policy: OrphanPolicy,
+        _now: Timestamp,
+    ) -> Result<Reclaimed, StoreError> {
         self.faults.check()?;
         Ok(self.state().books.reclaim(expired_before, policy))
     }

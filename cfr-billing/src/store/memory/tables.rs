@@ -24,6 +24,7 @@ pub(super) fn check_free(taken: bool, what: &str) -> Result<(), StoreError> {
 
 /// Lower case letters, digits and `-`.
 pub(super) fn check_slug(slug: &str) -> Result<(), StoreError> {
-    let fine = !slug.is_empty() && slug.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
+    let fine =
+        !slug.is_empty() && slug.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
     if fine { Ok(()) } else { Err(StoreError::invalid("a short name has lower case letters, digits and `-`")) }
 }
