@@ -17,7 +17,7 @@ pub(super) fn whole(
     headers: &HeaderMap,
     body: Bytes,
 ) -> Result<WholeReply, UpstreamError> {
-    let answer: Answer<'_> = serde_json::from_slice(&body).map_err(|cause| malformed(headers, &cause))?;
+    let answer = Answer::parse(&body).map_err(|cause| malformed(headers, &cause))?;
     if answer.error.is_some() && answer.choices.is_none() {
         return Err(error::read_in_success(headers, &body));
     }
@@ -50,8 +50,8 @@ fn report(quirks: &Quirks, call: &Call, answer: &Answer<'_>) -> Report {
         provider_cost: provider_cost.flatten(),
         output_bytes: choices.map_or(0, |choices| choices.visible_bytes),
         finish: choices.and_then(|choices| choices.finish.as_deref()).map(wire::finish_reason),
-        model: wire::text(answer.model),
-        service_tier: wire::text(answer.service_tier),
+        model: answer.model.boxed(),
+        service_tier: answer.service_tier.boxed(),
     }
 }
 

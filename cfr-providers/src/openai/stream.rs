@@ -43,7 +43,7 @@ impl ChunkDecoder {
     }
 
     fn chunk(&mut self, data: &[u8], report: &mut Report) -> Result<Forward, UpstreamError> {
-        let chunk: Answer<'_> = serde_json::from_slice(data)
+        let chunk = Answer::parse(data)
             .map_err(|cause| UpstreamError::Malformed { message: format!("a chunk is not JSON: {cause}").into() })?;
         self.tell(&chunk, report);
         let usage = chunk.usage().and_then(|raw| usage::read(self.quirks, self.operation, raw));
@@ -82,11 +82,11 @@ impl ChunkDecoder {
 
     fn tell(&mut self, chunk: &Answer<'_>, report: &mut Report) {
         if !self.told.model {
-            report.model = wire::text(chunk.model);
+            report.model = chunk.model.boxed();
             self.told.model = report.model.is_some();
         }
         if !self.told.service_tier {
-            report.service_tier = wire::text(chunk.service_tier);
+            report.service_tier = chunk.service_tier.boxed();
             self.told.service_tier = report.service_tier.is_some();
         }
     }

@@ -5,7 +5,7 @@ use std::fmt;
 
 use cfr_core::upstream::FinishReason;
 use serde::Deserialize;
-use serde::de::{Deserializer, IgnoredAny, SeqAccess, Visitor};
+use serde::de::{Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::visible::Visible;
@@ -14,9 +14,9 @@ use super::visible::Visible;
 #[derive(Deserialize)]
 pub(super) struct Answer<'a> {
     #[serde(borrow, default)]
-    pub(super) model: Option<&'a RawValue>,
+    pub(super) model: Word<'a>,
     #[serde(borrow, default)]
-    pub(super) service_tier: Option<&'a RawValue>,
+    pub(super) service_tier: Word<'a>,
     #[serde(borrow, default)]
     pub(super) choices: Option<Choices<'a>>,
     #[serde(default)]
@@ -30,6 +30,14 @@ pub(super) struct Answer<'a> {
 }
 
 impl<'a> Answer<'a> {
+    /// Reads an answer. One look at the whole text for UTF-8 is cheaper than one at each string in it.
+    pub(super) fn parse(bytes: &'a [u8]) -> serde_json::Result<Self> {
+        match std::str::from_utf8(bytes) {
+            Ok(text) => serde_json::from_str(text),
+            Err(_) => serde_json::from_slice(bytes), // says where the wrong byte is
+        }
+    }
+
     /// The usage, wherever the provider put it.
     pub(super) fn usage(&self) -> Option<&'a RawValue> {
         self.usage.or_else(|| self.x_groq.as_ref().and_then(|extension| extension.usage))
@@ -121,7 +129,64 @@ pub(super) fn finish_reason(word: &str) -> FinishReason {
     }
 }
 
-/// The text of a JSON string; `None` for any other value.
-pub(super) fn text(raw: Option<&RawValue>) -> Option<Box<str>> {
-    serde_json::from_str::<Text<'_>>(raw?.get()).ok().map(|text| text.0.into())
+/// A text where there is one; any other value is as good as none.
+#[derive(Default)]
+pub(super) struct Word<'a>(Option<Cow<'a, str>>);
+
+impl Word<'_> {
+    pub(super) fn boxed(&self) -> Option<Box<str>> {
+        self.0.as_deref().map(Into::into)
+    }
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Word<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(AnyWord)
+    }
+}
+
+struct AnyWord;
+
+impl<'de> Visitor<'de> for AnyWord {
+    type Value = Word<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a text")
+    }
+
+    fn visit_borrowed_str<E: Error>(self, text: &'de str) -> Result<Word<'de>, E> {
+        Ok(Word(Some(Cow::Borrowed(text))))
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<Word<'de>, E> {
+        Ok(Word(Some(Cow::Owned(text.into()))))
+    }
+
+    fn visit_unit<E: Error>(self) -> Result<Word<'de>, E> {
+        Ok(Word(None))
+    }
+
+    fn visit_bool<E: Error>(self, _: bool) -> Result<Word<'de>, E> {
+        Ok(Word(None))
+    }
+
+    fn visit_u64<E: Error>(self, _: u64) -> Result<Word<'de>, E> {
+        Ok(Word(None))
+    }
+
+    fn visit_i64<E: Error>(self, _: i64) -> Result<Word<'de>, E> {
+        Ok(Word(None))
+    }
+
+    fn visit_f64<E: Error>(self, _: f64) -> Result<Word<'de>, E> {
+        Ok(Word(None))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, list: A) -> Result<Word<'de>, A::Error> {
+        IgnoredAny.visit_seq(list).map(|_| Word(None))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Word<'de>, A::Error> {
+        IgnoredAny.visit_map(map).map(|_| Word(None))
+    }
 }
