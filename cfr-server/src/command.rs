@@ -18,7 +18,7 @@ use crate::demo;
 use crate::observe::start_logs;
 use crate::router::router;
 use crate::seed::first_admin_key;
-use crate::serve::{ListenError, listen, serve, stop_signal};
+use crate::serve::{ListenError, StopSignals, listen, serve};
 use crate::state::{App, Books, StartError, database};
 
 /// An LLM router that cannot overspend.
@@ -201,21 +201,21 @@ fn warn_about_defaults(config: &Config) {
 
 /// Serves until the first signal, drains, closes the books. A second signal ends it at once.
 async fn run_until_stopped(listener: TcpListener, app: App, drain: Duration) -> Result<ExitCode, CommandError> {
+    let mut signals = StopSignals::watch()?;
     let app = Arc::new(app);
     let stop = CancellationToken::new();
     tracing::info!(address = %listener.local_addr()?, "listening");
     let mut server = std::pin::pin!(serve(listener, router(Arc::clone(&app)), stop.clone(), drain));
     tokio::select! {
         biased; // signals are watched before the first connection is accepted
-        signal = stop_signal() => signal?,
+        () = signals.next() => {}
         _ = server.as_mut() => {}
     }
     tracing::info!("draining: no new connections, running calls finish");
     stop.cancel();
     let cut_off = tokio::select! {
         cut_off = server => cut_off,
-        signal = stop_signal() => {
-            signal?;
+        () = signals.next() => {
             tracing::warn!("second signal: running calls are cut off");
             return Ok(ExitCode::FAILURE);
         }

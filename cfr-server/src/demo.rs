@@ -129,6 +129,13 @@ fn base_url(address: SocketAddr) -> String {
     format!("http://{address}")
 }
 
+/// This program as a shell in the same folder finds it.
+fn program() -> String {
+    let path = std::env::current_exe().unwrap_or_else(|_| "cfr-server".into());
+    let here = std::env::current_dir().unwrap_or_default();
+    path.strip_prefix(&here).unwrap_or(&path).display().to_string()
+}
+
 impl Card {
     /// What to paste next.
     #[must_use]
@@ -156,13 +163,14 @@ With the OpenAI SDK for Python:
   ):
       print(chunk.choices[0].delta.content or "", end="", flush=True)
 
-What is left of every budget:
+What is left of the budget:
 
-  curl -s {base_url}/api/v1/budgets -H 'authorization: Bearer {admin_key}'
+  {program} budget show starter@demo.example --server {base_url} --admin-key {admin_key}
 
 Ctrl-C stops it. Starting it again continues with the same money and the same keys.
 "#,
             card = card.display(),
+            program = program(),
             starter = keys.starter,
         )
     }

@@ -96,6 +96,9 @@ fn describe(app: &App, head: &AnswerHead, headers: &mut HeaderMap) {
     if let Some(rate) = head.rate {
         describe_rate(rate, headers);
     }
+    if let Some(tokens) = head.output_tokens_max_applied {
+        headers.insert(HeaderName::from_static("x-cfr-max-tokens-applied"), tokens.into());
+    }
     if !app.settings.cost_headers {
         return;
     }
@@ -109,9 +112,6 @@ fn describe(app: &App, head: &AnswerHead, headers: &mut HeaderMap) {
     }
     set("x-cfr-budget-remaining", head.available.to_string());
     set("x-cfr-model", format!("{}/{}", head.provider, head.model));
-    if let Some(tokens) = head.output_tokens_max_applied {
-        set("x-cfr-max-tokens-applied", tokens.to_string());
-    }
 }
 
 fn describe_rate(rate: RateState, headers: &mut HeaderMap) {

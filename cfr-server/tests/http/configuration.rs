@@ -1,0 +1,80 @@
+//! The configuration: every mistake has its line and its key.
+
+use cfr_core::money::Currency;
+use cfr_server::config::Config;
+
+fn parse(text: &str, environment: &[(&str, &str)]) -> Result<Config, String> {
+    let read = |name: &str| environment.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned());
+    Config::parse(Some("cfr.toml".as_ref()), text, &read).map_err(|problems| problems.to_string())
+}
+
+#[track_caller]
+fn refused(text: &str, expected: &str) {
+    let problems = parse(text, &[]).expect_err("a mistake");
+    assert!(problems.contains(expected), "expected `{expected}` in:\n{problems}");
+}
+
+#[test]
+fn an_unknown_key_is_refused_with_its_line() {
+    refused("listen = \"a\"\nlissten = \"b\"\n", "cfr.toml:2: unknown field `lissten`");
+    refused("[money]\n\ncurency = \"EUR\"", "cfr.toml:3: unknown field `curency`");
+    refused("[[upstream]]\nname = \"a\"\nkind = \"fake\"\nbase_ur = \"x\"", "cfr.toml:4: unknown field `base_ur`");
+}
+
+#[test]
+fn values_that_make_no_sense_are_refused_with_their_line() {
+    refused("[money]\ncurrency = \"euro\"", "cfr.toml:2: money.currency: ");
+    refused("[money]\nfx_usd_per_unit = \"1,16\"", "cfr.toml:2: money.fx_usd_per_unit: ");
+    refused("[money]\nbudget_status_code = 418", "cfr.toml:2: money.budget_status_code: 402, 403, 422 or 429");
+    refused("[money]\ncurrency = \"JPY\"", "money.fx_usd_per_unit: needed: dollars for one JPY");
+    refused("[limits]\nbody_bytes_max = 5", "cfr.toml:2: limits.body_bytes_max: ");
+    refused("[ledger]\ndurability = \"maybe\"", "cfr.toml:2: unknown variant `maybe`");
+    refused("[[upstream]]\nname = \"a\"\nkind = \"opnai\"", "cfr.toml:3: upstream.kind: unknown kind");
+    refused("[[upstream]]\nname = \"a\"\nkind = \"openai\"", "cfr.toml:1: upstream.api_key_env: `a` needs a key");
+    refused("[[upstream]]\nname = \"a\"\nkind = \"openai-compatible\"", "cfr.toml:1: upstream.base_url: `a` needs one");
+}
+
+#[test]
+fn every_problem_is_told_at_once() {
+    let text = "[money]\ncurrency = \"x\"\n[limits]\nbody_bytes_max = 1\n[[model]]\nname = \"m\"\n\
+        targets = [{ upstream = \"nobody\", model = \"m\" }]";
+    let problems = parse(text, &[]).expect_err("mistakes");
+    assert_eq!(problems.lines().count(), 3, "{problems}");
+    assert!(problems.contains("cfr.toml:5: model.targets: `m`: there is no upstream `nobody`"), "{problems}");
+}
+
+#[test]
+fn a_secret_never_shows() {
+    let text = "[[upstream]]\nname = \"a\"\nkind = \"openai\"\napi_key = \"sk-very-secret\"\nbogus = 1";
+    let problems = parse(text, &[]).expect_err("a mistake");
+    assert!(!problems.contains("very-secret"), "{problems}");
+    let config = parse(&text.replace("bogus = 1", ""), &[("CFR_ADMIN_KEY", "also-very-secret-key")]).expect("good");
+    assert!(!format!("{config:?}").contains("very-secret"));
+}
+
+#[test]
+fn an_unpriced_unit_is_refused_and_free_must_be_said() {
+    let upstream = "[[upstream]]\nname = \"a\"\nkind = \"vllm\"\n[[upstream.price]]\nmodel = \"m\"\n";
+    refused(
+        upstream,
+        "cfr.toml:4: upstream.price: `m` needs input_per_million and output_per_million, or `free = true`",
+    );
+    refused(&format!("{upstream}input_per_million = \"-1\"\n"), "upstream.price.input_per_million: ");
+    let config = parse(&format!("{upstream}free = true"), &[]).expect("said");
+    assert_eq!(config.upstreams[0].prices[0].input.pico_usd(), 0);
+}
+
+#[test]
+fn the_environment_alone_is_enough() {
+    let config = parse("", &[("OPENAI_API_KEY", "sk-1"), ("CFR_LISTEN", "0.0.0.0:80"), ("CFR_DATA", "/var/cfr")]);
+    let config = config.expect("good");
+    assert_eq!((config.listen.as_str(), config.data.to_str()), ("0.0.0.0:80", Some("/var/cfr")));
+    let names: Vec<_> = config.upstreams.iter().map(|upstream| upstream.name.as_str()).collect();
+    assert_eq!(names, ["openai"]);
+}
+
+#[test]
+fn a_buffer_makes_the_rate_worse_for_the_customer() {
+    let config = parse("[money]\nfx_usd_per_unit = \"1.16\"\nfx_buffer_bps = 200", &[]).expect("good");
+    assert_eq!((config.fx.currency(), config.fx.usd_per_unit_e6()), (Currency::EUR, 1_136_800));
+}

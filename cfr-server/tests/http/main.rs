@@ -1,0 +1,12 @@
+//! The server as clients meet it, over real sockets: answers, errors, keys, processes, configuration.
+
+#![expect(clippy::expect_used, clippy::panic, reason = "a test ends where it fails")]
+
+mod answers;
+mod bad_input;
+mod budgets;
+mod configuration;
+mod keys;
+mod process;
+mod support;
+mod upstreams;
