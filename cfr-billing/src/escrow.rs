@@ -126,18 +126,18 @@ impl Escrow {
     /// # Errors
     /// [`LedgerError::Unavailable`] when the store did not take everything within the configured patience.
     pub async fn shutdown(&self) -> Result<(), LedgerError> {
-        self.engine.book().refuse(refusal("the ledger is shutting down"));
         self.engine.stopping.store(true, Ordering::SeqCst);
+        self.engine.book().refuse(refusal("the ledger is shutting down"));
         self.retire.cancel();
         self.engine.work.notify_one();
         self.tasks.close();
         let drained = tokio::time::timeout(self.engine.config.commit_patience, self.tasks.wait()).await;
+        self.engine.book().store_overdue(); // nobody writes what is decided from now on
         if drained.is_err() {
             self.kill.cancel();
             return Err(refusal("not everything could be written before the end"));
         }
-        let rights = self.engine.book().take_all_free();
-        self.engine.give_back(rights).await;
+        self.engine.give_back(self.engine.take(Book::take_all_free)).await;
         Ok(())
     }
 
@@ -168,8 +168,7 @@ impl Escrow {
     async fn give_up(&self, budget: BudgetId) {
         let engine = self.engine.clone();
         let task = self.tasks.spawn(async move {
-            let rights = engine.book().recall(budget);
-            engine.give_back(rights.into_iter().collect()).await;
+            engine.give_back(engine.take(|book| book.recall(budget).into_iter().collect())).await;
         });
         drop(task.await); // it panics only when the runtime ends
     }

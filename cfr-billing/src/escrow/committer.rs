@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use cfr_core::id::AccountId;
 use cfr_core::ledger::LedgerError;
 
+use super::book::Book;
 use super::engine::Engine;
 use super::outbox::{Batch, Waiter, give_up};
 use crate::store::{Op, StoreError};
@@ -19,13 +19,13 @@ const RETRY_MAX: Duration = Duration::from_secs(1);
 
 /// Writes batches until the engine is told to stop and everything is written.
 pub(super) async fn run(engine: Arc<Engine>) {
-    while let Some((batch, surplus)) = next(&engine).await {
+    while let Some(batch) = next(&engine).await {
         write(&engine, batch).await;
-        engine.give_back(surplus).await;
+        engine.give_back(engine.take(Book::take_surplus)).await;
     }
 }
 
-async fn next(engine: &Engine) -> Option<(Batch, Vec<(AccountId, i64)>)> {
+async fn next(engine: &Engine) -> Option<Batch> {
     loop {
         if let Some(batch) = engine.book().next_batch(engine.config.batch_ops_max) {
             return Some(batch);

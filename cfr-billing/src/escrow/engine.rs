@@ -30,6 +30,13 @@ pub(super) struct Engine {
     birth: tokio::sync::Mutex<()>,
 }
 
+/// Rights that nobody may spend any more, on their way to the store.
+#[derive(Debug)]
+pub(super) struct Rights {
+    by: Incarnation,
+    rights: Vec<(AccountId, i64)>,
+}
+
 impl Engine {
     pub(super) fn new(
         store: Arc<dyn LedgerStore>,
@@ -74,7 +81,7 @@ impl Engine {
     /// drift that two clocks may have.
     pub(super) async fn acquire(&self, asks: &Asks, at: Timestamp) -> Result<(), AcquireError> {
         let now = at.max(self.clock.now());
-        let ended = self.book().retire_ended(asks.iter().map(|ask| ask.budget), now);
+        let ended = self.take(|book| book.retire_ended(asks.iter().map(|ask| ask.budget), now));
         self.give_back(ended).await;
         let by = self.incarnation();
         let sent = self.clock.uptime();
@@ -96,13 +103,20 @@ impl Engine {
         sent.saturating_add(self.config.lease_ttl * 98 / 100)
     }
 
+    /// Takes rights out of the book, with the life that holds them: a later one must not give back its own for them.
+    pub(super) fn take(&self, take: impl FnOnce(&mut Book) -> Vec<(AccountId, i64)>) -> Rights {
+        let mut book = self.book();
+        let rights = take(&mut book);
+        Rights { by: book.incarnation().clone(), rights }
+    }
+
     /// Gives rights back. When that fails they stay leased until this node's next life: too little may be spent then,
     /// never too much.
-    pub(super) async fn give_back(&self, rights: Vec<(AccountId, i64)>) {
+    pub(super) async fn give_back(&self, Rights { by, rights }: Rights) {
         if rights.is_empty() {
             return;
         }
-        if let Err(error) = self.store.give_back(&self.incarnation(), &rights).await {
+        if let Err(error) = self.store.give_back(&by, &rights).await {
             tracing::warn!(%error, accounts = rights.len(), "rights could not be given back; they stay leased until the next start");
         }
     }

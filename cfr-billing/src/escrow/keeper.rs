@@ -80,10 +80,7 @@ async fn return_idle(engine: &Engine) {
     }
     for budgets in by_gate.into_values() {
         let _closed = engine.gates.pass(budgets.iter().copied()).await;
-        let rights = {
-            let mut book = engine.book();
-            budgets.iter().filter_map(|budget| book.drop_idle(*budget)).collect()
-        };
+        let rights = engine.take(|book| budgets.iter().filter_map(|budget| book.drop_idle(*budget)).collect());
         engine.give_back(rights).await;
     }
 }

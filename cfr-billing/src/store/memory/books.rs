@@ -22,6 +22,8 @@ pub(super) struct Books {
     /// Incarnations that lost their leases.
     fenced: HashSet<Incarnation>,
     accounts: BTreeMap<AccountId, AccountState>,
+    /// Accounts by budget, the oldest first.
+    periods: HashMap<BudgetId, Vec<AccountId>>,
     leases: HashMap<(AccountId, Incarnation), Lease>,
     holds: BTreeMap<HoldId, HoldRow>,
     /// Holds that ended: a late `Open` of one changes nothing.
@@ -99,6 +101,7 @@ impl Books {
             overrun: 0,
         };
         self.accounts.insert(account, state);
+        self.periods.entry(spec.id).or_default().push(account);
         if spec.included_nanos > 0 {
             let key = format!("included:{}:{seq}", spec.id);
             self.book_grant(
@@ -183,7 +186,7 @@ impl Books {
     }
 
     fn newest(&self, budget: BudgetId) -> Option<&AccountState> {
-        self.accounts.values().rev().find(|account| account.budget == budget)
+        self.accounts.get(self.periods.get(&budget)?.last()?)
     }
 
     pub(super) fn account(&self, account: AccountId) -> Option<&AccountState> {
@@ -191,7 +194,8 @@ impl Books {
     }
 
     pub(super) fn accounts(&self, budget: BudgetId) -> Vec<AccountState> {
-        self.accounts.values().rev().filter(|account| account.budget == budget).cloned().collect()
+        let periods = self.periods.get(&budget).into_iter().flatten().rev();
+        periods.filter_map(|account| self.accounts.get(account)).cloned().collect()
     }
 }
 

@@ -1,0 +1,50 @@
+//! What the committer takes out of the book, and what it notes of its success.
+
+use cfr_core::ledger::{Commit, LedgerError};
+
+use super::Book;
+use crate::escrow::outbox::Batch;
+
+impl Book {
+    /// The next batch. `None` when there is nothing to do; the committer is then woken by the next decision.
+    pub(in crate::escrow) fn next_batch(&mut self, ops_max: usize) -> Option<Batch> {
+        self.committer_idle = self.outbox.len() == 0 && self.surplus.is_empty();
+        (!self.committer_idle).then(|| self.outbox.take(ops_max))
+    }
+
+    /// Whether the committer has to be woken.
+    pub(in crate::escrow) fn wakes_committer(&mut self) -> bool {
+        let wakes = self.committer_idle && (self.outbox.len() > 0 || !self.surplus.is_empty());
+        self.committer_idle &= !wakes;
+        wakes
+    }
+
+    pub(in crate::escrow) fn barrier(&mut self) -> Commit {
+        self.outbox.barrier()
+    }
+
+    /// Refuses new holds: the store fails, or the node stops.
+    pub(in crate::escrow) fn refuse(&mut self, reason: LedgerError) {
+        self.refusing = Some(reason);
+    }
+
+    pub(in crate::escrow) fn commit_failed(&mut self, reason: LedgerError) {
+        self.stats.commit_errors += 1;
+        self.refuse(reason);
+    }
+
+    /// Nobody waits for the store any more until it answers.
+    pub(in crate::escrow) fn store_overdue(&mut self) {
+        self.outbox.overdue();
+    }
+
+    pub(in crate::escrow) fn committed(&mut self, ops: usize, stopping: bool) {
+        self.outbox.on_time();
+        if !stopping {
+            self.refusing = None;
+        }
+        self.stats.batches += 1;
+        self.stats.ops_committed += ops as u64;
+        self.stats.last_batch_ops = ops as u64;
+    }
+}
