@@ -327,7 +327,7 @@ pub struct Balance {
 /// # Contract
 /// - A hold is made on every budget of its path or on none. `settled + held` never exceeds what was granted.
 /// - The same id with the same arguments gives the same answer, a denial included; with other arguments it is
-///   [`LedgerError::IdReused`].
+///   [`LedgerError::IdReused`], and after the hold ended [`LedgerError::AlreadyClosed`].
 /// - A hold ends once. A second end is [`LedgerError::AlreadyClosed`] and changes nothing.
 /// - A charge above the hold takes more only where every budget has it; the rest is reported as overrun.
 ///
