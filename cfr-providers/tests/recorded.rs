@@ -14,9 +14,17 @@ use cfr_core::upstream::{Reply, UpstreamError};
 use cfr_providers::transport::replay::Replay;
 use support::{Case, run};
 
+fn own_folder() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures")
+}
+
+/// One of our own cases, whatever folder the others are read from.
+fn own(name: &str) -> Case {
+    Case::read(&own_folder().join(name).with_extension("json"))
+}
+
 fn cases() -> Vec<Case> {
-    let own = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
-    let root = std::env::var_os("CFR_FIXTURES").map_or(own, PathBuf::from);
+    let root = std::env::var_os("CFR_FIXTURES").map_or_else(own_folder, PathBuf::from);
     let mut files: Vec<PathBuf> = folder(&root).flat_map(|provider| folder(&provider)).collect();
     files.retain(|file| file.extension().is_some_and(|extension| extension == "json"));
     files.sort();
@@ -111,7 +119,7 @@ fn a_stream_cut_inside_a_frame_is_whole_or_truncated_and_never_half_a_frame() {
 
 #[tokio::test]
 async fn an_error_as_the_first_frame_is_as_good_as_an_error_status() {
-    let mut case = cases().into_iter().find(|case| case.name == "openrouter/stream_error").unwrap();
+    let mut case = own("openrouter/stream_error");
     case.exchange.body = Bytes::from_static(b": wait\n\ndata: {\"error\":{\"code\":429,\"message\":\"busy\"}}\n\n");
     let outcome = run(&case, Replay::new(case.exchange.clone())).await;
     assert!(matches!(outcome.error, Some(UpstreamError::RateLimited { exhausted: false, .. })), "{:?}", outcome.error);
@@ -153,7 +161,7 @@ async fn a_caller_who_does_not_ask_for_usage_sees_none_and_we_still_do() {
 
 #[tokio::test]
 async fn what_is_not_an_answer_is_malformed() {
-    let case = cases().into_iter().find(|case| case.name == "openai/plain").unwrap();
+    let case = own("openai/plain");
     for body in [
         "",
         "<html>busy</html>",
@@ -174,7 +182,7 @@ async fn what_is_not_an_answer_is_malformed() {
 
 #[tokio::test]
 async fn an_answer_without_usage_reports_none() {
-    let mut case = cases().into_iter().find(|case| case.name == "openai/plain").unwrap();
+    let mut case = own("openai/plain");
     let mut body: serde_json::Value = serde_json::from_slice(&case.exchange.body).unwrap();
     body.as_object_mut().unwrap().remove("usage");
     case.exchange.body = body.to_string().into();
@@ -185,7 +193,7 @@ async fn an_answer_without_usage_reports_none() {
 
 #[tokio::test]
 async fn an_error_body_that_is_a_page_keeps_its_status() {
-    let mut case = cases().into_iter().find(|case| case.name == "openai/plain").unwrap();
+    let mut case = own("openai/plain");
     case.exchange.body = Bytes::from_static(b"<html>bad gateway</html>");
     case.exchange.status = http::StatusCode::BAD_GATEWAY;
     let outcome = run(&case, Replay::new(case.exchange.clone())).await;
@@ -194,7 +202,7 @@ async fn an_error_body_that_is_a_page_keeps_its_status() {
 
 #[tokio::test]
 async fn the_providers_request_id_is_kept() {
-    let case = cases().into_iter().find(|case| case.name == "openai/plain").unwrap();
+    let case = own("openai/plain");
     let upstream = case.upstream(Replay::new(case.exchange.clone()));
     let Reply::Whole(reply) = support::send(&upstream, &case).await.unwrap() else { panic!("not whole") };
     assert_eq!(reply.upstream_id.as_deref(), Some("req_fx0000000000000000000000000000001"));
