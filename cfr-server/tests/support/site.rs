@@ -94,9 +94,13 @@ pub fn admin(server: &Server) -> Client {
 
 /// Makes a tenant, a product, a user whose budget is `limit_nanos` for all time, and a key.
 pub async fn customer(server: &Server, name: &str, limit_nanos: i64, terms: Value) -> Customer {
-    let admin = admin(server);
+    customer_of(&admin(server), name, limit_nanos, terms).await
+}
+
+/// The same with another operator's key.
+pub async fn customer_of(admin: &Client, name: &str, limit_nanos: i64, terms: Value) -> Customer {
     let email = format!("{name}@example.org");
-    create(&admin, "/tenants", json!({"slug": name, "currency": "EUR"})).await;
+    create(admin, "/tenants", json!({"slug": name, "currency": "EUR"})).await;
     let mut product = json!({
         "name": name,
         "price": {"amount": "0", "currency": "EUR"},
@@ -107,9 +111,9 @@ pub async fn customer(server: &Server, name: &str, limit_nanos: i64, terms: Valu
     for (field, value) in terms.as_object().into_iter().flatten() {
         product[field] = value.clone();
     }
-    create(&admin, "/products", json!({"code": name, "terms": product, "confirm_loss": true})).await;
-    let user = create(&admin, "/users", json!({"tenant": name, "email": email, "product": name})).await;
-    let key = create(&admin, "/keys", json!({"user": email, "name": "test"})).await;
+    create(admin, "/products", json!({"code": name, "terms": product, "confirm_loss": true})).await;
+    let user = create(admin, "/users", json!({"tenant": name, "email": email, "product": name})).await;
+    let key = create(admin, "/keys", json!({"user": email, "name": "test"})).await;
     let budgets = admin.get("/api/v1/budgets").await.json();
     let own = budgets["items"].as_array().into_iter().flatten().find(|budget| budget["subject"] == user["id"]);
     let budget = own.unwrap_or_else(|| panic!("no budget of the user: {budgets}"))["id"].clone();
