@@ -5,12 +5,13 @@ use std::sync::LazyLock;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
-use utoipa::OpenApi as _;
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityRequirement, SecurityScheme};
 use utoipa::openapi::tag::TagBuilder;
 use utoipa::openapi::{Components, InfoBuilder, OpenApi, OpenApiBuilder};
+use utoipa::{OpenApi as _, PartialSchema as _, ToSchema as _};
 
 use crate::api;
+use crate::api::problem::{FieldError, Problem};
 use crate::error::APPLICATION_JSON;
 
 #[expect(dead_code, reason = "its functions only describe what other modules answer")]
@@ -62,6 +63,8 @@ fn frame() -> OpenApi {
         .description(Some("An LLM gateway that cannot overspend. Amounts are decimal numbers in text, times RFC 3339, errors of the management API `application/problem+json`."))
         .build();
     let mut components = Components::new();
+    components.schemas.insert(Problem::name().into(), Problem::schema());
+    components.schemas.insert(FieldError::name().into(), FieldError::schema());
     let scheme = Http::builder().scheme(HttpAuthScheme::Bearer).description(Some("An admin key, `cfr_adm_…`")).build();
     components.add_security_scheme(ADMIN_KEY, SecurityScheme::Http(scheme));
     let scheme = Http::builder()

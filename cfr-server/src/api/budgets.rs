@@ -175,7 +175,8 @@ pub(crate) async fn list(
 
 /// Create a budget. It holds for the next request.
 #[utoipa::path(post, path = "/budgets", operation_id = "create_budget", tag = "budgets", request_body = CreateBudget,
-    responses((status = 201, description = "The new budget", body = Budget), Problems))]
+    responses((status = 201, description = "The new budget", body = Budget,
+        headers(("etag" = String, description = "Its version, for `if-match`"))), Problems))]
 pub(crate) async fn create(
     State(state): State<ApiState>,
     Json(body): Json<CreateBudget>,
@@ -190,7 +191,8 @@ pub(crate) async fn create(
 /// Show a budget with its live balance.
 #[utoipa::path(get, path = "/budgets/{budget}", operation_id = "get_budget", tag = "budgets",
     params(("budget" = schema::BudgetId, Path, description = "Id")),
-    responses((status = 200, description = "The budget", body = Budget), Problems))]
+    responses((status = 200, description = "The budget", body = Budget,
+        headers(("etag" = String, description = "Its version, for `if-match`"))), Problems))]
 pub(crate) async fn show(
     State(state): State<ApiState>,
     Path(budget): Path<String>,
@@ -203,7 +205,8 @@ pub(crate) async fn show(
 #[utoipa::path(patch, path = "/budgets/{budget}", operation_id = "update_budget", tag = "budgets", request_body = ChangeBudget,
     params(("budget" = schema::BudgetId, Path, description = "Id"),
         ("if-match" = Option<String>, Header, description = "The `etag` that the change was made for")),
-    responses((status = 200, description = "The budget as it is now", body = Budget), Problems))]
+    responses((status = 200, description = "The budget as it is now", body = Budget,
+        headers(("etag" = String, description = "Its version, for `if-match`"))), Problems))]
 pub(crate) async fn change(
     State(state): State<ApiState>,
     Extension(actor): Extension<Actor>,

@@ -206,8 +206,4 @@ impl IntoResponse for Problem {
 /// The error answer that every operation can give, for the OpenAPI document.
 #[derive(Debug, utoipa::IntoResponses)]
 #[response(status = "default", description = "What went wrong", content_type = "application/problem+json")]
-pub(crate) struct Problems(
-    #[to_schema]
-    #[expect(dead_code, reason = "describes the body, is never built")]
-    Problem,
-);
+pub(crate) struct Problems(#[expect(dead_code, reason = "describes the body, is never built")] Problem);

@@ -360,9 +360,9 @@ mod tests {
     #[test]
     fn a_loss_must_be_confirmed() {
         let now = Timestamp::UNIX_EPOCH;
-        let refused = super::check("starter", &terms("9.99", "25"), false, now).expect_err("a loss");
+        let refused = check("starter", &terms("9.99", "25"), false, now).expect_err("a loss");
         assert_eq!((refused.status, refused.errors[0].field.as_str()), (422, "confirm_loss"));
-        assert!(super::check("starter", &terms("9.99", "25"), true, now).is_ok());
+        assert!(check("starter", &terms("9.99", "25"), true, now).is_ok());
     }
 
     #[test]
@@ -377,7 +377,7 @@ mod tests {
         let mut bad = terms("9.999", "-1");
         bad.models.clear();
         bad.margin_bps = 1_000_000;
-        let refused = super::check("Bad Code", &bad, false, Timestamp::UNIX_EPOCH).expect_err("invalid");
+        let refused = check("Bad Code", &bad, false, Timestamp::UNIX_EPOCH).expect_err("invalid");
         let fields: Vec<_> = refused.errors.iter().map(|error| error.field.as_str()).collect();
         assert_eq!(fields, ["code", "terms.models", "terms.margin_bps", "terms.budget.amount", "terms.price.amount"]);
     }

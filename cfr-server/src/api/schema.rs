@@ -52,6 +52,10 @@ words! {
     GrantKind: "included" "top_up" "promo" "rollover" "adjustment" "import";
     /// What a model is for.
     Mode: "chat" "embedding" "image" "stt" "tts" "rerank" "moderation";
+    /// What a request asked for.
+    Operation: "chat_completions" "completions" "embeddings";
+    /// Where the quantities of a usage record come from.
+    UsageSource: "provider" "provider_cost" "estimated" "partial" "external" "none";
     /// What differs between two price tables.
     PriceChangeKind: "added" "removed" "rate" "fee" "limits" "effective_to" "terms";
 }
@@ -133,5 +137,7 @@ mod tests {
         check::<cfr_core::ledger::LimitPolicy>(LimitPolicy::WORDS);
         check::<cfr_billing::budget::GrantKind>(GrantKind::WORDS);
         check::<cfr_core::price::Mode>(Mode::WORDS);
+        check::<cfr_core::chat::Operation>(Operation::WORDS);
+        check::<cfr_core::chat::UsageSource>(UsageSource::WORDS);
     }
 }

@@ -173,7 +173,8 @@ pub(crate) async fn list(
 
 /// Create a tenant.
 #[utoipa::path(post, path = "/tenants", operation_id = "create_tenant", tag = "tenants", request_body = CreateTenant,
-    responses((status = 201, description = "The new tenant", body = Tenant), Problems))]
+    responses((status = 201, description = "The new tenant", body = Tenant,
+        headers(("etag" = String, description = "Its version, for `if-match`"))), Problems))]
 pub(crate) async fn create(
     State(state): State<ApiState>,
     Json(body): Json<CreateTenant>,
@@ -185,7 +186,8 @@ pub(crate) async fn create(
 /// Show a tenant.
 #[utoipa::path(get, path = "/tenants/{tenant}", operation_id = "get_tenant", tag = "tenants",
     params(("tenant" = String, Path, description = "Id or slug")),
-    responses((status = 200, description = "The tenant", body = Tenant), Problems))]
+    responses((status = 200, description = "The tenant", body = Tenant,
+        headers(("etag" = String, description = "Its version, for `if-match`"))), Problems))]
 pub(crate) async fn show(
     State(state): State<ApiState>,
     Path(tenant): Path<String>,
@@ -197,7 +199,8 @@ pub(crate) async fn show(
 #[utoipa::path(patch, path = "/tenants/{tenant}", operation_id = "update_tenant", tag = "tenants", request_body = ChangeTenant,
     params(("tenant" = String, Path, description = "Id or slug"),
         ("if-match" = Option<String>, Header, description = "The `etag` that the change was made for")),
-    responses((status = 200, description = "The tenant as it is now", body = Tenant), Problems))]
+    responses((status = 200, description = "The tenant as it is now", body = Tenant,
+        headers(("etag" = String, description = "Its version, for `if-match`"))), Problems))]
 pub(crate) async fn change(
     State(state): State<ApiState>,
     Path(tenant): Path<String>,

@@ -6,14 +6,13 @@ use std::sync::Arc;
 use axum::Json as Answer;
 use axum::extract::State;
 use cfr_billing::usage::{UsageDay as DayRow, UsageFilter};
-use cfr_core::chat::Meter;
+use cfr_core::chat::{Operation, UsageSource};
 use cfr_core::id::{KeyId, ProductVersionId, RequestId, TenantId, UserId};
 use cfr_core::ledger::{Attempt as CoreAttempt, UsageRecord as Row};
 use cfr_core::money::Currency;
 use cfr_core::time::Timestamp;
 use jiff::civil::Date;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 use utoipa::ToSchema;
 
 use super::input::Params;
@@ -44,9 +43,9 @@ pub(crate) struct UsageRecord {
     /// The terms under which it ran.
     #[schema(value_type = Option<schema::ProductVersionId>)]
     pub(crate) product_version: Option<ProductVersionId>,
-    /// What was asked for, as in `chat`.
-    #[schema(value_type = String)]
-    pub(crate) operation: Value,
+    /// What was asked for.
+    #[schema(value_type = schema::Operation)]
+    pub(crate) operation: Operation,
     /// The model as the caller named it.
     #[schema(value_type = String)]
     pub(crate) model_requested: Arc<str>,
@@ -58,9 +57,9 @@ pub(crate) struct UsageRecord {
     pub(crate) model: Arc<str>,
     /// Quantities by meter, as in `input_tokens`; what was not used is absent.
     pub(crate) usage: BTreeMap<&'static str, u64>,
-    /// Where the quantities come from, as in `provider`.
-    #[schema(value_type = String)]
-    pub(crate) source: Value,
+    /// Where the quantities come from.
+    #[schema(value_type = schema::UsageSource)]
+    pub(crate) source: UsageSource,
     /// What the provider charges.
     pub(crate) cost: Money,
     /// Cost plus margin.
@@ -120,7 +119,7 @@ impl From<CoreAttempt> for Attempt {
 
 impl UsageRecord {
     fn present(row: Row, currency: Currency) -> Self {
-        let quantities = Meter::ALL.iter().map(|meter| (meter.name(), row.usage.get(*meter)));
+        let quantities = row.usage.used().map(|(meter, quantity)| (meter.name(), quantity));
         Self {
             id: row.id,
             at: row.at,
@@ -128,12 +127,12 @@ impl UsageRecord {
             user: row.caller.user,
             key: row.caller.key,
             product_version: row.caller.product_version,
-            operation: word(&row.operation),
+            operation: row.operation,
             model_requested: row.model_requested,
             provider: row.provider,
             model: row.model_served,
-            usage: quantities.filter(|(_, quantity)| *quantity > 0).collect(),
-            source: word(&row.source),
+            usage: quantities.collect(),
+            source: row.source,
             cost: Money::nanos(row.cost_nanos, currency),
             price: Money::nanos(row.price_nanos, currency),
             charged: Money::nanos(row.charged_nanos, currency),
@@ -152,11 +151,6 @@ impl UsageRecord {
             output_tokens_max_applied: row.output_tokens_max_applied,
         }
     }
-}
-
-/// An enum of the domain by the word that it is stored under.
-fn word(value: &impl Serialize) -> Value {
-    serde_json::to_value(value).unwrap_or_default()
 }
 
 /// The sum of a day (UTC) for one tenant, user, key and model.

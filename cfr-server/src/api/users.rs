@@ -4,8 +4,12 @@ use std::sync::Arc;
 
 use axum::Json as Answer;
 use axum::extract::{Path, State};
+use cfr_billing::budget::{BudgetFilter, ScopeId};
 use cfr_billing::identity::{NewUser, Role, User as Row, UserPatch, UserStatus};
+use cfr_billing::store::PageRequest;
 use cfr_core::id::{ProductVersionId, TenantId, UserId};
+use cfr_core::ledger::Scope;
+use cfr_core::money::Currency;
 use cfr_core::time::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -127,7 +131,8 @@ pub(crate) async fn list(
 
 /// Create a user.
 #[utoipa::path(post, path = "/users", operation_id = "create_user", tag = "users", request_body = CreateUser,
-    responses((status = 201, description = "The new user", body = User), Problems))]
+    responses((status = 201, description = "The new user", body = User,
+        headers(("etag" = String, description = "Its version, for `if-match`"))), Problems))]
 pub(crate) async fn create(
     State(state): State<ApiState>,
     Json(body): Json<CreateUser>,
@@ -143,7 +148,7 @@ pub(crate) async fn create(
         email: body.email.as_str().into(),
         name: name.into(),
         role: body.role.unwrap_or(Role::User),
-        product_version: product_version(&state, body.product.as_deref()).await?,
+        product_version: product_version(&state, body.product.as_deref(), tenant.currency).await?,
     };
     let row = state.store.create_user(&new, state.clock.now()).await?;
     state.keys.forget();
@@ -154,7 +159,8 @@ pub(crate) async fn create(
 /// Show a user.
 #[utoipa::path(get, path = "/users/{user}", operation_id = "get_user", tag = "users",
     params(("user" = String, Path, description = "Id or e-mail address")),
-    responses((status = 200, description = "The user", body = User), Problems))]
+    responses((status = 200, description = "The user", body = User,
+        headers(("etag" = String, description = "Its version, for `if-match`"))), Problems))]
 pub(crate) async fn show(State(state): State<ApiState>, Path(user): Path<String>) -> Result<Versioned<User>, Problem> {
     let row = lookup::user(&*state.store, &user).await?;
     Ok(Versioned::ok(row.version, present(row, &mut Memo::new(&*state.store)).await?))
@@ -164,7 +170,8 @@ pub(crate) async fn show(State(state): State<ApiState>, Path(user): Path<String>
 #[utoipa::path(patch, path = "/users/{user}", operation_id = "update_user", tag = "users", request_body = ChangeUser,
     params(("user" = String, Path, description = "Id or e-mail address"),
         ("if-match" = Option<String>, Header, description = "The `etag` that the change was made for")),
-    responses((status = 200, description = "The user as they are now", body = User), Problems))]
+    responses((status = 200, description = "The user as they are now", body = User,
+        headers(("etag" = String, description = "Its version, for `if-match`"))), Problems))]
 pub(crate) async fn change(
     State(state): State<ApiState>,
     Path(user): Path<String>,
@@ -178,25 +185,45 @@ pub(crate) async fn change(
     checks.finish()?;
     let row = lookup::user(&*state.store, &user).await?;
     if_match.check(row.version)?;
+    let currency = state.store.tenant(row.tenant).await?.currency;
     let patch = UserPatch {
         name: body.name.map(Into::into),
         role: body.role,
         status: body.status,
-        product_version: product_version(&state, body.product.as_deref()).await?,
+        product_version: product_version(&state, body.product.as_deref(), currency).await?,
     };
     let row = state.store.update_user(row.id, row.version, &patch, state.clock.now()).await?;
+    if patch.product_version.is_some() {
+        forget_budgets(&state, row.id).await?;
+    }
     state.keys.forget();
     Ok(Versioned::ok(row.version, present(row, &mut Memo::new(&*state.store)).await?))
 }
 
-/// The newest version of a product that new customers can have.
-async fn product_version(state: &ApiState, product: Option<&str>) -> Result<Option<ProductVersionId>, Problem> {
+/// The newest version of a product that new customers of a tenant with this currency can have.
+async fn product_version(
+    state: &ApiState,
+    product: Option<&str>,
+    currency: Currency,
+) -> Result<Option<ProductVersionId>, Problem> {
     let Some(name) = product else { return Ok(None) };
     let product = lookup::named("product", lookup::product(&*state.store, name).await)?;
-    if !product.active {
-        return Err(Problem::invalid_field("product", format_args!("`{}` is closed for new customers", product.code)));
-    }
+    let mut checks = Checks::default();
+    checks.require(product.active, "product", "it is closed for new customers");
+    let sold_in = product.current.terms.currency;
+    let message = format!("it is sold in {sold_in}, and the tenant's budgets are in {currency}");
+    checks.require(sold_in == currency, "product", &message);
+    checks.finish()?;
     Ok(Some(product.current.id))
+}
+
+/// The ledger reads the terms of the user's budgets anew.
+async fn forget_budgets(state: &ApiState, user: UserId) -> Result<(), Problem> {
+    let filter = BudgetFilter { scope: Some(Scope::User), scope_id: Some(ScopeId(user.as_u128())), tenant: None };
+    for budget in state.store.budgets(&filter, PageRequest::default()).await?.items {
+        state.escrow.forget(budget.spec.id).await;
+    }
+    Ok(())
 }
 
 async fn present(row: Row, memo: &mut Memo<'_>) -> Result<User, Problem> {

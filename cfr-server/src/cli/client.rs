@@ -171,8 +171,11 @@ impl Client {
 
     async fn open(data: &Path) -> Result<Self, CliError> {
         if !database(data).exists() {
-            let hint = "name the folder with --data, a server with --server, or make one with `cfr-server demo`";
-            return Err(CliError::Unreachable(format!("no data in {}: {hint}", data.display()).into()));
+            let data = data.display();
+            let hint = format!(
+                "name another with --data, a server with --server, or begin one with `cfr-server migrate --data {data}`"
+            );
+            return Err(CliError::Unreachable(format!("no data in {data}: {hint}").into()));
         }
         let mut config = Config::load(None, &|name| std::env::var(name).ok()).map_err(StartError::from)?;
         config.data = data.to_owned();

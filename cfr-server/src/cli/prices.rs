@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 use clap::Subcommand;
 use http::Method;
+use rust_decimal::Decimal;
 use serde_json::Value;
 
 use super::client::{Call, CliError};
@@ -69,8 +70,13 @@ const FIELDS: &[Column] = &[
     ("output tokens at most", "/output_tokens_max"),
 ];
 
-const RATE_COLUMNS: &[Column] =
-    &[("METER", "/meter"), ("TIER", "/tier"), ("ABOVE", "/above"), ("PRICE PER UNIT", "/price")];
+const RATE_COLUMNS: &[Column] = &[
+    ("METER", "/meter"),
+    ("TIER", "/tier"),
+    ("ABOVE", "/above"),
+    ("PRICE", "/price"),
+    ("PER MILLION", "/per_million"),
+];
 
 const TABLE_FIELDS: &[Column] =
     &[("version", "/version"), ("as of", "/as_of"), ("entries", "/entries"), ("providers", "/providers")];
@@ -129,7 +135,17 @@ fn upload(method: Method, segments: &[&str], file: &Path) -> Result<Call, CliErr
 
 fn price(price: &Value) -> String {
     let rows = |name: &str| price.get(name).and_then(Value::as_array).cloned().unwrap_or_default();
-    format!("{}\n{}", details(price, FIELDS), table(&[rows("rates"), rows("fees")].concat(), RATE_COLUMNS))
+    let mut rates = rows("rates");
+    rates.iter_mut().for_each(add_per_million);
+    rates.extend(rows("fees"));
+    format!("{}\n{}", details(price, FIELDS), table(&rates, RATE_COLUMNS))
+}
+
+/// People compare prices of a million tokens.
+fn add_per_million(rate: &mut Value) {
+    let price = rate["price"].as_str().and_then(|price| price.parse::<Decimal>().ok());
+    let million = price.and_then(|price| price.checked_mul(Decimal::from(1_000_000)));
+    rate["per_million"] = million.map(|million| million.normalize().to_string()).into();
 }
 
 fn differences(diff: &Value) -> String {
