@@ -1,7 +1,6 @@
 //! What a fresh data folder gets: found when it is there already, made when it is missing.
 
 use std::io::Write;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use cfr_billing::identity::{KeyKind, NewTenant, NewUser, Role, Tenant, TenantKind, User};
@@ -155,10 +154,4 @@ pub fn products() -> [(&'static str, Terms); 3] {
         ..monthly("Enterprise", 29_900, 1_000)
     };
     [("starter", starter), ("professional", professional), ("enterprise", enterprise)]
-}
-
-/// Where the first admin key of a data folder is.
-#[must_use]
-pub fn admin_key_file(config: &Config) -> PathBuf {
-    config.data.join(ADMIN_KEY_FILE)
 }

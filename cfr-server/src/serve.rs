@@ -12,8 +12,9 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-/// A client that takes longer to send its request head is cut off.
-const HEAD_READ_TIMEOUT: Duration = Duration::from_secs(30);
+/// A client that takes longer to send its next request head is cut off; the pause before it counts. Longer than clients
+/// keep idle connections, so that they do not send into one that is being closed.
+const HEAD_READ_TIMEOUT: Duration = Duration::from_secs(75);
 /// Pause after an accept that failed for lack of file descriptors or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// Streams of one HTTP/2 connection at the same time.

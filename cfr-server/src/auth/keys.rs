@@ -13,6 +13,7 @@ use cfr_core::time::{Clock, Timestamp};
 use quick_cache::sync::Cache;
 
 use super::caller::caller;
+use super::text::is_well_formed;
 use super::{AuthError, KeyText, Pepper, presented};
 
 /// How long a known key is believed without another look. Changes through the management API hold at once.
@@ -103,8 +104,11 @@ impl Keys {
     /// # Errors
     /// When there is no key, or the key is not valid now, or it cannot be looked up.
     pub async fn authenticate(&self, headers: &HeaderMap) -> Result<Arc<Principal>, AuthError> {
-        let key = KeyText::parse(presented(headers).ok_or(AuthError::Missing)?).ok_or(AuthError::Unknown)?;
-        let principal = self.find(self.pepper.mac(&key)).await?.ok_or(AuthError::Unknown)?;
+        let text = presented(headers).ok_or(AuthError::Missing)?;
+        if !is_well_formed(text) {
+            return Err(AuthError::Unknown);
+        }
+        let principal = self.find(self.pepper.mac_of(text)).await?.ok_or(AuthError::Unknown)?;
         principal.admit(self.clock.now())?;
         Ok(principal)
     }

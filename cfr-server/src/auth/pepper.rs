@@ -79,8 +79,13 @@ impl Pepper {
     /// What is stored of a key.
     #[must_use]
     pub fn mac(&self, key: &KeyText) -> KeyMac {
+        self.mac_of(key.expose())
+    }
+
+    /// The same of a text that was found to be well formed, without a copy of it.
+    pub(super) fn mac_of(&self, text: &str) -> KeyMac {
         let mut hmac = self.0.clone();
-        hmac.update(key.expose().as_bytes());
+        hmac.update(text.as_bytes());
         KeyMac(hmac.finalize().into_bytes().into())
     }
 }

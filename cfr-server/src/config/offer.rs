@@ -1,11 +1,11 @@
 //! From a configuration and a price table to what a gateway offers: who answers, under which names, at which prices.
 
-use std::path::Path;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use cfr_core::Upstream;
 use cfr_core::gateway::Offer;
-use cfr_core::price::{Mode, OwnPrice, PriceEntry, PriceTable};
+use cfr_core::price::{Mode, OwnPrice, PriceEntry, PriceTable, PriceTableError};
 use cfr_core::route::{Routes, Target};
 use cfr_core::secret::Secret;
 use cfr_core::time::Timestamp;
@@ -14,6 +14,9 @@ use cfr_providers::transport::{ReqwestTransport, Transport};
 use cfr_providers::{Fake, HttpUpstream};
 
 use super::{Config, ModelConfig, Problem, Problems, TargetConfig, UpstreamConfig, UpstreamKind};
+
+/// How the price table marks models that only answer on a surface that we do not have.
+const OTHER_SURFACE_ONLY: &str = "responses_api_only";
 
 /// What a gateway is built from.
 #[derive(Debug)]
@@ -58,20 +61,20 @@ fn with_own(table: &PriceTable, own: &[OwnPrice]) -> Result<PriceTable, Problem>
 
 /// The operator's file, else what was imported into the store, else the bundled table.
 fn prices(config: &Config, imported: Option<&[u8]>) -> Result<Arc<PriceTable>, Problem> {
+    let unreadable = |name: &str, error: PriceTableError| problem(None, "prices", format!("{name}: {error}"));
     match (&config.prices, imported) {
-        (Some(path), _) => read_table(path),
-        (None, Some(json)) => table_of(json, "the imported price table"),
-        (None, None) => PriceTable::bundled().map_err(|error| problem(None, "prices", error.to_string())),
+        (Some(path), _) => {
+            let name = path.display().to_string();
+            let json = std::fs::read(path).map_err(|error| problem(None, "prices", format!("{name}: {error}")))?;
+            PriceTable::from_json(&json).map(Arc::new).map_err(|error| unreadable(&name, error))
+        }
+        // Prices that look like mistakes were accepted by whoever imported them.
+        (None, Some(json)) => {
+            let table = PriceTable::from_json_waived(json).map(Arc::new);
+            table.map_err(|error| unreadable("the imported price table", error))
+        }
+        (None, None) => PriceTable::bundled().map_err(|error| unreadable("the bundled price table", error)),
     }
-}
-
-fn read_table(path: &Path) -> Result<Arc<PriceTable>, Problem> {
-    let json = std::fs::read(path).map_err(|error| problem(None, "prices", format!("{}: {error}", path.display())))?;
-    table_of(&json, &path.display().to_string())
-}
-
-fn table_of(json: &[u8], name: &str) -> Result<Arc<PriceTable>, Problem> {
-    PriceTable::from_json(json).map(Arc::new).map_err(|error| problem(None, "prices", format!("{name}: {error}")))
 }
 
 fn problem(line: Option<usize>, key: &str, what: impl Into<String>) -> Problem {
@@ -109,7 +112,7 @@ fn build(upstream: &UpstreamConfig, transport: &mut Option<Arc<dyn Transport>>) 
 /// Every priced model of every exposed upstream under its own name, a provider listed earlier first; then the
 /// configured names, which replace those.
 fn routes(config: &Config, prices: &PriceTable, now: Timestamp) -> Routes {
-    let mut own_names = std::collections::BTreeMap::<&str, Vec<Target>>::new();
+    let mut own_names = BTreeMap::<&str, Vec<Target>>::new();
     for (order, upstream) in (0..).zip(&config.upstreams).filter(|(_, upstream)| upstream.expose) {
         for model in offered(upstream, prices, now) {
             let target = Target { order, ..target(upstream, model) };
@@ -120,17 +123,15 @@ fn routes(config: &Config, prices: &PriceTable, now: Timestamp) -> Routes {
     config.models.iter().fold(routes, |routes, model| routes.with(model.name.as_str(), targets(config, model)))
 }
 
-/// Models that the upstream answers and that have a price now.
-fn offered<'a>(upstream: &UpstreamConfig, prices: &'a PriceTable, now: Timestamp) -> Vec<&'a str> {
-    let serves = |mode: Mode| match mode {
-        Mode::Chat => true,
+/// Names of models, dated ones included, that the upstream answers and that have a price now.
+fn offered<'a>(upstream: &UpstreamConfig, prices: &'a PriceTable, now: Timestamp) -> BTreeSet<&'a str> {
+    let serves = |entry: &PriceEntry| match entry.mode() {
+        Mode::Chat => !entry.has_flag(OTHER_SURFACE_ONLY),
         Mode::Embedding => capabilities(upstream).embeddings,
         _ => false,
     };
-    let entries = prices.entries().iter();
-    let entries =
-        entries.filter(|entry| entry.provider() == upstream.provider && serves(entry.mode()) && entry.holds_at(now));
-    entries.map(PriceEntry::model).collect()
+    let entries = prices.entries().iter().filter(|entry| entry.provider() == upstream.provider && entry.holds_at(now));
+    entries.filter(|entry| serves(entry)).flat_map(|entry| entry.aliases().chain([entry.model()])).collect()
 }
 
 fn capabilities(upstream: &UpstreamConfig) -> Capabilities {
@@ -169,7 +170,14 @@ fn warnings(config: &Config, offer: &Offer, now: Timestamp) -> Vec<String> {
     let silent = silent.map(|upstream| {
         format!("upstream `{}` serves no model: add [[upstream.price]] for each that it has", upstream.name)
     });
-    unpriced.chain(silent).collect()
+    unpriced.chain(silent).chain(stale(&offer.prices)).collect()
+}
+
+/// An old table charges old prices.
+fn stale(prices: &PriceTable) -> Option<String> {
+    let bundled = PriceTable::bundled().ok()?;
+    (prices.as_of() < bundled.as_of())
+        .then(|| format!("the price table in use is of {}, the bundled one of {}", prices.as_of(), bundled.as_of()))
 }
 
 /// What would run, for people.
@@ -203,4 +211,68 @@ pub fn summary(config: &Config, now: Timestamp) -> Result<String, Problems> {
         line("warning", warning.clone());
     }
     Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn offered_with(text: &str, variables: &[&str]) -> Offering {
+        let read = |name: &str| variables.contains(&name).then(|| "sk-0123456789abcdef".to_owned());
+        let config = Config::parse(None, text, &read).expect("good");
+        offering(&config, None, "2026-11-21T00:00:00Z".parse().expect("a time")).expect("an offering")
+    }
+
+    fn names(offering: &Offering) -> Vec<String> {
+        let mut names: Vec<_> = offering.offer.routes.models().map(|model| model.name.to_string()).collect();
+        names.sort_unstable();
+        names
+    }
+
+    #[test]
+    fn one_key_in_the_environment_offers_that_providers_priced_models() {
+        let offering = offered_with("", &["OPENAI_API_KEY"]);
+        let names = names(&offering);
+        let has = |name: &str| names.iter().any(|known| known == name);
+        assert!(has("gpt-4o-mini") && has("gpt-5.4-mini-2026-03-17") && has("text-embedding-3-small"));
+        assert!(!has("o3-pro"), "it answers on another surface only");
+        assert!(!has("whisper-1") && !has("claude-sonnet-4-6"));
+        assert_eq!(offering.warnings, Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_model_of_two_providers_tries_the_one_listed_first() {
+        let both = |first: &str, second: &str| {
+            let section =
+                |name: &str| format!("[[upstream]]\nname = \"{name}\"\nkind = \"fake\"\nprovider = \"openai\"\n");
+            let offering = offered_with(&format!("{}{}", section(first), section(second)), &[]);
+            let model = offering.offer.routes.find("gpt-4o").expect("offered");
+            model.targets.iter().map(|target| (target.upstream.to_string(), target.order)).collect::<Vec<_>>()
+        };
+        assert_eq!(both("a", "b"), [("a".into(), 0), ("b".into(), 1)]);
+        assert_eq!(both("b", "a"), [("b".into(), 0), ("a".into(), 1)]);
+    }
+
+    #[test]
+    fn own_prices_make_models_and_missing_ones_make_warnings() {
+        let text = "[[upstream]]\nname = \"own\"\nkind = \"vllm\"\n[[upstream.price]]\nmodel = \"llama\"\nfree = true\n\
+            [[upstream]]\nname = \"bare\"\nkind = \"ollama\"\n\
+            [[model]]\nname = \"alias\"\ntargets = [{ upstream = \"own\", model = \"unpriced\" }]";
+        let offering = offered_with(text, &[]);
+        assert_eq!(names(&offering), ["alias", "llama"]);
+        let warnings = offering.warnings.join("\n");
+        assert!(warnings.contains("`unpriced` of `own` has no price"), "{warnings}");
+        assert!(warnings.contains("upstream `bare` serves no model"), "{warnings}");
+    }
+
+    #[test]
+    fn the_summary_names_everything_but_secrets() {
+        let read = |name: &str| (name == "OPENAI_API_KEY").then(|| "sk-very-secret-key".to_owned());
+        let config = Config::parse(None, "", &read).expect("good");
+        let text = summary(&config, "2026-11-21T00:00:00Z".parse().expect("a time")).expect("a summary");
+        for part in ["127.0.0.1:4000", "EUR at 1.160000 USD", "overlap", "openai (openai, with a key", "gpt-4o-mini"] {
+            assert!(text.contains(part), "`{part}` is missing:\n{text}");
+        }
+        assert!(!text.contains("very-secret"));
+    }
 }

@@ -9,8 +9,9 @@ use cfr_core::chat::Operation;
 use cfr_core::gateway::Caller;
 use cfr_core::hook::PostHook;
 use cfr_core::ledger::UsageRecord;
+use cfr_core::money::Currency;
 use http::StatusCode;
-use prometheus_client::encoding::{EncodeLabelSet, text};
+use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder, text};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
@@ -46,7 +47,17 @@ struct Tokens {
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Paid {
-    currency: String,
+    currency: Code,
+}
+
+/// A currency as a label.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Code(Currency);
+
+impl EncodeLabelValue for Code {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> std::fmt::Result {
+        self.0.code().encode(encoder)
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -193,7 +204,7 @@ impl Metrics {
     }
 
     fn count_money(&self, caller: &Caller, record: &UsageRecord) {
-        let label = Paid { currency: caller.currency.code().to_owned() };
+        let label = Paid { currency: Code(caller.currency) };
         for (family, nanos) in [
             (&self.charged, record.charged_nanos),
             (&self.cost, record.cost_nanos),

@@ -48,6 +48,7 @@ async fn answer(app: Arc<App>, operation: Operation, request: Request<Body>) -> 
         Err(error) => error.into_response(),
     };
     app.metrics.answered(operation, response.status());
+    tracing::debug!(%id, operation = operation.name(), status = response.status().as_u16(), "answered");
     response
 }
 

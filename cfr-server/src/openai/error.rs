@@ -109,11 +109,11 @@ fn upstream(error: UpstreamError) -> ApiError {
         UpstreamError::Rejected { status, kind, message, body } => rejected(status, kind, message, body),
         UpstreamError::Account { message, .. } => {
             operator_must_act(&reason, &message);
-            bad_gateway("upstream_auth", "the provider refuses the operator's account")
+            bad_gateway("upstream_auth", "the provider refuses the operator's account").never_retry()
         }
         UpstreamError::RateLimited { exhausted: true, message, .. } => {
             operator_must_act(&reason, &message);
-            bad_gateway("upstream_auth", "the operator's quota at the provider is used up")
+            bad_gateway("upstream_auth", "the operator's quota at the provider is used up").never_retry()
         }
         UpstreamError::RateLimited { retry_after, .. } => {
             let message = "the provider is rate limited";

@@ -78,3 +78,17 @@ fn a_buffer_makes_the_rate_worse_for_the_customer() {
     let config = parse("[money]\nfx_usd_per_unit = \"1.16\"\nfx_buffer_bps = 200", &[]).expect("good");
     assert_eq!((config.fx.currency(), config.fx.usd_per_unit_e6()), (Currency::EUR, 1_136_800));
 }
+
+#[test]
+fn the_example_is_complete_and_means_what_the_defaults_mean() {
+    let text = include_str!("../../cfr.example.toml");
+    let example = parse(text, &[("OPENAI_API_KEY", "sk-1")]).expect("good");
+    let usual = parse("", &[]).expect("good");
+    assert_eq!(example.listen, usual.listen);
+    assert_eq!(example.data, usual.data);
+    assert_eq!((example.drain, example.fx), (usual.drain, usual.fx));
+    assert_eq!(format!("{:?}", example.timeouts), format!("{:?}", usual.timeouts));
+    assert_eq!(format!("{:?}", example.ledger), format!("{:?}", usual.ledger));
+    assert_eq!(format!("{:?}", example.settings), format!("{:?}", usual.settings));
+    assert_eq!((example.upstreams.len(), example.models[0].targets.len()), (2, 3));
+}

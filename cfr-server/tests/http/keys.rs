@@ -1,9 +1,15 @@
 //! Who is let in.
 
-use cfr_billing::identity::{TenantPatch, TenantStatus, UserPatch, UserStatus};
-use cfr_core::time::Timestamp;
-use cfr_server::auth::{KeyText, KeyWish};
+use std::sync::Arc;
+use std::time::Duration;
+
+use cfr_billing::identity::{KeyKind, NewKey, TenantPatch, TenantStatus, UserPatch, UserStatus};
+use cfr_core::secret::Secret;
+use cfr_core::time::{Clock, ManualClock, Timestamp};
+use cfr_server::auth::{KeyText, KeyWish, Pepper};
+use cfr_server::config::Config;
 use cfr_server::seed;
+use cfr_server::state::Books;
 
 use super::support::{FAKE, Site, chat, client, see, terms};
 
@@ -14,7 +20,7 @@ async fn a_wrong_key_is_a_401_whatever_is_wrong_with_it() {
     let site = Site::start(FAKE).await;
     let key = site.key(terms(EURO)).await;
     let mistyped = format!("{}x", &key[..key.len() - 1]);
-    let unknown = KeyText::generate(cfr_billing::identity::KeyKind::Live);
+    let unknown = KeyText::generate(KeyKind::Live);
     for wrong in ["", "sk-nobody-has-this-key", &mistyped, unknown.expose()] {
         let seen = site.chat(wrong, &chat("hi")).await;
         let error = seen.is_error(401, "invalid_api_key");
@@ -82,8 +88,7 @@ async fn a_key_without_any_budget_has_no_money() {
     site.key(terms(EURO)).await;
     let books = &site.app.books;
     let tenant = books.store.tenant_by_slug("acme").await.expect("read").expect("a tenant");
-    let service =
-        KeyWish { kind: cfr_billing::identity::KeyKind::Service, tenant: Some(tenant.id), ..seed::admin_wish("robot") };
+    let service = KeyWish { kind: KeyKind::Service, tenant: Some(tenant.id), ..seed::admin_wish("robot") };
     let service = books.keys.issue(service).await.expect("a key").0;
     site.chat(service.expose(), &chat("hi")).await.is_error(403, "no_budget");
 }
@@ -99,4 +104,44 @@ async fn a_key_of_another_gateway_works_once_it_is_imported() {
     site.chat(foreign.expose(), &chat("hi")).await.is_error(401, "invalid_api_key");
     books.keys.import(wish, &foreign).await.expect("imported");
     assert_eq!(site.chat(foreign.expose(), &chat("hi")).await.status, 200);
+}
+
+#[tokio::test]
+async fn a_known_key_is_believed_for_thirty_seconds_and_an_unknown_one_for_five() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let clock = Arc::new(ManualClock::new("2026-11-21T12:00:00Z".parse().expect("a time")));
+    let pepper = "p".repeat(32);
+    let mut config = Config::parse(None, "", &|name| (name == "CFR_KEY_PEPPER").then(|| pepper.clone())).expect("good");
+    config.data = folder.path().into();
+    let books = Books::open(&config, Arc::clone(&clock) as _).await.expect("books");
+    let text = KeyText::parse("sk-0123456789abcdef").expect("well formed");
+    let mut headers = http::HeaderMap::new();
+    headers.insert("x-api-key", "sk-0123456789abcdef".parse().expect("a header"));
+    let works = async || books.keys.authenticate(&headers).await.is_ok();
+    assert!(!works().await);
+
+    // Behind the cache's back, as another process with the same database would write it.
+    let new = NewKey {
+        tenant: None,
+        user: None,
+        name: "behind".into(),
+        kind: KeyKind::Admin,
+        mac: Pepper::new(&Secret::new(pepper.clone())).expect("long enough").mac(&text),
+        prefix: "sk-".into(),
+        last4: "cdef".into(),
+        models: Vec::new(),
+        expires_at: None,
+    };
+    let key = books.store.create_key(&new, clock.now()).await.expect("written");
+    clock.advance(Duration::from_secs(4));
+    assert!(!works().await, "still taken for unknown");
+    clock.advance(Duration::from_secs(1));
+    assert!(works().await);
+
+    books.store.revoke_key(key.id, clock.now()).await.expect("revoked");
+    clock.advance(Duration::from_secs(29));
+    assert!(works().await, "still believed");
+    clock.advance(Duration::from_secs(1));
+    assert!(!works().await);
+    books.close().await.expect("closed");
 }
