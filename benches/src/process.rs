@@ -12,6 +12,17 @@ use crate::Failure;
 /// The unit of times in `/proc/PID/stat`: Linux shows a hundred to the second on every machine.
 const TICK: Duration = Duration::from_millis(10);
 
+/// Binds this process to a core; children choose their own.
+///
+/// # Errors
+/// When `taskset` fails.
+pub fn bind_this_process(core: u32) -> Result<(), Failure> {
+    let own = std::process::id().to_string();
+    let arguments = ["--cpu-list", "--pid", &core.to_string(), &own];
+    let bound = Command::new("taskset").args(arguments).stdout(Stdio::null()).status()?;
+    if bound.success() { Ok(()) } else { Err("taskset refuses the core".into()) }
+}
+
 /// A child process that is bound to a core, and killed when it is dropped.
 #[derive(Debug)]
 pub struct Pinned {
@@ -78,6 +89,16 @@ impl Pinned {
     pub fn resident_kib(&self) -> Result<u64, Failure> {
         let status = fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
         Ok(status_kib(&status, "VmRSS:").ok_or("a /proc/PID/status of another kind")?)
+    }
+
+    /// Asks it to end and waits until it has.
+    ///
+    /// # Errors
+    /// When it does not end with success.
+    pub fn stop(mut self) -> Result<(), Failure> {
+        Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status()?;
+        let status = self.child.wait()?;
+        if status.success() { Ok(()) } else { Err(format!("the process ended with {status}").into()) }
     }
 
     /// Whether it still runs; the exit status when it does not.

@@ -18,7 +18,7 @@ use cfr_benches::body::Wish;
 use cfr_benches::floor::{Depth, Floor};
 use cfr_benches::gateway::{self, Gateway};
 use cfr_benches::load::{self, Plan, Report};
-use cfr_benches::process::Pinned;
+use cfr_benches::process::{Pinned, bind_this_process};
 use cfr_benches::table::{grouped, markdown, mebibytes, median, micros, ratio};
 use cfr_benches::{Failure, mock, serve};
 use cfr_core::time::{Clock as _, SystemClock};
@@ -138,13 +138,16 @@ const STREAM_CHUNKS: u32 = 200;
 const MEMORY_CONNECTIONS: u32 = 256;
 
 fn compare(scale: Scale) -> Result<(), Failure> {
+    bind_this_process(OTHER_CORE)?;
     let program = env::current_exe()?.into_os_string();
     let (_provider, provider) = Pinned::spawn_listening(OTHER_CORE, &program, &["mock"])?;
     let server = gateway::binary();
     let mut targets = vec![Target { name: "direct", address: provider, key: String::new(), process: None }];
     targets.extend(start_floors(&program, provider)?);
     let gateways = match &server {
-        Some(server) => gateway::DURABILITIES.iter().map(|mode| Gateway::prepare(server, provider, mode)).collect(),
+        Some(server) => {
+            gateway::DURABILITIES.into_iter().map(|mode| Gateway::prepare(server, provider, mode)).collect()
+        }
         None => {
             eprintln!("no cfr-server binary (CFR_SERVER_BIN or target/release/cfr-server): floors only");
             Ok(Vec::new())
@@ -392,11 +395,12 @@ fn conditions(scale: Scale) -> Result<String, Failure> {
     let cores = cpu.lines().filter(|line| line.starts_with("processor")).count();
     let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease")?;
     Ok(format!(
-        "{} · {cores} × {} · Linux {} · medians of {} interleaved rounds of {} ms, release build\n",
+        "{} · {cores} × {} · Linux {} · medians of {} interleaved rounds of {} ms{}\n",
         SystemClock::new().now().strftime("%Y-%m-%d"),
         model.trim_start_matches([' ', '\t', ':']),
         kernel.trim(),
         scale.rounds,
         scale.run_ms,
+        if cfg!(debug_assertions) { " · NOT OPTIMISED: these figures mean nothing" } else { "" },
     ))
 }
