@@ -36,6 +36,8 @@ async fn a_revoked_admin_key_is_refused_at_its_next_request() {
     let key = api.post("/keys", json!({"kind": "admin", "name": "second"})).await.created();
     let secret = key["secret"].as_str().expect("a secret").to_owned();
     assert_eq!(api.send_as(Some(&secret), Method::GET, "/tenants", &[], None).await.status, 200);
+    let itself = format!("/keys/{}/revoke", api::id(&key));
+    api.send_as(Some(&secret), Method::POST, &itself, &[], None).await.is_problem(409, "conflict");
     api.post(&format!("/keys/{}/revoke", api::id(&key)), json!({})).await.ok();
     api.send_as(Some(&secret), Method::GET, "/tenants", &[], None).await.is_problem(401, "unauthorized");
 }

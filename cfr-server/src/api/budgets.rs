@@ -147,8 +147,10 @@ pub(crate) struct BudgetQuery {
     /// Only those of this key, user, tenant or product, by id or name. Needs `scope`.
     pub(crate) subject: Option<String>,
     /// The `next_cursor` of the page before.
+    #[param(pattern = "^[0-9a-f]{32}$")]
     pub(crate) cursor: Option<String>,
     /// Rows on the page, 1 to 1000; 100 when absent.
+    #[param(minimum = 1, maximum = 1000)]
     pub(crate) limit: Option<u32>,
 }
 

@@ -78,7 +78,7 @@ pub(crate) struct CreateGrant {
     /// How much, in the budget's currency. Negative takes money away.
     pub(crate) amount: Money,
     /// Why, for the books.
-    #[schema(example = "refund for the outage of 3 May")]
+    #[schema(example = "refund for the outage of 3 May", min_length = 1, max_length = 2000)]
     pub(crate) reason: String,
     /// Take money although less is left than is already used. Nothing new is then held until the next period.
     #[serde(default)]
@@ -127,8 +127,10 @@ impl<S: Send + Sync> FromRequestParts<S> for IdempotencyKey {
 #[into_params(parameter_in = Query)]
 pub(crate) struct GrantQuery {
     /// The `next_cursor` of the page before.
+    #[param(pattern = "^[0-9a-f]{32}$")]
     pub(crate) cursor: Option<String>,
     /// Rows on the page, 1 to 1000; 100 when absent.
+    #[param(minimum = 1, maximum = 1000)]
     pub(crate) limit: Option<u32>,
 }
 

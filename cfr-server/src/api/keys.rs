@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use axum::Json as Answer;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
+use axum::{Extension, Json as Answer};
 use cfr_billing::identity::{ApiKey as Row, KeyKind, KeyStatus};
 use cfr_core::id::{KeyId, TenantId, UserId};
 use cfr_core::time::Timestamp;
@@ -12,6 +12,7 @@ use jiff::SignedDuration;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::admin::Actor;
 use super::input::{Checks, Json, Params, nullable};
 use super::page::{Listing, page_request};
 use super::problem::{Problem, Problems};
@@ -101,7 +102,7 @@ pub(crate) struct CreateKey {
     /// The id or slug of the tenant that owns it. Needed for `service`.
     pub(crate) tenant: Option<String>,
     /// For people.
-    #[schema(example = "laptop")]
+    #[schema(example = "laptop", min_length = 1, max_length = 200)]
     pub(crate) name: String,
     /// Public model names that it may use, within the product's; all of them when empty.
     #[serde(default)]
@@ -122,8 +123,10 @@ pub(crate) struct KeyQuery {
     /// Only those of this user, by id or e-mail address.
     pub(crate) user: Option<String>,
     /// The `next_cursor` of the page before.
+    #[param(pattern = "^[0-9a-f]{32}$")]
     pub(crate) cursor: Option<String>,
     /// Rows on the page, 1 to 1000; 100 when absent.
+    #[param(minimum = 1, maximum = 1000)]
     pub(crate) limit: Option<u32>,
 }
 
@@ -181,12 +184,22 @@ pub(crate) async fn show(State(state): State<ApiState>, Path(key): Path<String>)
     Ok(Answer(state.store.key(lookup::id(&key, "key")?).await?.into()))
 }
 
-/// Revoke a key for good. Its next request is refused.
+/// Revoke a key for good. Its next request is refused. A key cannot revoke itself: nobody locks themselves out.
 #[utoipa::path(post, path = "/keys/{key}/revoke", operation_id = "revoke_key", tag = "keys",
     params(("key" = schema::KeyId, Path, description = "Id")),
     responses((status = 200, description = "The key as it is now", body = Key), Problems))]
-pub(crate) async fn revoke(State(state): State<ApiState>, Path(key): Path<String>) -> Result<Answer<Key>, Problem> {
-    let row = state.store.revoke_key(lookup::id(&key, "key")?, state.clock.now()).await?;
+pub(crate) async fn revoke(
+    State(state): State<ApiState>,
+    Extension(actor): Extension<Actor>,
+    Path(key): Path<String>,
+) -> Result<Answer<Key>, Problem> {
+    let id: KeyId = lookup::id(&key, "key")?;
+    if *actor.0 == *id.to_string() {
+        return Err(Problem::conflict(
+            "this is the key that asks: revoke it with another admin key, or on the command line",
+        ));
+    }
+    let row = state.store.revoke_key(id, state.clock.now()).await?;
     state.keys.forget();
     Ok(Answer(row.into()))
 }

@@ -180,7 +180,7 @@ impl Terms {
 #[serde(deny_unknown_fields)]
 pub(crate) struct CreateProduct {
     /// Lower case letters, digits and `-`; unique.
-    #[schema(example = "starter")]
+    #[schema(example = "starter", pattern = "^[a-z0-9]([a-z0-9-]*[a-z0-9])?$", max_length = 64)]
     pub(crate) code: String,
     /// The terms of its first version.
     pub(crate) terms: Terms,
@@ -214,8 +214,10 @@ pub(crate) struct ChangeProduct {
 #[into_params(parameter_in = Query)]
 pub(crate) struct ProductQuery {
     /// The `next_cursor` of the page before.
+    #[param(pattern = "^[0-9a-f]{32}$")]
     pub(crate) cursor: Option<String>,
     /// Rows on the page, 1 to 1000; 100 when absent.
+    #[param(minimum = 1, maximum = 1000)]
     pub(crate) limit: Option<u32>,
 }
 

@@ -86,7 +86,7 @@ impl From<Row> for Versioned<Tenant> {
 #[serde(deny_unknown_fields)]
 pub(crate) struct CreateTenant {
     /// Lower case letters, digits and `-`; unique.
-    #[schema(example = "acme")]
+    #[schema(example = "acme", pattern = "^[a-z0-9]([a-z0-9-]*[a-z0-9])?$", max_length = 64)]
     pub(crate) slug: String,
     /// For people; the slug when absent.
     #[schema(example = "Acme GmbH")]
@@ -155,8 +155,10 @@ pub(crate) struct ChangeTenant {
 #[into_params(parameter_in = Query)]
 pub(crate) struct TenantQuery {
     /// The `next_cursor` of the page before.
+    #[param(pattern = "^[0-9a-f]{32}$")]
     pub(crate) cursor: Option<String>,
     /// Rows on the page, 1 to 1000; 100 when absent.
+    #[param(minimum = 1, maximum = 1000)]
     pub(crate) limit: Option<u32>,
 }
 

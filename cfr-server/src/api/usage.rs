@@ -222,8 +222,10 @@ pub(crate) struct UsageQuery {
     #[param(value_type = Option<schema::Time>)]
     pub(crate) to: Option<Timestamp>,
     /// The `next_cursor` of the page before.
+    #[param(pattern = "^[0-9a-f]{32}$")]
     pub(crate) cursor: Option<String>,
     /// Rows on the page, 1 to 1000; 100 when absent.
+    #[param(minimum = 1, maximum = 1000)]
     pub(crate) limit: Option<u32>,
 }
 

@@ -66,7 +66,7 @@ pub(crate) struct CreateUser {
     #[schema(example = "acme")]
     pub(crate) tenant: String,
     /// Unique without regard to case.
-    #[schema(example = "anna@acme.example")]
+    #[schema(example = "anna@acme.example", format = Email, max_length = 254)]
     pub(crate) email: String,
     /// The address when absent.
     #[schema(example = "Anna Schmidt")]
@@ -103,8 +103,10 @@ pub(crate) struct UserQuery {
     /// Only those of this tenant, by id or slug.
     pub(crate) tenant: Option<String>,
     /// The `next_cursor` of the page before.
+    #[param(pattern = "^[0-9a-f]{32}$")]
     pub(crate) cursor: Option<String>,
     /// Rows on the page, 1 to 1000; 100 when absent.
+    #[param(minimum = 1, maximum = 1000)]
     pub(crate) limit: Option<u32>,
 }
 
