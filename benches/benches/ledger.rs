@@ -3,6 +3,8 @@
 
 use std::sync::Arc;
 
+use cfr_billing::escrow::{Escrow, EscrowConfig};
+use cfr_billing::store::memory::MemoryStore;
 use cfr_core::chat::{Operation, Usage, UsageSource};
 use cfr_core::id::{BudgetId, HoldId, RequestId, TenantId};
 use cfr_core::ledger::{
@@ -12,6 +14,7 @@ use cfr_core::money::{Charge, Currency, Money};
 use cfr_core::time::{Clock, Period, SystemClock, TimeZone, Timestamp};
 use divan::Bencher;
 use futures_util::FutureExt as _;
+use tokio::runtime::Builder;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -20,27 +23,60 @@ fn main() {
     divan::main();
 }
 
-/// Budgets in the ledger.
-const ACCOUNTS: [u32; 2] = [1_000, 1_000_000];
+/// Decisions per sample; the committer has caught up before each.
+const SAMPLE: u32 = 1_000;
+const SAMPLES: u32 = 50;
+/// Requests whose budgets are open before the clock starts.
+const WARM: u32 = 20_000;
 /// What a request holds, in nano-euro.
 const HELD_NANOS: i64 = 3_000_000;
 /// What it costs in the end.
 const CHARGED_NANOS: i64 = 1_000_000;
 
-#[divan::bench(args = ACCOUNTS, sample_size = 2_000, sample_count = 50)]
-fn memory_hold_and_settle_on_six_budgets(bencher: Bencher<'_, '_>, accounts: u32) {
+/// The reference ledger, for comparison; it is written to be read.
+#[divan::bench(sample_size = SAMPLE, sample_count = SAMPLES)]
+fn memory_ledger_on_a_thousand_accounts(bencher: Bencher<'_, '_>) {
     let clock = Arc::new(SystemClock::new());
     let ledger = MemoryLedger::new(clock.clone());
-    for number in 0..accounts {
-        ledger.add_budget(budget(number));
-    }
-    hold_and_settle(bencher, accounts, &ledger, clock.now());
+    (0..1_000).for_each(|number| ledger.add_budget(budget(number)));
+    hold_and_settle(bencher, 1_000, &ledger, clock.now(), || ());
 }
 
-fn hold_and_settle(bencher: Bencher<'_, '_>, accounts: u32, ledger: &dyn BudgetLedger, now: Timestamp) {
-    let mut number = 0_u32;
-    let inputs = move || {
-        number = number.wrapping_add(1);
+/// The engine of the gateway, with its committer at work on another core.
+#[divan::bench(args = [1_000, 1_000_000], sample_size = SAMPLE, sample_count = SAMPLES)]
+fn escrow(bencher: Bencher<'_, '_>, accounts: u32) {
+    let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+    let store = MemoryStore::exclusive();
+    (0..accounts).for_each(|number| store.add_budget(budget(number), clock.now()));
+    let config = EscrowConfig::new("bench");
+    let escrow = runtime.block_on(Escrow::start(Arc::new(store), clock.clone(), config)).expect("an empty store");
+    hold_and_settle(bencher, accounts, &*escrow, clock.now(), || {
+        runtime.block_on(escrow.flush()).expect("a store that works");
+    });
+}
+
+/// Holds and settles on paths of six. `catch_up` runs before each sample, outside of the measurement.
+fn hold_and_settle(
+    bencher: Bencher<'_, '_>,
+    accounts: u32,
+    ledger: &dyn BudgetLedger,
+    now: Timestamp,
+    catch_up: impl Fn(),
+) {
+    for number in 1..=WARM {
+        let (ask, settlement) = request(number, accounts, now);
+        let id = ask.id;
+        drop(block_on(ledger.authorize(ask)).expect("there is money"));
+        drop(ledger.settle(id, settlement).expect("an open hold"));
+    }
+    catch_up();
+    let mut number = WARM;
+    let inputs = || {
+        number += 1;
+        if number.is_multiple_of(SAMPLE) {
+            catch_up();
+        }
         request(number, accounts, now)
     };
     bencher.with_inputs(inputs).bench_local_values(|(ask, settlement)| {
@@ -67,11 +103,16 @@ fn budget_id(number: u32) -> BudgetId {
     BudgetId::from_u128(u128::from(number) + 1)
 }
 
-/// Requests wander over all accounts: a key, a user and a team of their own; a tenant, a product and the platform are
+/// Waits for a first use of a budget, which asks the store.
+fn block_on<T>(task: impl Future<Output = T>) -> T {
+    Builder::new_current_thread().build().expect("a runtime").block_on(task)
+}
+
+/// Requests wander over all accounts, and every `WARM` requests over the same ones: a key, a user and a team of their own; a tenant, a product and the platform are
 /// shared.
 fn path(request: u32, accounts: u32) -> Path {
     let teams = (accounts - SHARED_ACCOUNTS) / 3;
-    let team = SHARED_ACCOUNTS + 3 * (request.wrapping_mul(2_654_435_761) % teams);
+    let team = SHARED_ACCOUNTS + 3 * ((request % WARM).wrapping_mul(2_654_435_761) % teams);
     [team + 2, team + 1, team, 10 + request % 90, 1 + request % 3, 0].map(budget_id).as_slice().into()
 }
 
