@@ -64,9 +64,12 @@ pub(crate) struct Connection {
     /// The admin key for the server
     #[arg(long, global = true, value_name = "KEY", env = "CFR_ADMIN_KEY", hide_env_values = true, value_parser = secret)]
     admin_key: Option<Secret>,
-    /// The data folder, when no server is named
-    #[arg(long, global = true, value_name = "FOLDER", env = "CFR_DATA", default_value = crate::config::DATA)]
-    data: PathBuf,
+    /// The data folder, when no server is named [default: the configuration's, else ./cfr-data]
+    #[arg(long, global = true, value_name = "FOLDER", env = "CFR_DATA")]
+    data: Option<PathBuf>,
+    /// The configuration, when no server is named [default: cfr.toml, when it exists]
+    #[arg(long, global = true, value_name = "FILE", env = "CFR_CONFIG")]
+    config: Option<PathBuf>,
 }
 
 /// Which part of a list is shown.
@@ -119,8 +122,8 @@ pub(crate) async fn run(command: Command) -> Result<ExitCode, CommandError> {
 
 impl<C: Verb> Noun<C> {
     async fn run(self) -> Result<(), CliError> {
-        let Connection { json, server, admin_key, data } = self.connection;
-        let session = Session { client: Client::connect(server, admin_key, &data).await?, printer: Printer { json } };
+        let printer = Printer { json: self.connection.json };
+        let session = Session { client: Client::connect(self.connection).await?, printer };
         let done = self.command.run(&session).await;
         let closed = session.client.close().await;
         done.and(closed)

@@ -197,6 +197,16 @@ fn mistakes_are_one_line_with_the_next_step() {
 }
 
 #[test]
+fn the_configuration_says_where_the_data_is() {
+    let folder = Folder::new();
+    folder.says(&["tenant", "create", "acme"]);
+    let config = folder.path().join("cfr.toml");
+    std::fs::write(&config, format!("data = {:?}\n", folder.path())).expect("written");
+    let listed = command().args(["tenant", "list", "--config"]).arg(&config).output().expect("the binary runs");
+    assert!(text(&listed.stdout).contains("acme"), "{}", text(&listed.stderr));
+}
+
+#[test]
 fn a_command_line_that_makes_no_sense_exits_with_two() {
     for arguments in [
         &["tenant"][..],

@@ -1,6 +1,5 @@
 //! The management API as the command line sees it: a running server, or the data folder without one.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use axum::Router;
@@ -16,6 +15,7 @@ use http_body_util::BodyExt;
 use serde_json::Value;
 use tower::ServiceExt;
 
+use super::Connection;
 use crate::api::problem::{FieldError, Problem};
 use crate::api::{self, ApiState, PriceDesk};
 use crate::config::Config;
@@ -133,14 +133,19 @@ impl Client {
     ///
     /// # Errors
     /// When nothing answers, with what to do about it.
-    pub(crate) async fn connect(server: Option<String>, key: Option<Secret>, data: &Path) -> Result<Self, CliError> {
+    pub(crate) async fn connect(connection: Connection) -> Result<Self, CliError> {
+        let Connection { server, admin_key, data, config, .. } = connection;
         if let Some(base) = server {
             let missing =
                 || CliError::misused("a server needs an admin key: give it with --admin-key or CFR_ADMIN_KEY");
-            return Self::remote(base, key.ok_or_else(missing)?);
+            return Self::remote(base, admin_key.ok_or_else(missing)?);
         }
-        match Self::open(data).await {
-            Err(CliError::Start(StartError::Open(OpenError::InUse { .. }))) => Self::running(data, key),
+        let mut config = Config::load(config.as_deref(), &|name| std::env::var(name).ok()).map_err(StartError::from)?;
+        config.data = data.unwrap_or(config.data);
+        match Self::open(&config).await {
+            Err(CliError::Start(StartError::Open(OpenError::InUse { holder, .. }))) => {
+                Self::running(&config, &holder, admin_key)
+            }
             opened => opened,
         }
     }
@@ -154,33 +159,26 @@ impl Client {
     }
 
     /// A server owns the folder. The demo says where it listens; another one must be named.
-    fn running(data: &Path, key: Option<Secret>) -> Result<Self, CliError> {
-        let card =
-            std::fs::read(data.join(CARD_FILE)).ok().and_then(|bytes| serde_json::from_slice::<Card>(&bytes).ok());
-        match card {
-            Some(card) => Self::remote(card.base_url, key.unwrap_or_else(|| Secret::new(card.admin_key))),
-            None => Err(CliError::Unreachable(
-                format!(
-                    "a server is running on {}: name it with --server http://127.0.0.1:4000 and --admin-key",
-                    data.display()
-                )
-                .into(),
-            )),
+    fn running(config: &Config, holder: &str, key: Option<Secret>) -> Result<Self, CliError> {
+        let card = std::fs::read(config.data.join(CARD_FILE)).ok();
+        let card = card.and_then(|bytes| serde_json::from_slice::<Card>(&bytes).ok());
+        if let Some(card) = card {
+            return Self::remote(card.base_url, key.unwrap_or_else(|| Secret::new(card.admin_key)));
         }
+        let (data, listen) = (config.data.display(), &config.listen);
+        let hint = format!("if that is a server, ask it with --server http://{listen} and --admin-key");
+        Err(CliError::Unreachable(format!("{data} is in use by process {holder}: {hint}").into()))
     }
 
-    async fn open(data: &Path) -> Result<Self, CliError> {
-        if !database(data).exists() {
-            let data = data.display();
-            let hint = format!(
-                "name another with --data, a server with --server, or begin one with `cfr-server migrate --data {data}`"
-            );
+    async fn open(config: &Config) -> Result<Self, CliError> {
+        if !database(&config.data).exists() {
+            let data = config.data.display();
+            let begin = format!("begin one with `cfr-server migrate --data {data}`");
+            let hint = format!("name another with --data, a server with --server, or {begin}");
             return Err(CliError::Unreachable(format!("no data in {data}: {hint}").into()));
         }
-        let mut config = Config::load(None, &|name| std::env::var(name).ok()).map_err(StartError::from)?;
-        config.data = data.to_owned();
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
-        let books = Books::open(&config, clock).await?;
+        let books = Books::open(config, clock).await?;
         let state = ApiState {
             store: Arc::clone(&books.store),
             escrow: Arc::clone(&books.escrow),
