@@ -24,6 +24,8 @@ const CYCLES: u32 = 20;
 const CLIENTS: u32 = 24;
 /// One euro: the load does not reach it, so that every request is let in.
 const LIMIT_NANOS: i64 = 1_000_000_000;
+/// A quarter of the clients share a budget that is used up on the way: some tens of answers.
+const SMALL_LIMIT_NANOS: i64 = 400_000;
 /// From the first request of a cycle to its kill.
 const LIFE_MS: std::ops::Range<u64> = 50..300;
 
@@ -56,7 +58,8 @@ async fn survive(durability: &str) -> (BTreeMap<String, Served>, Books, Vec<Tran
     let oracle = Oracle::start().await;
     let site = Site::new(&oracle, &format!("[ledger]\ndurability = \"{durability}\"\n"));
     let server = site.serve().await;
-    let customer = customer(&server, "kill", LIMIT_NANOS, json!({})).await;
+    let rich = customer(&server, "rich", LIMIT_NANOS, json!({})).await;
+    let poor = customer(&server, "poor", SMALL_LIMIT_NANOS, json!({})).await;
     server.stop().await;
 
     let mut transcripts = Vec::new();
@@ -66,7 +69,8 @@ async fn survive(durability: &str) -> (BTreeMap<String, Served>, Books, Vec<Tran
         let (stop, stopped) = watch::channel(());
         let mut clients = JoinSet::new();
         for number in 0..CLIENTS {
-            clients.spawn(load(server.client(&customer.key), format!("{cycle}-{number}"), number, stopped.clone()));
+            let key = if number % 4 < 3 { &rich.key } else { &poor.key };
+            clients.spawn(load(server.client(key), format!("{cycle}-{number}"), number, stopped.clone()));
         }
         tokio::time::sleep(Duration::from_millis(random.random_range(LIFE_MS))).await;
         server.kill().await;
@@ -75,7 +79,9 @@ async fn survive(durability: &str) -> (BTreeMap<String, Served>, Books, Vec<Tran
     }
     site.serve().await.stop().await; // the last orphans are ended by the next start
 
-    let books = Books::read(&site, &customer.budget).await;
+    Books::read(&site, &poor.budget).await.check(SMALL_LIMIT_NANOS);
+    Books::read(&site, &rich.budget).await.check(LIMIT_NANOS);
+    let books = Books::read_all(&site, &rich.budget).await;
     let served = oracle.served();
     check(&served, &books, &transcripts);
     (served, books, transcripts)
@@ -85,7 +91,7 @@ fn setting(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{name} is a number")))
 }
 
-/// One client, one request after the other, until its server is gone. It never asks twice under the same name.
+/// One client, one request after the other, until its server or its budget is gone. It never asks twice under the same name.
 async fn load(client: Client, name: String, number: u32, stopped: watch::Receiver<()>) -> Vec<Transcript> {
     let mut transcripts = Vec::new();
     while stopped.has_changed().is_ok() {
@@ -95,9 +101,9 @@ async fn load(client: Client, name: String, number: u32, stopped: watch::Receive
         let output = 5 + u64::from(number);
         let script = Script { id: id.clone(), input: 9, output, gap_ms, ..Script::default() };
         let seen = client.chat(&script, streamed).await;
-        let gone = seen.status == 0;
+        let status = seen.status;
         transcripts.push(Transcript { id, streamed, seen });
-        if gone {
+        if matches!(status, 0 | 402) {
             break;
         }
     }
@@ -106,7 +112,6 @@ async fn load(client: Client, name: String, number: u32, stopped: watch::Receive
 
 /// Provider, clients and books tell the same story.
 fn check(served: &BTreeMap<String, Served>, books: &Books, transcripts: &[Transcript]) {
-    books.check(LIMIT_NANOS);
     let by_tag = books.by_tag();
     for (tag, records) in &by_tag {
         assert_eq!(records.len(), 1, "{tag} is charged once");
@@ -116,7 +121,7 @@ fn check(served: &BTreeMap<String, Served>, books: &Books, transcripts: &[Transc
     let mut complete = 0;
     let mut begun = 0;
     for Transcript { id, streamed, seen } in transcripts {
-        assert!(matches!(seen.status, 0 | 200), "{}: {}", seen.status, seen.text());
+        assert!(matches!(seen.status, 0 | 200 | 402), "{}: {}", seen.status, seen.text());
         if seen.complete(*streamed) {
             complete += 1;
             let record = by_tag.get(id.as_str()).unwrap_or_else(|| panic!("{id} was answered and not charged"))[0];

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use cfr_billing::store::{AccountState, CatalogStore as _, LedgerStore as _, PAGE_ROWS_MAX, PageRequest};
 use cfr_billing::usage::UsageFilter;
-use cfr_core::id::HoldId;
+use cfr_core::id::{HoldId, UserId};
 use cfr_core::ledger::UsageRecord;
 use cfr_store_sqlite::SqliteStore;
 use sqlx::ConnectOptions as _;
@@ -25,21 +25,33 @@ pub struct Books {
     pub released_holds: usize,
     /// Every hold that was ever made durable.
     holds: BTreeSet<HoldId>,
+    /// Whose budget it is.
+    owner: UserId,
 }
 
 impl Books {
-    /// Reads the books of a site, with the account of one budget.
+    /// Reads what was booked on one budget of a site: on the user's who has it.
     pub async fn read(site: &Site, budget: &str) -> Self {
+        let mut books = Self::read_all(site, budget).await;
+        let owner = books.owner;
+        books.records.retain(|record| record.caller.user == Some(owner));
+        books
+    }
+
+    /// Reads everything that was booked, with the account of one budget.
+    pub async fn read_all(site: &Site, budget: &str) -> Self {
         let path = site.data().join(cfr_server::state::DATABASE);
         let store = SqliteStore::open_read_only(path).await.expect("the file");
         let records = records(&store).await;
-        let accounts = store.accounts(budget.parse().expect("an id")).await.expect("accounts");
+        let budget = budget.parse().expect("an id");
+        let owner = UserId::from_u128(store.budget(budget).await.expect("the budget").scope_id.0);
+        let accounts = store.accounts(budget).await.expect("accounts");
         let [account] = accounts.try_into().expect("one period");
         let findings = store.audit().await.expect("an audit");
         let (open, released) = journal(&store).await;
         assert_eq!(open, 0, "every hold has ended");
         let holds = released.iter().copied().chain(records.iter().map(|record| record.id)).collect();
-        Self { records, account, findings, released_holds: released.len(), holds }
+        Self { records, account, findings, released_holds: released.len(), holds, owner }
     }
 
     /// Records by the caller's own name of the request.
