@@ -4,10 +4,12 @@
 
 use std::borrow::Cow;
 use std::fmt::{Debug, Display};
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
+use cfr_core::id::RequestId;
 use http::header::{CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use serde_json::{Map, Value, json};
@@ -34,7 +36,31 @@ struct Parts {
     /// A provider's error body that is handed on in place of ours.
     body: Option<Bytes>,
     /// For the log only.
-    reason: Option<Box<str>>,
+    reason: Option<Arc<str>>,
+    /// Whether nobody but the operator can mend it.
+    alarm: bool,
+}
+
+/// Why a request failed, on its way from the error to the log. Travels as an extension of the response, because only
+/// the router knows the request's id.
+#[derive(Debug, Clone)]
+pub struct Reason {
+    code: Cow<'static, str>,
+    text: Arc<str>,
+    alarm: bool,
+}
+
+impl Reason {
+    /// Writes one line: an error when only the operator can mend it, else a warning.
+    pub fn log(&self, request: RequestId, status: StatusCode) {
+        let Self { code, text, alarm } = self;
+        let status = status.as_u16();
+        if *alarm {
+            tracing::error!(%request, status, %code, reason = %text, "request failed, the operator must act");
+        } else {
+            tracing::warn!(%request, status, %code, reason = %text, "request failed");
+        }
+    }
 }
 
 impl ApiError {
@@ -56,6 +82,7 @@ impl ApiError {
             headers: HeaderMap::new(),
             body: None,
             reason: None,
+            alarm: false,
         }))
     }
 
@@ -135,6 +162,20 @@ impl ApiError {
         self
     }
 
+    /// Nobody but the operator can mend it.
+    #[must_use]
+    pub fn alarm(mut self) -> Self {
+        self.0.alarm = true;
+        self
+    }
+
+    /// Why, for the log; none when the caller's own mistake says it all.
+    #[must_use]
+    pub fn reason(&self) -> Option<Reason> {
+        let Parts { code, reason, alarm, .. } = &*self.0;
+        reason.clone().map(|text| Reason { code: code.clone(), text, alarm: *alarm })
+    }
+
     /// The status.
     #[must_use]
     pub fn status(&self) -> StatusCode {
@@ -172,21 +213,17 @@ impl ApiError {
         }
         json!({ "error": error })
     }
-
-    pub(crate) fn log(&self) {
-        let Some(reason) = &self.0.reason else { return };
-        tracing::warn!(status = self.0.status.as_u16(), code = %self.0.code, %reason, "request failed");
-    }
 }
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        self.log();
         let body = self.body();
+        let reason = self.reason();
         let mut response = Response::new(axum::body::Body::from(body));
         *response.status_mut() = self.0.status;
         *response.headers_mut() = self.0.headers;
         response.headers_mut().insert(CONTENT_TYPE, APPLICATION_JSON);
+        reason.map(|reason| response.extensions_mut().insert(reason));
         response
     }
 }

@@ -13,7 +13,7 @@ use http::header::CONTENT_TYPE;
 use http::{HeaderName, HeaderValue, StatusCode};
 use serde_json::{Value, json};
 
-use crate::error::ApiError;
+use crate::error::{ApiError, Reason};
 use crate::state::App;
 use crate::{api, openai, openapi};
 
@@ -41,11 +41,14 @@ pub fn router(app: Arc<App>) -> Router {
         .layer(middleware::from_fn_with_state(app, identify))
 }
 
-/// Gives every request an id and every answer the same one.
+/// Gives every request an id, every answer the same one, and logs under it why a request failed.
 async fn identify(State(app): State<Arc<App>>, mut request: Request, next: Next) -> Response {
     let id = RequestId::generate(app.clock.now());
     request.extensions_mut().insert(id);
     let mut response = next.run(request).await;
+    if let Some(reason) = response.extensions().get::<Reason>() {
+        reason.log(id, response.status());
+    }
     if let Ok(id) = HeaderValue::try_from(id.to_string()) {
         response.headers_mut().insert(X_REQUEST_ID, id);
     }

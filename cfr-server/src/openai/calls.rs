@@ -42,7 +42,7 @@ async fn answer(app: Arc<App>, operation: Operation, request: Request<Body>) -> 
     let id = request.extensions().get().copied().unwrap_or_else(|| RequestId::generate(app.clock.now()));
     let response = match call(&app, id, operation, request).await {
         Ok((caller, call)) => match app.gateway.answer(&caller, call).await {
-            Ok(answer) => respond(&app, answer),
+            Ok(answer) => respond(&app, id, answer),
             Err(error) => api_error(error, &app.settings).into_response(),
         },
         Err(error) => error.into_response(),
@@ -73,7 +73,7 @@ fn tag(headers: &HeaderMap, envelope: &Envelope) -> Option<Box<str>> {
     header.filter(|id| !id.is_empty() && id.len() <= TAG_BYTES_MAX).map(Box::from).or_else(|| envelope.user.clone())
 }
 
-fn respond(app: &App, answer: Answer) -> Response {
+fn respond(app: &App, id: RequestId, answer: Answer) -> Response {
     match answer {
         Answer::Whole { head, content_type, body } => {
             let mut response = Response::new(Body::from(body));
@@ -82,7 +82,7 @@ fn respond(app: &App, answer: Answer) -> Response {
             response
         }
         Answer::Stream { head, body } => {
-            let mut response = Response::new(Body::new(StreamBody::new(body, app.settings)));
+            let mut response = Response::new(Body::new(StreamBody::new(body, id, app.settings)));
             response.headers_mut().insert(CONTENT_TYPE, EVENT_STREAM);
             response.headers_mut().insert(CACHE_CONTROL, NO_CACHE);
             describe(app, &head, response.headers_mut());

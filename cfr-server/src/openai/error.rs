@@ -5,6 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use cfr_core::chat::EnvelopeError;
 use cfr_core::gateway::{BudgetExceeded, GatewayError};
+use cfr_core::id::RequestId;
 use cfr_core::ledger::LedgerError;
 use cfr_core::limit::LimitExceeded;
 use cfr_core::price::PriceError;
@@ -43,14 +44,16 @@ pub fn api_error(error: GatewayError, settings: &Settings) -> ApiError {
 }
 
 /// The error as the last frame of a stream that had begun.
-pub(super) fn frame(error: GatewayError, settings: &Settings) -> Bytes {
+pub(super) fn frame(error: GatewayError, request: RequestId, settings: &Settings) -> Bytes {
     if let GatewayError::Upstream { error, .. } = &error
         && let UpstreamError::InStream { frame: Some(frame), .. } = &**error
     {
         return frame.clone();
     }
     let error = api_error(error, settings);
-    error.log();
+    if let Some(reason) = error.reason() {
+        reason.log(request, StatusCode::OK); // the status that the caller saw
+    }
     error.frame()
 }
 
@@ -108,12 +111,12 @@ fn upstream(error: UpstreamError) -> ApiError {
     match error {
         UpstreamError::Rejected { status, kind, message, body } => rejected(status, kind, message, body),
         UpstreamError::Account { message, .. } => {
-            operator_must_act(&reason, &message);
-            bad_gateway("upstream_auth", "the provider refuses the operator's account").never_retry()
+            let error = bad_gateway("upstream_auth", "the provider refuses the operator's account");
+            operators(error, &reason, &message)
         }
         UpstreamError::RateLimited { exhausted: true, message, .. } => {
-            operator_must_act(&reason, &message);
-            bad_gateway("upstream_auth", "the operator's quota at the provider is used up").never_retry()
+            let error = bad_gateway("upstream_auth", "the operator's quota at the provider is used up");
+            operators(error, &reason, &message)
         }
         UpstreamError::RateLimited { retry_after, .. } => {
             let message = "the provider is rate limited";
@@ -156,10 +159,9 @@ fn with_patience(error: ApiError, retry_after: Option<Duration>) -> ApiError {
     retry_after.into_iter().fold(error, ApiError::retry_after)
 }
 
-/// Nobody but the operator can mend it, so it is logged as an error. The provider's words never reach the caller: they
-/// can name the account.
-fn operator_must_act(reason: &str, message: &str) {
-    tracing::error!(%reason, %message, "an upstream refuses our account");
+/// Nobody but the operator can mend it. The provider's words are for the log alone: they can name the account.
+fn operators(error: ApiError, reason: &str, message: &str) -> ApiError {
+    error.never_retry().alarm().because(format_args!("{reason}: {message}"))
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use cfr_core::gateway::AnswerStream;
+use cfr_core::id::RequestId;
 use futures_core::Stream;
 use http_body::{Body, Frame};
 
@@ -16,12 +17,13 @@ use crate::state::Settings;
 #[derive(Debug)]
 pub(super) struct StreamBody {
     answer: Option<AnswerStream>,
+    request: RequestId,
     settings: Settings,
 }
 
 impl StreamBody {
-    pub(super) const fn new(answer: AnswerStream, settings: Settings) -> Self {
-        Self { answer: Some(answer), settings }
+    pub(super) const fn new(answer: AnswerStream, request: RequestId, settings: Settings) -> Self {
+        Self { answer: Some(answer), request, settings }
     }
 }
 
@@ -38,7 +40,7 @@ impl Body for StreamBody {
             Some(Ok(bytes)) => Some(bytes),
             Some(Err(failed)) => {
                 self.answer = None;
-                Some(error::frame(failed, &self.settings))
+                Some(error::frame(failed, self.request, &self.settings))
             }
             None => {
                 self.answer = None;

@@ -6,8 +6,9 @@ use std::process::{Output, Stdio};
 
 use cfr_server::demo::Card;
 use serde_json::json;
-use tokio::io::{AsyncBufReadExt, BufReader};
-use tokio::process::{Child, Command};
+use tokio::io::{AsyncBufReadExt, BufReader, Lines};
+use tokio::process::{Child, ChildStderr, Command};
+use tokio::task::JoinSet;
 
 use super::support::{chat, client, see, write};
 
@@ -30,6 +31,8 @@ fn text(bytes: &[u8]) -> String {
 struct Demo {
     process: Child,
     address: SocketAddr,
+    /// Reads the log to its end, so that the process never waits for us.
+    log: JoinSet<String>,
 }
 
 impl Demo {
@@ -41,17 +44,11 @@ impl Demo {
             let line = lines.next_line().await.expect("a log").expect("it listens before it ends");
             if let Some((_, address)) = line.split_once("listening address=") {
                 let address = address.trim().parse().expect("an address");
-                return Self { process, address }.with_log(lines);
+                let mut log = JoinSet::new();
+                log.spawn(rest(lines));
+                return Self { process, address, log };
             }
         }
-    }
-
-    /// Goes on reading the log, so that the process never waits for us.
-    fn with_log(self, mut lines: tokio::io::Lines<BufReader<tokio::process::ChildStderr>>) -> Self {
-        let mut reader = tokio::task::JoinSet::new();
-        reader.spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
-        reader.detach_all();
-        self
     }
 
     fn url(&self, path: &str) -> String {
@@ -64,9 +61,20 @@ impl Demo {
         assert!(sent.success());
     }
 
-    async fn ends_well(mut self) {
+    /// Waits for its end and returns its log.
+    async fn ends_well(mut self) -> String {
         assert_eq!(self.process.wait().await.expect("it ends").code(), Some(0));
+        self.log.join_next().await.expect("a reader").expect("a log")
     }
+}
+
+async fn rest(mut lines: Lines<BufReader<ChildStderr>>) -> String {
+    let mut log = String::new();
+    while let Ok(Some(line)) = lines.next_line().await {
+        log.push_str(&line);
+        log.push('\n');
+    }
+    log
 }
 
 fn card(folder: &Path) -> Card {
@@ -195,4 +203,19 @@ async fn serve_makes_a_first_admin_key_that_opens_the_management_api() {
     let request = client().get(format!("http://{address}/api/v1/tenants")).bearer_auth(key.trim());
     assert_eq!(see(request).await.status, 200);
     process.kill().await.expect("killed");
+}
+
+#[tokio::test]
+async fn the_log_names_failed_requests_and_never_bodies_or_keys() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let demo = Demo::start(folder.path()).await;
+    let keys = card(folder.path()).keys;
+    let call = client().post(demo.url("/v1/chat/completions")).bearer_auth(&keys.starter);
+    let failed = see(call.body(chat("fake:error:401 my-private-words").to_string())).await;
+    failed.is_error(502, "upstream_auth");
+    demo.terminate();
+    let log = demo.ends_well().await;
+    let line = log.lines().find(|line| line.contains(failed.header("x-request-id"))).expect("a line with the id");
+    assert!(line.contains("ERROR") && line.contains("the operator must act"), "{line}");
+    assert!(!log.contains("my-private-words") && !log.contains(&keys.starter), "{log}");
 }
