@@ -10,7 +10,7 @@ use support::books::Books;
 use support::client::Client;
 use support::oracle::{Oracle, Script};
 use support::price::price_nanos;
-use support::site::{Site, customer};
+use support::site::{Site, customer, limit};
 
 mod support;
 
@@ -33,7 +33,10 @@ async fn two_hundred_clients_use_a_budget_up_and_never_exceed_it() {
     let oracle = Oracle::start().await;
     let site = Site::new(&oracle, "");
     let server = site.serve().await;
-    let customer = customer(&server, "race", LIMIT_NANOS, json!({})).await;
+    // The user may spend more than everybody on the product together: the product's budget is the one that ends.
+    let customer = customer(&server, "race", 2 * LIMIT_NANOS, json!({})).await;
+    let budget = limit(&server, "product", "race", LIMIT_NANOS).await;
+    limit(&server, "tenant", "race", 3 * LIMIT_NANOS).await;
     let client = Arc::new(server.client(&customer.key));
     let mut clients = JoinSet::new();
     for number in 0..CLIENTS {
@@ -46,8 +49,8 @@ async fn two_hundred_clients_use_a_budget_up_and_never_exceed_it() {
     let (available, estimate) = (last.available_nanos, last.estimate_nanos);
     runs.push(last);
     server.stop().await;
-    let books = Books::read(&site, &customer.budget).await;
-
+    Books::read(&site, &customer.budget).await.check(2 * LIMIT_NANOS);
+    let books = Books::read_all(&site, &budget).await;
     books.check(LIMIT_NANOS);
     let complete: Vec<_> = runs.iter().flat_map(|run| &run.complete).collect();
     assert!(complete.len() > CLIENTS / 2, "{} answers", complete.len());
@@ -74,6 +77,7 @@ async fn spend(client: &Client, number: usize) -> Run {
             let body = seen.json();
             let amount = |name: &str| nanos(body["error"][name].as_str().expect("an amount"));
             assert_eq!(body["error"]["code"], "budget_exceeded");
+            assert_eq!(body["error"]["scope"], "product", "the tightest one is named");
             return Run { complete, available_nanos: amount("available"), estimate_nanos: amount("estimate") };
         }
         assert!(seen.complete(streamed), "{}: {}", seen.status, seen.text());

@@ -121,6 +121,14 @@ pub async fn customer_of(admin: &Client, name: &str, limit_nanos: i64, terms: Va
     Customer { key: text(&key["secret"]), budget: text(&budget) }
 }
 
+/// Limits a tenant or a product for all time; returns the budget's id.
+pub async fn limit(server: &Server, scope: &str, subject: &str, limit_nanos: i64) -> String {
+    let limit = json!({"amount": decimal(limit_nanos), "currency": "EUR"});
+    let body = json!({"scope": scope, "subject": subject, "limit": limit, "period": {"kind": "never"}});
+    let budget = create(&admin(server), "/budgets", body).await;
+    budget["id"].as_str().expect("text").to_owned()
+}
+
 async fn create(admin: &Client, path: &str, body: Value) -> Value {
     let answer = admin.post(&format!("/api/v1{path}"), &body).await;
     expect_status(&answer, StatusCode::CREATED);
