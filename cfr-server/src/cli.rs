@@ -14,6 +14,7 @@ use crate::command::CommandError;
 mod budget;
 mod client;
 mod key;
+mod local;
 mod output;
 mod prices;
 mod product;

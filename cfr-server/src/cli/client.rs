@@ -5,9 +5,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::body::Body;
 use bytes::Bytes;
-use cfr_core::price::PriceTable;
 use cfr_core::secret::Secret;
-use cfr_core::time::{Clock, SystemClock};
 use cfr_store_sqlite::OpenError;
 use http::header::{AUTHORIZATION, CONTENT_TYPE};
 use http::{HeaderName, Method, Request, StatusCode};
@@ -15,13 +13,13 @@ use http_body_util::BodyExt;
 use serde_json::Value;
 use tower::ServiceExt;
 
-use super::Connection;
+use super::{Connection, local};
+use crate::api;
 use crate::api::problem::{FieldError, Problem};
-use crate::api::{self, ApiState, PriceDesk};
 use crate::config::Config;
 use crate::demo::{CARD_FILE, Card};
 use crate::error::APPLICATION_JSON;
-use crate::state::{Books, StartError, database};
+use crate::state::{Books, StartError};
 
 /// Why a management command ended early: one line with the next step.
 #[derive(Debug, thiserror::Error)]
@@ -142,11 +140,13 @@ impl Client {
         }
         let mut config = Config::load(config.as_deref(), &|name| std::env::var(name).ok()).map_err(StartError::from)?;
         config.data = data.unwrap_or(config.data);
-        match Self::open(&config).await {
+        let config = Arc::new(config);
+        match local::open(&config).await {
+            Ok((router, books)) => Ok(Self::Local { router, books: Box::new(books) }),
             Err(CliError::Start(StartError::Open(OpenError::InUse { holder, .. }))) => {
                 Self::running(&config, &holder, admin_key)
             }
-            opened => opened,
+            Err(error) => Err(error),
         }
     }
 
@@ -168,26 +168,6 @@ impl Client {
         let (data, listen) = (config.data.display(), &config.listen);
         let hint = format!("if that is a server, ask it with --server http://{listen} and --admin-key");
         Err(CliError::Unreachable(format!("{data} is in use by process {holder}: {hint}").into()))
-    }
-
-    async fn open(config: &Config) -> Result<Self, CliError> {
-        if !database(&config.data).exists() {
-            let data = config.data.display();
-            let begin = format!("begin one with `cfr-server migrate --data {data}`");
-            let hint = format!("name another with --data, a server with --server, or {begin}");
-            return Err(CliError::Unreachable(format!("no data in {data}: {hint}").into()));
-        }
-        let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
-        let books = Books::open(config, clock).await?;
-        let state = ApiState {
-            store: Arc::clone(&books.store),
-            escrow: Arc::clone(&books.escrow),
-            clock: Arc::clone(&books.clock),
-            keys: Arc::clone(&books.keys),
-            prices: Arc::new(NobodyIsServed::read(&books).await?),
-        };
-        let router = Router::new().nest_service(api::BASE_PATH, api::local_router(state));
-        Ok(Self::Local { router, books: Box::new(books) })
     }
 
     /// Asks, and returns the JSON of the answer.
@@ -275,33 +255,6 @@ fn in_words(error: &FieldError) -> String {
         "confirm_loss" => format!("{} (--confirm-loss)", error.message.replace(": set it to true", ": confirm it")),
         field => format!("{field}: {}", error.message),
     }
-}
-
-/// An import into a data folder without a server changes what the next start reads, and nobody's running calls.
-#[derive(Debug)]
-struct NobodyIsServed(Arc<PriceTable>);
-
-impl NobodyIsServed {
-    /// What the store has, else what is bundled.
-    async fn read(books: &Books) -> Result<Self, CliError> {
-        let table = match books.store.latest_prices().await.map_err(StartError::from)? {
-            Some(json) => PriceTable::from_json(&json).map(Arc::new),
-            None => PriceTable::bundled(),
-        };
-        table.map(Self).map_err(CliError::misused)
-    }
-}
-
-impl PriceDesk for NobodyIsServed {
-    fn current(&self) -> Arc<PriceTable> {
-        Arc::clone(&self.0)
-    }
-
-    fn complete(&self, imported: &PriceTable) -> Result<Arc<PriceTable>, String> {
-        Ok(Arc::new(imported.clone()))
-    }
-
-    fn replace(&self, _: Arc<PriceTable>) {}
 }
 
 fn is_loopback(base: &str) -> bool {

@@ -1,0 +1,79 @@
+//! The management API without a socket, over a data folder that no server owns.
+
+use std::sync::Arc;
+
+use axum::Router;
+use cfr_core::price::PriceTable;
+use cfr_core::time::{Clock, SystemClock};
+
+use super::client::CliError;
+use crate::api::{self, ApiState, PriceDesk};
+use crate::config::{Config, offer};
+use crate::state::{Books, StartError, database};
+
+/// Opens the folder of a configuration. The books are closed by whoever gets them.
+///
+/// # Errors
+/// When there is no such folder, or a server owns it, or its prices cannot be read.
+pub(crate) async fn open(config: &Arc<Config>) -> Result<(Router, Books), CliError> {
+    if !database(&config.data).exists() {
+        let data = config.data.display();
+        let begin = format!("begin one with `cfr-server migrate --data {data}`");
+        let hint = format!("name another with --data, a server with --server, or {begin}");
+        return Err(CliError::Unreachable(format!("no data in {data}: {hint}").into()));
+    }
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+    let books = Books::open(config, clock).await?;
+    match FolderPrices::read(config, &books).await {
+        Ok(prices) => Ok((router(&books, prices), books)),
+        Err(error) => {
+            books.close().await?;
+            Err(error)
+        }
+    }
+}
+
+fn router(books: &Books, prices: FolderPrices) -> Router {
+    let state = ApiState {
+        store: Arc::clone(&books.store),
+        escrow: Arc::clone(&books.escrow),
+        clock: Arc::clone(&books.clock),
+        keys: Arc::clone(&books.keys),
+        prices: Arc::new(prices),
+    };
+    Router::new().nest_service(api::BASE_PATH, api::local_router(state))
+}
+
+/// The prices that the next start of a server reads. Nobody is served now, so an import changes nobody's calls.
+#[derive(Debug)]
+struct FolderPrices {
+    current: Arc<PriceTable>,
+    config: Arc<Config>,
+    clock: Arc<dyn Clock>,
+}
+
+impl FolderPrices {
+    /// What was imported, else what is bundled.
+    async fn read(config: &Arc<Config>, books: &Books) -> Result<Self, CliError> {
+        let table = match books.store.latest_prices().await.map_err(StartError::from)? {
+            Some(json) => PriceTable::from_json(&json).map(Arc::new),
+            None => PriceTable::bundled(),
+        };
+        let table = table.map_err(CliError::misused)?;
+        let desk = Self { current: Arc::clone(&table), config: Arc::clone(config), clock: Arc::clone(&books.clock) };
+        Ok(Self { current: desk.complete(&table).map_err(CliError::misused)?, ..desk })
+    }
+}
+
+impl PriceDesk for FolderPrices {
+    fn current(&self) -> Arc<PriceTable> {
+        Arc::clone(&self.current)
+    }
+
+    fn complete(&self, imported: &PriceTable) -> Result<Arc<PriceTable>, String> {
+        let completed = offer(&self.config, &Arc::new(imported.clone()), self.clock.now());
+        completed.map(|offer| offer.prices).map_err(|problem| problem.what)
+    }
+
+    fn replace(&self, _: Arc<PriceTable>) {}
+}
