@@ -350,18 +350,21 @@ impl OpenCall {
         }
     }
 
+    /// Tries the targets for as long as the hold lasts.
     async fn send(&mut self, plan: &Plan) -> Result<(Arc<Target>, Reply), Failure> {
-        self.sent = true;
         let this = &*self;
-        let (answer, attempts) = first_success(plan, |target| async move {
+        let hold_max = this.gateway.config.hold_max;
+        let answered = first_success(plan, |target| async move {
+            this.asks(&target);
             let outcome = this.attempt(&target).await;
             match &outcome {
                 Ok(_) => target.health.succeeded(),
                 Err(error) => target.health.failed(error, this.gateway.clock.uptime()),
             }
             outcome.map(|reply| (target, reply))
-        })
-        .await?;
+        });
+        let late = |_| Failure { error: UpstreamError::Timeout { after: hold_max }, attempts: Vec::new() };
+        let (answer, attempts) = tokio::time::timeout(this.time_left(), answered).await.map_err(late)??;
         self.attempts = attempts;
         Ok(answer)
     }
@@ -386,8 +389,8 @@ impl OpenCall {
     }
 
     async fn finish_whole(mut self, target: &Target, reply: WholeReply) -> Result<Answer, GatewayError> {
-        self.answered_by(target, reply.upstream_id);
-        self.report.absorb(reply.report);
+        self.answered(reply.upstream_id);
+        self.note(reply.report);
         let settled = self.close(Ending::Complete)?;
         let head = self.head(target, Some(&settled));
         if self.gateway.config.ack_settle {
@@ -397,7 +400,7 @@ impl OpenCall {
     }
 
     fn begin_stream(mut self, target: &Target, reply: StreamReply) -> Answer {
-        self.answered_by(target, reply.upstream_id);
+        self.answered(reply.upstream_id);
         let head = self.head(target, None);
         Answer::Stream { head, body: AnswerStream::new(self, reply.events) }
     }

@@ -1,18 +1,21 @@
 //! A call with an open hold. Whatever happens to it, it closes the hold exactly once.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::quote::Quote;
 use super::{AnswerHead, Caller, GatewayError, Inner, Offer};
 use crate::chat::usage::tokens_estimated;
-use crate::chat::{Call, Usage, UsageSource};
+use crate::chat::{Call, Meter, Usage, UsageSource};
 use crate::ledger::{Attempt, Commit, Hold, LedgerError, Settled, Settlement, UsageRecord};
 use crate::limit::Permit;
 use crate::money::{Charge, Money};
 use crate::price::{PicoUsd, PriceError, PriceTerms};
 use crate::route::{Failure, Target};
 use crate::upstream::{Report, UpstreamError};
+
+/// Bytes of an upstream's word that a record keeps.
+const WORD_BYTES_MAX: usize = 256;
 
 /// How a call ended.
 #[derive(Debug, Clone, Copy)]
@@ -36,8 +39,11 @@ pub(super) struct OpenCall {
     pub(super) attempts: Vec<Attempt>,
     /// The cap to set on answer tokens because the caller set none.
     pub(super) output_tokens_max: Option<u64>,
-    /// Whether the call may have reached an upstream.
-    pub(super) sent: bool,
+    /// The target that was asked last; none while the call cannot have reached an upstream.
+    asked: Mutex<Option<Arc<Target>>>,
+    upstream_id: Option<Box<str>>,
+    /// Bytes of the answer that the latest usage counts.
+    bytes_counted: u64,
     offer: Arc<Offer>,
     caller: Arc<Caller>,
     quote: Quote,
@@ -47,17 +53,7 @@ pub(super) struct OpenCall {
     permit: Permit,
     started: Duration,
     first_byte: Option<Duration>,
-    answered: Option<Answered>,
     closed: bool,
-}
-
-/// Who answers.
-#[derive(Debug)]
-struct Answered {
-    provider: Arc<str>,
-    model: Arc<str>,
-    region: Option<Arc<str>>,
-    upstream_id: Option<Box<str>>,
 }
 
 impl OpenCall {
@@ -76,7 +72,9 @@ impl OpenCall {
             report: Report::default(),
             attempts: Vec::new(),
             output_tokens_max: quote.output_tokens_max(hold.amount),
-            sent: false,
+            asked: Mutex::default(),
+            upstream_id: None,
+            bytes_counted: 0,
             offer,
             caller: Arc::clone(caller),
             held: hold.amount,
@@ -86,7 +84,6 @@ impl OpenCall {
             permit,
             started: gateway.clock.uptime(),
             first_byte: None,
-            answered: None,
             closed: false,
         }
     }
@@ -95,21 +92,35 @@ impl OpenCall {
         self.hold_commit.take().unwrap_or_else(Commit::done)
     }
 
-    pub(super) fn answered_by(&mut self, target: &Target, upstream_id: Option<Box<str>>) {
+    /// A target is about to be asked: from here on it may charge for the call.
+    pub(super) fn asks(&self, target: &Arc<Target>) {
+        *self.asked.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(target));
+    }
+
+    fn asked(&self) -> Option<Arc<Target>> {
+        self.asked.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The target that was asked last answers.
+    pub(super) fn answered(&mut self, upstream_id: Option<Box<str>>) {
         self.first_byte = Some(self.elapsed());
-        self.answered = Some(Answered {
-            provider: Arc::clone(&target.provider),
-            model: Arc::clone(&target.model),
-            region: target.region.clone(),
-            upstream_id,
-        });
+        self.upstream_id = upstream_id;
+    }
+
+    /// Takes in what the answer, or a piece of it, says about itself.
+    pub(super) fn note(&mut self, report: Report) {
+        let counts = report.usage.is_some();
+        self.report.absorb(report);
+        if counts {
+            self.bytes_counted = self.report.output_bytes;
+        }
     }
 
     pub(super) fn head(&self, target: &Target, settled: Option<&Settled>) -> AnswerHead {
         AnswerHead {
             provider: Arc::clone(&target.provider),
             model: Arc::clone(&target.model),
-            upstream_id: self.answered.as_ref().and_then(|answered| answered.upstream_id.clone()),
+            upstream_id: self.upstream_id.clone(),
             output_tokens_max_applied: self.output_tokens_max,
             rate: self.permit.rate,
             charged: settled.map(|settled| settled.charged),
@@ -119,6 +130,11 @@ impl OpenCall {
 
     pub(super) fn elapsed(&self) -> Duration {
         self.gateway.clock.uptime().saturating_sub(self.started)
+    }
+
+    /// How long the hold may still last.
+    pub(super) fn time_left(&self) -> Duration {
+        self.gateway.config.hold_max.saturating_sub(self.elapsed())
     }
 
     pub(super) fn caller(&self) -> &Caller {
@@ -180,25 +196,36 @@ impl OpenCall {
         Settlement { charge, record: Box::new(self.record(ending, usage, source, charge)) }
     }
 
-    /// What was used, by the table of money.md §2.6: the provider's word first, even when it says zero; else counted
-    /// from bytes. An answer that never began used nothing.
+    /// What was used, by the table of money.md §2.6: the provider's word first, even when it says zero; what came after
+    /// that word, or came without any, is counted from bytes. An answer that never began used nothing.
     fn usage(&self, ending: Ending<'_>) -> (Usage, UsageSource) {
+        let counted_here =
+            if matches!(ending, Ending::Complete) { UsageSource::Estimated } else { UsageSource::Partial };
+        let uncounted = tokens_estimated(self.report.output_bytes.saturating_sub(self.bytes_counted));
         if let Some(usage) = self.report.usage {
-            let source =
-                if self.report.provider_cost.is_some() { UsageSource::ProviderCost } else { UsageSource::Provider };
-            return (usage, source);
+            let output = usage.get(Meter::OutputTokens).saturating_add(uncounted);
+            return match self.provider_cost() {
+                _ if uncounted > 0 => (usage.with(Meter::OutputTokens, output), counted_here),
+                Some(_) => (usage, UsageSource::ProviderCost),
+                None => (usage, UsageSource::Provider),
+            };
         }
-        let estimate = || {
-            let input = tokens_estimated(self.call.body.len() as u64).min(self.call.envelope.input.text_tokens);
-            Usage::text(input, tokens_estimated(self.report.output_bytes))
+        let nothing = match ending {
+            Ending::Complete => false,
+            Ending::Failed(_) => self.report.output_bytes == 0,
+            Ending::Abandoned => self.asked().is_none(),
+            Ending::Refused => true,
         };
-        match ending {
-            Ending::Complete => (estimate(), UsageSource::Estimated),
-            Ending::Failed(_) if self.report.output_bytes == 0 => (Usage::default(), UsageSource::None),
-            Ending::Abandoned if !self.sent => (Usage::default(), UsageSource::None),
-            Ending::Refused => (Usage::default(), UsageSource::None),
-            Ending::Failed(_) | Ending::Abandoned => (estimate(), UsageSource::Partial),
+        if nothing {
+            return (Usage::default(), UsageSource::None);
         }
+        let input = tokens_estimated(self.call.body.len() as u64).min(self.call.envelope.input.text_tokens);
+        (Usage::text(input, uncounted), counted_here)
+    }
+
+    /// What the provider says it charges. Nobody charges less than nothing.
+    fn provider_cost(&self) -> Option<PicoUsd> {
+        self.report.provider_cost.filter(|cost| cost.0 >= 0)
     }
 
     /// The price of a usage. What cannot be priced is charged with the whole hold: unknown is never free.
@@ -207,7 +234,7 @@ impl OpenCall {
         if source == UsageSource::None {
             return Charge { cost: nothing, margin: nothing, price: nothing };
         }
-        let cost = match self.report.provider_cost {
+        let cost = match self.provider_cost().filter(|_| source == UsageSource::ProviderCost) {
             Some(cost) => Ok(cost),
             None => self.cost(usage),
         };
@@ -222,17 +249,17 @@ impl OpenCall {
     /// Priced as the model that answered when the table knows it, else as the one that was asked.
     fn cost(&self, usage: &Usage) -> Result<PicoUsd, PriceError> {
         let unknown = || PriceError::UnknownModel { model: self.call.envelope.model.clone() };
-        let answered = self.answered.as_ref().ok_or_else(unknown)?;
-        let find = |model: &str| self.offer.prices.find(&answered.provider, model, self.quote.at);
+        let target = self.asked().ok_or_else(unknown)?;
+        let find = |model: &str| self.offer.prices.find(&target.provider, model, self.quote.at);
         let served = self.report.model.as_deref().and_then(find);
-        let entry = served.or_else(|| find(&answered.model)).ok_or_else(unknown)?;
+        let entry = served.or_else(|| find(&target.model)).ok_or_else(unknown)?;
         let asked = self.call.envelope.service_tier.as_deref();
         let tier = self.report.service_tier.as_deref().or(asked);
-        entry.cost(usage, &PriceTerms { tier, region: answered.region.as_deref(), at: Some(self.quote.at) })
+        entry.cost(usage, &PriceTerms { tier, region: target.region.as_deref(), at: Some(self.quote.at) })
     }
 
     fn record(&self, ending: Ending<'_>, usage: Usage, source: UsageSource, charge: Charge) -> UsageRecord {
-        let answered = self.answered.as_ref();
+        let asked = self.asked();
         let nobody = || Arc::from("");
         UsageRecord {
             id: self.call.id,
@@ -240,8 +267,8 @@ impl OpenCall {
             caller: self.caller.ids,
             operation: self.call.operation,
             model_requested: Arc::clone(&self.quote.model),
-            provider: answered.map_or_else(nobody, |answered| Arc::clone(&answered.provider)),
-            model_served: answered.map_or_else(nobody, |answered| Arc::clone(&answered.model)),
+            provider: asked.as_ref().map_or_else(nobody, |target| Arc::clone(&target.provider)),
+            model_served: asked.as_ref().map_or_else(nobody, |target| Arc::clone(&target.model)),
             usage,
             source,
             cost_nanos: charge.cost.nanos(),
@@ -252,12 +279,12 @@ impl OpenCall {
             fx_e6: self.quote.fx.usd_per_unit_e6(),
             margin_bps: self.quote.margin.bps(),
             status: status(ending),
-            finish: self.report.finish.as_ref().map_or_else(nobody, |finish| Arc::from(finish.name())),
+            finish: self.report.finish.as_ref().map_or_else(nobody, |finish| Arc::from(cut(finish.name()))),
             streamed: self.call.envelope.stream,
             latency_ms: millis(self.elapsed()),
             first_byte_ms: self.first_byte.map(millis),
             attempts: self.attempts.clone(),
-            upstream_id: answered.and_then(|answered| answered.upstream_id.clone()),
+            upstream_id: self.upstream_id.as_deref().map(|id| cut(id).into()),
             tag: self.call.tag.clone(),
             output_tokens_max_applied: self.output_tokens_max,
         }
@@ -289,4 +316,9 @@ fn status(ending: Ending<'_>) -> u16 {
 
 fn millis(duration: Duration) -> u32 {
     u32::try_from(duration.as_millis()).unwrap_or(u32::MAX)
+}
+
+/// An upstream may be wordy; records are kept for years.
+fn cut(word: &str) -> &str {
+    word.get(..word.floor_char_boundary(WORD_BYTES_MAX)).unwrap_or(word)
 }

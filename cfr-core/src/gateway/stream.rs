@@ -7,12 +7,16 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use futures_core::Stream;
 use futures_util::{StreamExt, stream};
+use tokio::time::Sleep;
 
 use super::GatewayError;
 use super::open_call::{Ending, OpenCall};
 use crate::hook::StreamFilter;
 use crate::ledger::Commit;
 use crate::upstream::{EventStream, StreamEvent, StreamReply, UpstreamError};
+
+/// Bytes that may follow a finish reason: the ends of other choices and the usage.
+const TAIL_BYTES_MAX: usize = 1024 * 1024;
 
 /// Wire bytes of a streamed answer in the caller's dialect.
 ///
@@ -23,12 +27,14 @@ pub struct AnswerStream {
     open: Box<OpenCall>,
     filters: Vec<Box<dyn StreamFilter>>,
     checkpoint_due: Duration,
+    /// Rings when the hold's time is up, also for an upstream that has fallen silent.
+    time_up: Pin<Box<Sleep>>,
 }
 
 enum State {
     /// Passing events on.
     Running { events: EventStream },
-    /// The finish reason was seen: the rest is kept until the charge is durable.
+    /// A finish reason was seen: what follows is kept until the charge is durable, or another choice goes on.
     Finishing { events: EventStream, tail: BytesMut },
     /// The answer is settled.
     Settled { committed: Commit, tail: Bytes },
@@ -60,7 +66,8 @@ impl AnswerStream {
         let hooks = &open.gateway.stream_hooks;
         let filters = hooks.iter().filter_map(|hook| hook.begin(open.caller(), &open.call)).collect();
         let checkpoint_due = open.gateway.config.checkpoint_every;
-        Self { state: State::Running { events }, open, filters, checkpoint_due }
+        let time_up = Box::pin(tokio::time::sleep(open.time_left()));
+        Self { state: State::Running { events }, open, filters, checkpoint_due, time_up }
     }
 
     fn poll_running(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, GatewayError>>> {
@@ -68,7 +75,11 @@ impl AnswerStream {
             let (State::Running { events } | State::Finishing { events, .. }) = &mut self.state else {
                 return self.poll_settled(context);
             };
-            match std::task::ready!(events.as_mut().poll_next(context)) {
+            let event = events.as_mut().poll_next(context);
+            if event.is_pending() && self.time_up.as_mut().poll(context).is_ready() {
+                return Poll::Ready(Some(Err(self.break_off(self.too_late()))));
+            }
+            match std::task::ready!(event) {
                 Some(Ok(event)) => match self.pass(event) {
                     Ok(bytes) if bytes.is_empty() => {}
                     Ok(bytes) => return Poll::Ready(Some(Ok(bytes))),
@@ -86,18 +97,22 @@ impl AnswerStream {
 
     /// Takes note of an event and returns what leaves now.
     fn pass(&mut self, event: StreamEvent) -> Result<Bytes, UpstreamError> {
-        let finished = event.report.finish.is_some();
-        self.open.report.absorb(event.report);
+        let StreamEvent { bytes, report } = event;
+        let (finished, goes_on) = (report.finish.is_some(), report.output_bytes > 0);
+        self.open.note(report);
         self.watch_the_time()?;
-        let bytes = self.filters.iter_mut().fold(event.bytes, |bytes, filter| filter.event(bytes));
+        let bytes = self.filters.iter_mut().fold(bytes, |bytes, filter| filter.event(bytes));
         if finished && self.open.gateway.config.ack_settle {
             self.hold_back();
+        } else if goes_on {
+            return Ok(self.let_go(bytes));
         }
-        if let State::Finishing { tail, .. } = &mut self.state {
-            tail.extend_from_slice(&bytes);
-            return Ok(Bytes::new());
+        let State::Finishing { tail, .. } = &mut self.state else { return Ok(bytes) };
+        if !tail.is_empty() && tail.len() + bytes.len() > TAIL_BYTES_MAX {
+            return Err(UpstreamError::Malformed { message: "the answer goes on after its end".into() });
         }
-        Ok(bytes)
+        tail.extend_from_slice(&bytes);
+        Ok(Bytes::new())
     }
 
     /// Breaks off a stream that never ends, and notes now and then what a running one delivered.
@@ -105,7 +120,7 @@ impl AnswerStream {
         let elapsed = self.open.elapsed();
         let config = &self.open.gateway.config;
         if elapsed > config.hold_max {
-            return Err(UpstreamError::Timeout { after: config.hold_max });
+            return Err(self.too_late());
         }
         if elapsed >= self.checkpoint_due {
             self.checkpoint_due = elapsed + config.checkpoint_every;
@@ -114,11 +129,30 @@ impl AnswerStream {
         Ok(())
     }
 
+    fn too_late(&self) -> UpstreamError {
+        UpstreamError::Timeout { after: self.open.gateway.config.hold_max }
+    }
+
     fn hold_back(&mut self) {
         self.state = match std::mem::replace(&mut self.state, State::Ended) {
             State::Running { events } => State::Finishing { events, tail: BytesMut::new() },
             other => other,
         };
+    }
+
+    /// Another choice goes on: what was kept leaves before `bytes`.
+    fn let_go(&mut self, bytes: Bytes) -> Bytes {
+        match std::mem::replace(&mut self.state, State::Ended) {
+            State::Finishing { events, mut tail } => {
+                self.state = State::Running { events };
+                tail.extend_from_slice(&bytes);
+                tail.freeze()
+            }
+            other => {
+                self.state = other;
+                bytes
+            }
+        }
     }
 
     fn settle(&mut self) -> Result<(), GatewayError> {

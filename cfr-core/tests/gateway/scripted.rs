@@ -36,7 +36,12 @@ pub type Events = mpsc::UnboundedSender<Result<StreamEvent, UpstreamError>>;
 
 /// What the upstream does with its next call.
 pub enum Step {
-    Whole { usage: Option<Usage>, output_bytes: u64 },
+    Whole {
+        usage: Option<Usage>,
+        output_bytes: u64,
+    },
+    /// An answer that says this about itself.
+    Says(Report),
     Fail(UpstreamError),
     Stream(mpsc::UnboundedReceiver<Result<StreamEvent, UpstreamError>>),
     Hang,
@@ -79,12 +84,8 @@ impl Upstream for Scripted {
         self.caps.lock().expect("not poisoned").push(order.output_tokens_max);
         let step = self.steps.lock().expect("not poisoned").pop_front().expect("an unexpected call");
         match step {
-            Step::Whole { usage, output_bytes } => Ok(Reply::Whole(WholeReply {
-                content_type: HeaderValue::from_static("application/json"),
-                body: Bytes::from_static(b"{}"),
-                report: Report { usage, output_bytes, ..Report::default() },
-                upstream_id: Some("up-1".into()),
-            })),
+            Step::Whole { usage, output_bytes } => Ok(whole(Report { usage, output_bytes, ..Report::default() })),
+            Step::Says(report) => Ok(whole(report)),
             Step::Fail(error) => Err(error),
             Step::Hang => std::future::pending().await,
             Step::Stream(receiver) => {
@@ -95,6 +96,15 @@ impl Upstream for Scripted {
             }
         }
     }
+}
+
+fn whole(report: Report) -> Reply {
+    Reply::Whole(WholeReply {
+        content_type: HeaderValue::from_static("application/json"),
+        body: Bytes::from_static(b"{}"),
+        report,
+        upstream_id: Some("up-1".into()),
+    })
 }
 
 /// Commits nothing until told, when told to wait.

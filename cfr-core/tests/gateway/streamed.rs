@@ -97,6 +97,59 @@ async fn a_stream_without_usage_is_counted_from_its_bytes() {
 }
 
 #[tokio::test]
+async fn what_comes_after_the_last_usage_is_counted_from_its_bytes() {
+    for ends_well in [true, false] {
+        let world = Setup::default().build();
+        let events = world.first.then_stream();
+        events.send(usage(Usage::text(100, 1))).expect("open");
+        events.send(text("0123456789")).expect("open");
+        if ends_well {
+            events.send(finish()).expect("open");
+        }
+        let mut body = begin(&world).await;
+        assert_eq!(next(&mut body).await, "0123456789");
+        drop(events);
+        if ends_well {
+            assert_eq!(next(&mut body).await, "[finish]");
+        }
+        drop(body);
+        let record = world.record();
+        let source = if ends_well { UsageSource::Estimated } else { UsageSource::Partial };
+        assert_eq!((record.source, record.usage.input_total(), record.usage.output_total()), (source, 100, 1 + 4));
+    }
+}
+
+#[tokio::test]
+async fn a_choice_that_ends_early_does_not_hold_the_others_back() {
+    let world = Setup::default().build();
+    let events = world.first.then_stream();
+    events.send(finish()).expect("open");
+    events.send(text("still going")).expect("open");
+    let mut body = begin(&world).await;
+    assert_eq!(next(&mut body).await, "[finish]still going");
+    events.send(text("on")).expect("open");
+    assert_eq!(next(&mut body).await, "on");
+    events.send(finish()).expect("open");
+    assert!(futures_util::poll!(body.next()).is_pending(), "the end waits for the charge");
+    drop(events);
+    assert_eq!(next(&mut body).await, "[finish]");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_falls_silent_is_broken_off_when_the_holds_time_is_up() {
+    let config = GatewayConfig { hold_max: Duration::from_secs(60), ..GatewayConfig::default() };
+    let world = Setup { config, ..Setup::default() }.build();
+    let events = world.first.then_stream();
+    events.send(text("one")).expect("open");
+    let mut body = begin(&world).await;
+    assert_eq!(next(&mut body).await, "one");
+    let Some(Err(GatewayError::Upstream { error, .. })) = body.next().await else { panic!("broken off") };
+    assert!(matches!(*error, UpstreamError::Timeout { .. }));
+    assert!(events.is_closed() && body.next().await.is_none());
+    assert_eq!((world.record().status, world.balance().await.held.nanos()), (504, 0));
+}
+
+#[tokio::test]
 async fn a_stream_that_never_ends_is_broken_off() {
     let config = GatewayConfig { hold_max: Duration::from_secs(60), ..GatewayConfig::default() };
     let world = Setup { config, ..Setup::default() }.build();

@@ -3,15 +3,17 @@
 use std::borrow::Cow;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use cfr_core::chat::{Call, Usage, UsageSource};
-use cfr_core::gateway::{Answer, Caller, GatewayError};
+use cfr_core::gateway::{Answer, Caller, GatewayConfig, GatewayError};
 use cfr_core::hook::{DenyReason, PostHook, PreHook, Verdict};
 use cfr_core::ledger::UsageRecord;
-use cfr_core::upstream::{Rejection, UpstreamError};
+use cfr_core::price::PicoUsd;
+use cfr_core::upstream::{FinishReason, Rejection, Report, UpstreamError};
 
-use crate::scripted::{Setup, Step, overloaded};
+use crate::scripted::{MODEL, Setup, Step, overloaded};
 
 /// 100 prompt tokens at 750 and 10 answer tokens at 4 500 nano-dollars.
 const PRICE_NANOS: i64 = 100 * 750 + 10 * 4_500;
@@ -128,7 +130,52 @@ async fn a_dropped_call_is_charged_for_its_input_alone() {
     drop(call);
     let record = world.record();
     assert_eq!((record.status, record.source, record.usage.output_total()), (499, UsageSource::Partial, 0));
+    assert_eq!(record.charged_nanos, i64::try_from(record.usage.input_total()).expect("few") * 750);
+    assert_eq!((&*record.provider, &*record.model_served), ("openai", MODEL));
     assert_eq!(world.balance().await.held.nanos(), 0);
+}
+
+#[tokio::test]
+async fn a_dropped_call_is_priced_as_the_target_that_was_asked_last() {
+    let world = Setup::default().build();
+    world.first.then(Step::Fail(overloaded()));
+    world.second.then(Step::Hang);
+    let mut call = Box::pin(world.ask(r#","max_tokens":50"#));
+    assert!(futures_util::poll!(&mut call).is_pending());
+    drop(call);
+    let record = world.record();
+    assert_eq!(record.charged_nanos, i64::try_from(record.usage.input_total()).expect("few") * 750);
+}
+
+#[tokio::test]
+async fn a_cost_below_nothing_is_no_cost_and_strands_no_hold() {
+    let world = Setup::default().build();
+    let report =
+        Report { usage: Some(Usage::text(100, 10)), provider_cost: Some(PicoUsd(-1_000_000)), ..Report::default() };
+    world.first.then(Step::Says(report));
+    assert!(world.ask(r#","max_tokens":50"#).await.is_ok());
+    assert_eq!(world.record().charged_nanos, PRICE_NANOS);
+    assert_eq!(world.balance().await.held.nanos(), 0);
+}
+
+#[tokio::test]
+async fn an_upstreams_words_on_a_record_are_cut() {
+    let world = Setup::default().build();
+    let finish = FinishReason::Other("é".repeat(100_000).into());
+    world.first.then(Step::Says(Report { finish: Some(finish), ..Report::default() }));
+    assert!(world.ask(r#","max_tokens":50"#).await.is_ok());
+    let kept = world.record().finish;
+    assert!(kept.len() <= 256 && kept.starts_with("é"), "{} bytes", kept.len());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_whole_answer_that_never_comes_is_cut_when_the_holds_time_is_up() {
+    let config = GatewayConfig { hold_max: Duration::from_secs(60), ..GatewayConfig::default() };
+    let world = Setup { config, ..Setup::default() }.build();
+    world.first.then(Step::Hang);
+    let Err(GatewayError::Upstream { error, .. }) = world.ask(r#","max_tokens":50"#).await else { panic!("cut") };
+    assert!(matches!(*error, UpstreamError::Timeout { .. }));
+    assert_eq!((world.record().status, world.balance().await.held.nanos()), (504, 0));
 }
 
 #[tokio::test]
