@@ -53,7 +53,7 @@ async fn with_strict_durability_not_even_an_unanswered_call_is_without_a_trace()
 /// Kills a server again and again, then compares provider, clients and books.
 async fn survive(durability: &str) -> (BTreeMap<String, Served>, Books, Vec<Transcript>) {
     let seed = setting("CFR_SEED").unwrap_or_else(|| u64::from(std::process::id()));
-    println!("CFR_SEED={seed} repeats the moments of the kills");
+    eprintln!("CFR_SEED={seed} repeats the moments of the kills");
     let mut random = StdRng::seed_from_u64(seed);
     let oracle = Oracle::start().await;
     let site = Site::new(&oracle, &format!("[ledger]\ndurability = \"{durability}\"\n"));
@@ -133,6 +133,6 @@ fn check(served: &BTreeMap<String, Served>, books: &Books, transcripts: &[Transc
             assert!(books.knows(hold), "bytes of {hold} left before its hold was durable");
         }
     }
-    println!("{} calls served, {complete} complete answers, {begun} cut by a kill", served.len());
+    eprintln!("{} calls served, {complete} complete answers, {begun} cut by a kill", served.len());
     assert!(complete > 0 && begun > 0, "the load must be cut in its middle: {complete} complete, {begun} begun");
 }

@@ -49,7 +49,7 @@ async fn run(mut command: Command) {
         .await
         .expect("the interpreter starts");
     let told = String::from_utf8_lossy(&output.stdout);
-    print!("{told}");
+    eprint!("{told}");
     assert!(output.status.success(), "{told}{}", String::from_utf8_lossy(&output.stderr));
     server.stop().await;
 }
