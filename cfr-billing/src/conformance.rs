@@ -95,6 +95,7 @@ macro_rules! store_conformance {
             usage_is_filtered_and_listed_newest_first
             usage_survives_unchanged
             days_add_up_to_the_records
+            absurd_amounts_stop_no_batch
             random_histories_agree_with_the_reference
         }
     };

@@ -329,7 +329,8 @@ pub trait LedgerStore: Debug + Send + Sync + 'static {
     /// - A settlement moves its charge from the lease of the hold's own epoch to `settled`. What the lease does not have
     ///   is taken from the account's room: under a hard limit the charge shrinks to what fits on every account, and the
     ///   written record says so; a soft or unlimited budget raises `overcommit` instead.
-    /// - The record's overrun is added to `overrun` of every account.
+    /// - The record's overrun is added to `overrun` of every account. This sum and those of usage per day stop at the
+    ///   largest number: no amount that an upstream reports may keep a batch from being written.
     ///
     /// # Errors
     /// When nothing was written. The same batch may be committed again. [`StoreError::Fenced`] as for `acquire`: the

@@ -85,6 +85,26 @@ pub async fn days_add_up_to_the_records(store: &dyn Store) {
     assert_eq!(found, expected);
 }
 
+/// What an upstream reports may be nonsense. Sums stop at the largest number; the batch, and all after it, are written.
+pub async fn absurd_amounts_stop_no_batch(store: &dyn Store) {
+    let node = Node::start(store).await;
+    let budget = node.hard(100).await;
+    let account = node.lease(budget, 100).await;
+    let absurd = || {
+        let Op::Settle(mut settled) = node.settle(node.hold(), &[account], 10) else { panic!("it is a settlement") };
+        settled.record.usage = Usage::text(u64::MAX, u64::MAX);
+        (settled.record.cost_nanos, settled.record.overrun_nanos) = (i64::MAX, i64::MAX);
+        Op::Settle(settled)
+    };
+    node.commit(&[absurd(), absurd()]).await;
+    node.commit(&[absurd()]).await;
+    node.commit(&[node.settle(node.hold(), &[account], 10)]).await;
+    assert_eq!((node.state(budget).await.settled, node.state(budget).await.overrun), (40, i64::MAX));
+    let days = store.usage_daily(&UsageFilter::default()).await.expect("the store works");
+    let sums: Vec<_> = days.iter().map(|day| (day.requests, day.tokens_in, day.cost_nanos)).collect();
+    assert_eq!(sums, [(4, i64::MAX, i64::MAX)]);
+}
+
 /// Twelve requests of two tenants and three models over three days, the oldest first.
 async fn write_history(node: &Node<'_>) -> Vec<UsageRecord> {
     let other = node.store.create_tenant(&new_tenant("other"), node.now).await.expect("the slug is free").id;

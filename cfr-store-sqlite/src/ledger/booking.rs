@@ -157,14 +157,14 @@ impl Books {
         let change = self.accounts.entry(account).or_default();
         change.settled += booked.amount;
         change.unleased += source.lease;
-        change.overrun += booked.overrun;
+        change.overrun = change.overrun.saturating_add(booked.overrun);
         change.overcommit = change.overcommit.max(source.beyond);
         if source.lease > 0 {
             *self.leases.entry((account, epoch)).or_default() += source.lease;
         }
         let entry = self.entries.entry((account, EntryKind::Settle)).or_default();
         entry.amount += booked.amount;
-        entry.overrun += booked.overrun;
+        entry.overrun = entry.overrun.saturating_add(booked.overrun);
     }
 
     fn add_record(&mut self, hold: &SettledHold, booked: Amounts) -> Result<(), Fault> {
@@ -175,9 +175,9 @@ impl Books {
         push_cells(&mut self.usage, record, booked, &hold.accounts)?;
         let change = self.days.entry(day_key(record)).or_default();
         change.requests += 1;
-        change.tokens_in += i64::try_from(record.usage.input_total()).unwrap_or(i64::MAX);
-        change.tokens_out += i64::try_from(record.usage.output_total()).unwrap_or(i64::MAX);
-        change.cost += record.cost_nanos;
+        change.tokens_in = change.tokens_in.saturating_add_unsigned(record.usage.input_total());
+        change.tokens_out = change.tokens_out.saturating_add_unsigned(record.usage.output_total());
+        change.cost = change.cost.saturating_add(record.cost_nanos);
         change.charged += booked.amount;
         Ok(())
     }
@@ -209,11 +209,15 @@ static CONSUME: Bulk = Bulk::new(
      WHERE leases.account_id = change.account_id AND leases.node = change.node AND leases.epoch = change.epoch",
 );
 
+// Tokens, costs and overruns follow what an upstream reports, which may be nonsense. Their sums stop at the largest
+// number, for a sum that does not fit would make every later batch fail.
+
 static CHARGE: Bulk = Bulk::new(
     "WITH change (id, settled, unleased, overrun, overcommit) AS (VALUES ",
     5,
     ") UPDATE accounts SET settled = accounts.settled + change.settled, leased = accounts.leased - change.unleased, \
-     overrun = accounts.overrun + change.overrun, overcommit = max(accounts.overcommit, change.overcommit) \
+     overrun = accounts.overrun + min(change.overrun, 9223372036854775807 - accounts.overrun), \
+     overcommit = max(accounts.overcommit, change.overcommit) \
      FROM change WHERE accounts.id = change.id",
 );
 
@@ -222,8 +226,9 @@ static ADD_TO_DAY: Bulk = Bulk::new(
      charged) VALUES ",
     10,
     " ON CONFLICT (day, tenant_id, user_id, key_id, model_served) DO UPDATE SET requests = requests + excluded.requests, \
-     tokens_in = tokens_in + excluded.tokens_in, tokens_out = tokens_out + excluded.tokens_out, \
-     cost = cost + excluded.cost, charged = charged + excluded.charged",
+     tokens_in = tokens_in + min(excluded.tokens_in, 9223372036854775807 - tokens_in), \
+     tokens_out = tokens_out + min(excluded.tokens_out, 9223372036854775807 - tokens_out), \
+     cost = cost + min(excluded.cost, 9223372036854775807 - cost), charged = charged + excluded.charged",
 );
 
 fn day_key(record: &UsageRecord) -> DayKey {

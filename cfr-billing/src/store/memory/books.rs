@@ -381,7 +381,7 @@ impl Books {
         let fits = settled.accounts.iter().map(|&account| self.chargeable(account, &by)).min().unwrap_or(0);
         let charged = settled.charged.min(fits);
         let mut record = settled.record.clone();
-        record.overrun_nanos += settled.charged - charged;
+        record.overrun_nanos = record.overrun_nanos.saturating_add(settled.charged - charged);
         record.charged_nanos = charged;
         for &account in &settled.accounts {
             self.charge(account, &by, charged, record.overrun_nanos);
@@ -406,7 +406,7 @@ impl Books {
     fn charge(&mut self, account: AccountId, by: &Incarnation, charged: i64, overrun: i64) {
         let Some(state) = self.accounts.get_mut(&account) else { return };
         state.settled += charged;
-        state.overrun += overrun;
+        state.overrun = state.overrun.saturating_add(overrun);
         if let Some(lease) = self.leases.get_mut(&(account, by.clone())) {
             let leased = charged.min(lease.rest());
             lease.consumed += leased;

@@ -493,8 +493,8 @@ fn empty_day(record: &UsageRecord) -> UsageDay {
 
 fn add(day: &mut UsageDay, record: &UsageRecord) {
     day.requests += 1;
-    day.tokens_in += i64::try_from(record.usage.input_total()).unwrap_or(i64::MAX);
-    day.tokens_out += i64::try_from(record.usage.output_total()).unwrap_or(i64::MAX);
-    day.cost_nanos += record.cost_nanos;
+    day.tokens_in = day.tokens_in.saturating_add_unsigned(record.usage.input_total());
+    day.tokens_out = day.tokens_out.saturating_add_unsigned(record.usage.output_total());
+    day.cost_nanos = day.cost_nanos.saturating_add(record.cost_nanos);
     day.charged_nanos += record.charged_nanos;
 }
