@@ -17,6 +17,9 @@ const RETRY_FIRST: Duration = Duration::from_millis(10);
 /// The longest pause between two attempts to commit.
 const RETRY_MAX: Duration = Duration::from_secs(1);
 
+/// Turns of the scheduler that one batch waits for more, at most.
+const GATHER_TURNS_MAX: u32 = 32;
+
 /// Writes batches until the engine is told to stop and everything is written.
 pub(super) async fn run(engine: Arc<Engine>) {
     while let Some(batch) = next(&engine).await {
@@ -27,6 +30,7 @@ pub(super) async fn run(engine: Arc<Engine>) {
 
 async fn next(engine: &Engine) -> Option<Batch> {
     loop {
+        gather(engine).await;
         if let Some(batch) = engine.book().next_batch(engine.config.batch_ops_max) {
             return Some(batch);
         }
@@ -37,6 +41,22 @@ async fn next(engine: &Engine) -> Option<Batch> {
         if !engine.config.flush_delay.is_zero() {
             tokio::time::sleep(engine.config.flush_delay).await;
         }
+    }
+}
+
+/// Lets everybody decide who is ready to, as long as that brings more steps: a transaction costs more than many of them.
+async fn gather(engine: &Engine) {
+    let mut queued = engine.book().queued();
+    for _ in 0..GATHER_TURNS_MAX {
+        if queued == 0 || queued >= engine.config.batch_ops_max {
+            return;
+        }
+        tokio::task::yield_now().await;
+        let now = engine.book().queued();
+        if now == queued {
+            return;
+        }
+        queued = now;
     }
 }
 

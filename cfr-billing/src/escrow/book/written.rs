@@ -12,6 +12,11 @@ impl Book {
         (!self.committer_idle).then(|| self.outbox.take(ops_max))
     }
 
+    /// Steps that wait to be written.
+    pub(in crate::escrow) fn queued(&self) -> usize {
+        self.outbox.len()
+    }
+
     /// Whether the committer has to be woken.
     pub(in crate::escrow) fn wakes_committer(&mut self) -> bool {
         let wakes = self.committer_idle && (self.outbox.len() > 0 || !self.surplus.is_empty());
