@@ -156,7 +156,7 @@ fn record(id: RequestId, caller: CallerIds, model: Arc<str>, at: Timestamp) -> U
         first_byte_ms: Some(200),
         attempts: Vec::new(),
         upstream_id: None,
-        tag: None,
+        tags: cfr_core::chat::Tags::default(),
         output_tokens_max_applied: None,
     }
 }

@@ -48,18 +48,46 @@ pub struct Call {
     pub envelope: Envelope,
     /// The body, byte for byte as the client sent it.
     pub body: Bytes,
-    /// The caller's own name for the request (`user`, `metadata`, `x-request-id`), kept on the usage record.
-    pub tag: Option<Box<str>>,
+    /// The caller's own names for the request.
+    pub tags: Tags,
+}
+
+/// The caller's own names for a request. They mean nothing to us and are kept on its usage record.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tags {
+    /// The header `x-request-id`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request_id: Option<Box<str>>,
+    /// The body's `user`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<Box<str>>,
+    /// The body's `metadata`: a JSON object as text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metadata: Option<Box<str>>,
+}
+
+impl Tags {
+    /// What the body of a call says.
+    #[must_use]
+    pub fn of(envelope: &Envelope) -> Self {
+        Self { request_id: None, user: envelope.user.clone(), metadata: envelope.metadata.clone() }
+    }
+
+    /// Whether the caller gave none.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.request_id.is_none() && self.user.is_none() && self.metadata.is_none()
+    }
 }
 
 impl Call {
-    /// Reads a body as a call with a new id. The caller's `user` field becomes its tag.
+    /// Reads a body as a call with a new id.
     ///
     /// # Errors
     /// When the body cannot be read; see [`EnvelopeError`].
     pub fn parse(operation: Operation, body: Bytes, now: Timestamp) -> Result<Self, EnvelopeError> {
         let envelope = Envelope::parse(operation, &body)?;
-        let tag = envelope.user.clone();
-        Ok(Self { id: RequestId::generate(now), operation, envelope, body, tag })
+        let tags = Tags::of(&envelope);
+        Ok(Self { id: RequestId::generate(now), operation, envelope, body, tags })
     }
 }

@@ -227,7 +227,7 @@ fn settlement(id: HoldId, price: i64) -> Settlement {
         first_byte_ms: None,
         attempts: Vec::new(),
         upstream_id: None,
-        tag: None,
+        tags: cfr_core::chat::Tags::default(),
         output_tokens_max_applied: None,
     };
     Settlement {

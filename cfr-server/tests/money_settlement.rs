@@ -86,7 +86,7 @@ const TABLE: &[Case] = &[
     case("a stream with a usage of zero", Plan::ZeroUsage, true, 200, "[DONE]", Charge::Usage(0, 0)),
     case("plain JSON in place of a stream", Plan::PlainJson, true, 200, "[DONE]", WHOLE),
     case("a stream that is cut", Plan::Cut, true, 200, "upstream_truncated", PARTIAL),
-    case("a stream that falls silent", Plan::Stall, true, 200, "upstream_truncated", PARTIAL),
+    case("a stream that falls silent", Plan::Stall, true, 200, "upstream_timeout", PARTIAL),
     case("a stream with an error in it", Plan::ErrorInStream, true, 200, "the model crashed", PARTIAL),
     case("a stream with a line of ten megabytes", Plan::HugeLine, true, 200, "upstream_malformed", PARTIAL),
     case("garbage", Plan::Garbage, false, 502, "upstream_malformed", Charge::Nothing),
@@ -208,7 +208,7 @@ fn nanos(money: &Value) -> i64 {
 #[track_caller]
 fn check_charge(books: &Books, name: &str, charge: Charge) {
     if let Charge::Nothing = charge {
-        let charged = books.records.iter().filter(|record| record.tag.as_deref() == Some(name));
+        let charged = books.records.iter().filter(|record| record.tags.user.as_deref() == Some(name));
         assert_eq!(charged.map(|record| record.charged_nanos).sum::<i64>(), 0, "{name}");
         return;
     }

@@ -1,6 +1,6 @@
 //! How many settlements per second the file takes, by batch size, with every commit waiting for the disk.
 //!
-//! `cargo run --release -p cfr-store-sqlite --example commit_rate [folder]`
+//! `cargo run --release -p cfr-store-sqlite --example commit_rate [folder [settlements [batch size...]]]`
 #![expect(clippy::print_stdout, reason = "its output is what it is for")]
 
 use std::error::Error;
@@ -18,12 +18,14 @@ use cfr_core::money::Currency;
 use cfr_core::time::{Clock, Period, SystemClock, TimeZone};
 use cfr_store_sqlite::{SqliteOptions, SqliteStore};
 
-/// Settlements per measurement: enough that the tables grow out of the page cache.
+/// Settlements per measurement unless another number is named: enough that the tables grow out of the page cache.
 const SETTLEMENTS: usize = 60_000;
 /// Users that take turns.
 const USERS: usize = 20;
 /// Batches with one settlement are fewer: each waits for the disk.
 const SINGLE_COMMITS: usize = 2_000;
+/// What is measured unless other sizes are named.
+const BATCH_SIZES: [usize; 5] = [1, 10, 100, 500, 1_000];
 /// More than the measurement spends.
 const LIMIT_NANOS: i64 = 1_000_000_000_000;
 
@@ -37,13 +39,17 @@ struct Books {
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
-    let folder = std::env::args().nth(1).unwrap_or_else(|| ".".to_owned());
+    let mut arguments = std::env::args().skip(1);
+    let folder = arguments.next().unwrap_or_else(|| ".".to_owned());
+    let settlements = arguments.next().map_or(Ok(SETTLEMENTS), |count| count.parse())?;
+    let named = arguments.map(|size| size.parse()).collect::<Result<Vec<usize>, _>>()?;
+    let sizes = if named.is_empty() { BATCH_SIZES.to_vec() } else { named };
     let folder = tempfile::tempdir_in(folder)?;
     let books = Books::new(&folder.path().join("books.db")).await?;
     for holds in [false, true] {
         println!("{}", if holds { "hold in one batch, settlement in the next:" } else { "settlements alone:" });
-        for size in [1, 10, 100, 500, 1_000] {
-            measure(&books, size, holds).await?;
+        for &size in &sizes {
+            measure(&books, settlements, size, holds).await?;
         }
     }
     let begin = books.clock.uptime();
@@ -56,21 +62,32 @@ async fn main() -> Result<(), Box<dyn Error>> {
     Ok(store.close().await?)
 }
 
-async fn measure(books: &Books, size: usize, holds: bool) -> Result<(), Box<dyn Error>> {
-    let count = if size == 1 { SINGLE_COMMITS } else { SETTLEMENTS };
+async fn measure(books: &Books, settlements: usize, size: usize, holds: bool) -> Result<(), Box<dyn Error>> {
+    let count = if size == 1 { settlements.min(SINGLE_COMMITS) } else { settlements };
     let batches: Vec<Vec<Op>> = books.batches(count / size, size, holds);
     let mut durations = Vec::with_capacity(batches.len());
-    let begin = books.clock.uptime();
+    let (begin, cpu) = (books.clock.uptime(), cpu_micros()?);
     for ops in &batches {
         let start = books.clock.uptime();
         books.store.commit(&books.node, ops, books.clock.now()).await?;
         durations.push(books.clock.uptime() - start);
     }
     let rate = per_second(count, books.clock.uptime() - begin);
+    let cpu = (cpu_micros()? - cpu) / count as u64;
     durations.sort_unstable();
     let percentile = |percent: usize| durations[(durations.len() - 1) * percent / 100].as_micros();
-    println!("  batch {size:>5}: {rate:>7} settlements/s, commit p50 {} us, p99 {} us", percentile(50), percentile(99));
+    let (p50, p99) = (percentile(50), percentile(99));
+    println!("  batch {size:>5}: {rate:>7} settlements/s, CPU {cpu:>3} us each, commit p50 {p50} us, p99 {p99} us");
     Ok(())
+}
+
+/// The time that all threads of this process spent on a CPU; zero where the system does not say.
+fn cpu_micros() -> Result<u64, Box<dyn Error>> {
+    const MICROS_PER_TICK: u64 = 10_000;
+    let Ok(stat) = std::fs::read_to_string("/proc/self/stat") else { return Ok(0) };
+    let (_, after_name) = stat.rsplit_once(')').ok_or("/proc/self/stat names no program")?;
+    let ticks = after_name.split_whitespace().skip(11).take(2).map(str::parse::<u64>).sum::<Result<u64, _>>()?;
+    Ok(ticks * MICROS_PER_TICK)
 }
 
 fn per_second(count: usize, elapsed: Duration) -> u128 {
@@ -184,7 +201,7 @@ impl Books {
             first_byte_ms: Some(310),
             attempts: Vec::new(),
             upstream_id: Some("chatcmpl-9f8e7d6c5b4a".into()),
-            tag: None,
+            tags: cfr_core::chat::Tags::default(),
             output_tokens_max_applied: None,
         };
         SettledHold {

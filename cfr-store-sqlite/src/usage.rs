@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use cfr_billing::store::{Cursor, Page, PageRequest, StoreError};
 use cfr_billing::usage::{UsageDay, UsageFilter};
-use cfr_core::chat::UsageSource;
+use cfr_core::chat::{Tags, UsageSource};
 use cfr_core::id::{AccountId, KeyId, ProductVersionId, RequestId, TenantId, UserId};
 use cfr_core::ledger::{Attempt, CallerIds, UsageRecord};
 use cfr_core::time::Timestamp;
@@ -30,8 +30,8 @@ struct Details {
     attempts: Vec<Attempt>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     upstream_id: Option<Box<str>>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    tag: Option<Box<str>>,
+    #[serde(default, skip_serializing_if = "Tags::is_empty")]
+    tags: Tags,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     output_tokens_max_applied: Option<u64>,
 }
@@ -78,7 +78,7 @@ pub(crate) fn push_cells(
 fn details(record: &UsageRecord) -> Result<Cell, Fault> {
     let plain = record.attempts.is_empty()
         && record.upstream_id.is_none()
-        && record.tag.is_none()
+        && record.tags.is_empty()
         && record.output_tokens_max_applied.is_none();
     if plain {
         return Ok(Cell::Null);
@@ -86,7 +86,7 @@ fn details(record: &UsageRecord) -> Result<Cell, Fault> {
     let details = Details {
         attempts: record.attempts.clone(),
         upstream_id: record.upstream_id.clone(),
-        tag: record.tag.clone(),
+        tags: record.tags.clone(),
         output_tokens_max_applied: record.output_tokens_max_applied,
     };
     Ok(Cell::Text(json(&details)?.into()))
@@ -122,7 +122,7 @@ fn from_row(row: &SqliteRow) -> Result<UsageRecord, Fault> {
         first_byte_ms: row.number_opt("first_byte_ms")?,
         attempts: details.attempts,
         upstream_id: details.upstream_id,
-        tag: details.tag,
+        tags: details.tags,
         output_tokens_max_applied: details.output_tokens_max_applied,
     })
 }

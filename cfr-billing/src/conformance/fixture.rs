@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use cfr_core::chat::{Operation, Usage, UsageSource};
+use cfr_core::chat::{Operation, Tags, Usage, UsageSource};
 use cfr_core::id::{AccountId, BudgetId, HoldId, TenantId};
 use cfr_core::ledger::{CallerIds, LimitPolicy, ReleaseReason, Scope, UsageRecord};
 use cfr_core::money::Currency;
@@ -214,7 +214,7 @@ fn blank_record(id: HoldId) -> UsageRecord {
         first_byte_ms: Some(300),
         attempts: Vec::new(),
         upstream_id: None,
-        tag: None,
+        tags: Tags::default(),
         output_tokens_max_applied: None,
     }
 }

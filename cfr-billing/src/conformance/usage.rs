@@ -52,7 +52,8 @@ pub async fn usage_survives_unchanged(store: &dyn Store) {
     settled.record.attempts =
         vec![Attempt { upstream: "azure".into(), model: "gpt-4o".into(), outcome: "rate_limited".into() }];
     settled.record.upstream_id = Some("chatcmpl-1".into());
-    settled.record.tag = Some("a tag".into());
+    settled.record.tags.user = Some("ada".into());
+    settled.record.tags.metadata = Some(r#"{"team":"a"}"#.into());
     settled.record.output_tokens_max_applied = Some(512);
     settled.record.price_version = u64::MAX - 5;
     let written = (*settled.record).clone();

@@ -139,7 +139,7 @@ pub(crate) fn record(id: HoldId, at: Timestamp, nanos: i64) -> UsageRecord {
         first_byte_ms: Some(3),
         attempts: Vec::new(),
         upstream_id: None,
-        tag: None,
+        tags: cfr_core::chat::Tags::default(),
         output_tokens_max_applied: None,
     }
 }

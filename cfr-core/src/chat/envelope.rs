@@ -45,6 +45,8 @@ pub struct Envelope {
     pub input: InputBound,
     /// The caller's `user`, cut to [`TAG_BYTES_MAX`].
     pub user: Option<Box<str>>,
+    /// The caller's `metadata`, an object as it stands in the body.
+    pub metadata: Option<Box<str>>,
 }
 
 /// A cap on answer tokens as the caller sent it.
@@ -86,6 +88,8 @@ pub struct InputBound {
 
 /// Bytes of a caller's tag that are kept.
 pub const TAG_BYTES_MAX: usize = 256;
+/// Bytes of a caller's metadata: the 16 pairs that OpenAI allows fit well.
+pub const METADATA_BYTES_MAX: usize = 16 * 1024;
 /// Bytes of a model's name.
 pub const MODEL_BYTES_MAX: usize = 256;
 /// Bytes of a service tier's name.

@@ -285,7 +285,7 @@ impl OpenCall {
             first_byte_ms: self.first_byte.map(millis),
             attempts: self.attempts.clone(),
             upstream_id: self.upstream_id.as_deref().map(|id| cut(id).into()),
-            tag: self.call.tag.clone(),
+            tags: self.call.tags.clone(),
             output_tokens_max_applied: self.output_tokens_max,
         }
     }

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::CallerIds;
-use crate::chat::{Operation, Usage, UsageSource};
+use crate::chat::{Operation, Tags, Usage, UsageSource};
 use crate::id::RequestId;
 
 /// What a request used, cost and was charged, and how it went. Immutable: a correction is a record of its own.
@@ -60,9 +60,9 @@ pub struct UsageRecord {
     /// The provider's own id of the request.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub upstream_id: Option<Box<str>>,
-    /// The caller's own tag of the request.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub tag: Option<Box<str>>,
+    /// The caller's own names for the request.
+    #[serde(default, skip_serializing_if = "Tags::is_empty")]
+    pub tags: Tags,
     /// `max_tokens` that the gateway set because the caller sent none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub output_tokens_max_applied: Option<u64>,

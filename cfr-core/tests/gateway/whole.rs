@@ -34,7 +34,7 @@ async fn the_true_price_is_charged_and_the_rest_of_the_hold_is_free_again() {
     assert_eq!((balance.settled.nanos(), balance.held.nanos()), (PRICE_NANOS, 0));
     let record = world.record();
     assert_eq!((record.status, record.source, record.charged_nanos), (200, UsageSource::Provider, PRICE_NANOS));
-    assert_eq!((record.tag.as_deref(), record.upstream_id.as_deref()), (Some("ada"), Some("up-1")));
+    assert_eq!((record.tags.user.as_deref(), record.upstream_id.as_deref()), (Some("ada"), Some("up-1")));
     assert_eq!(*world.first.caps.lock().expect("not poisoned"), [None], "the caller's own cap stays");
 }
 

@@ -220,7 +220,7 @@ pub struct Outcome {
 pub fn call(operation: Operation, body: &Value) -> Call {
     let body = Bytes::from(body.to_string());
     let envelope = Envelope::parse(operation, &body).unwrap_or_else(|cause| panic!("{cause}: {body:?}"));
-    Call { id: RequestId::from_u128(1), operation, envelope, body, tag: None }
+    Call { id: RequestId::from_u128(1), operation, envelope, body, tags: cfr_core::chat::Tags::default() }
 }
 
 pub fn order<'a>(call: &'a Call, timeout: Duration) -> Order<'a> {

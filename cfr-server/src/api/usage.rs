@@ -6,13 +6,14 @@ use std::sync::Arc;
 use axum::Json as Answer;
 use axum::extract::State;
 use cfr_billing::usage::{UsageDay as DayRow, UsageFilter};
-use cfr_core::chat::{Operation, UsageSource};
+use cfr_core::chat::{Operation, Tags as CoreTags, UsageSource};
 use cfr_core::id::{KeyId, ProductVersionId, RequestId, TenantId, UserId};
 use cfr_core::ledger::{Attempt as CoreAttempt, UsageRecord as Row};
 use cfr_core::money::Currency;
 use cfr_core::time::Timestamp;
 use jiff::civil::Date;
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
 use super::input::Params;
@@ -90,11 +91,31 @@ pub(crate) struct UsageRecord {
     /// The provider's own id of the request.
     #[schema(value_type = Option<String>)]
     pub(crate) upstream_id: Option<Box<str>>,
-    /// The caller's own tag.
-    #[schema(value_type = Option<String>)]
-    pub(crate) tag: Option<Box<str>>,
+    /// The caller's own names for the request.
+    pub(crate) tags: Tags,
     /// `max_tokens` that was set because the caller sent none.
     pub(crate) output_tokens_max_applied: Option<u64>,
+}
+
+/// The caller's own names for a request.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Tags {
+    /// Its header `x-request-id`.
+    #[schema(value_type = Option<String>)]
+    pub(crate) request_id: Option<Box<str>>,
+    /// Its body's `user`.
+    #[schema(value_type = Option<String>)]
+    pub(crate) user: Option<Box<str>>,
+    /// Its body's `metadata`, an object.
+    #[schema(value_type = Option<Object>)]
+    pub(crate) metadata: Option<Box<RawValue>>,
+}
+
+impl From<CoreTags> for Tags {
+    fn from(tags: CoreTags) -> Self {
+        let metadata = tags.metadata.and_then(|text| RawValue::from_string(text.into()).ok());
+        Self { request_id: tags.request_id, user: tags.user, metadata }
+    }
 }
 
 /// One target that was tried and failed.
@@ -147,7 +168,7 @@ impl UsageRecord {
             first_byte_ms: row.first_byte_ms,
             attempts: row.attempts.into_iter().map(Attempt::from).collect(),
             upstream_id: row.upstream_id,
-            tag: row.tag,
+            tags: Tags::from(row.tags),
             output_tokens_max_applied: row.output_tokens_max_applied,
         }
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::body::Body;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
-use cfr_core::chat::{Call, Envelope, Operation};
+use cfr_core::chat::{Call, Envelope, Operation, Tags};
 use cfr_core::gateway::{Answer, AnswerHead, Caller};
 use cfr_core::id::RequestId;
 use cfr_core::limit::RateState;
@@ -18,7 +18,7 @@ use crate::error::ApiError;
 use crate::state::App;
 
 /// Bytes of the caller's own request id that are kept.
-const TAG_BYTES_MAX: usize = 128;
+const REQUEST_ID_BYTES_MAX: usize = 128;
 const EVENT_STREAM: HeaderValue = HeaderValue::from_static("text/event-stream; charset=utf-8");
 const NO_CACHE: HeaderValue = HeaderValue::from_static("no-cache");
 const X_REQUEST_ID: &str = "x-request-id";
@@ -63,14 +63,14 @@ async fn call(
     let caller = Arc::clone(principal.caller()?);
     let (headers, body) = body::read(request, app.settings.body_bytes_max).await?;
     let envelope = Envelope::parse(operation, &body).map_err(|error| api_error(error.into(), &app.settings))?;
-    let tag = tag(&headers, &envelope);
-    Ok((caller, Call { id, operation, envelope, body, tag }))
+    let tags = Tags { request_id: own_request_id(&headers), ..Tags::of(&envelope) };
+    Ok((caller, Call { id, operation, envelope, body, tags }))
 }
 
-/// The caller's own name for the request: the header that names this one request, else the body's `user`.
-fn tag(headers: &HeaderMap, envelope: &Envelope) -> Option<Box<str>> {
+/// The caller's own id of the request. We answer with ours, and keep theirs on the record.
+fn own_request_id(headers: &HeaderMap) -> Option<Box<str>> {
     let header = headers.get(X_REQUEST_ID).and_then(|value| value.to_str().ok());
-    header.filter(|id| !id.is_empty() && id.len() <= TAG_BYTES_MAX).map(Box::from).or_else(|| envelope.user.clone())
+    header.filter(|id| !id.is_empty() && id.len() <= REQUEST_ID_BYTES_MAX).map(Box::from)
 }
 
 fn respond(app: &App, id: RequestId, answer: Answer) -> Response {

@@ -84,11 +84,10 @@ async fn a_missing_cap_is_set_and_said() {
 }
 
 #[tokio::test]
-async fn the_callers_own_tag_is_on_the_record() {
+async fn the_callers_own_names_for_a_request_are_on_its_record() {
     let site = Site::start(FAKE).await;
     let key = site.key(terms(EURO)).await;
-    site.chat(&key, &chat_with("hi", json!({ "user": "from the body" }))).await;
-    let body = chat("hi").to_string();
+    let body = chat_with("hi", json!({ "user": "ada", "metadata": { "team": "a" } })).to_string();
     see(client()
         .post(site.url("/v1/chat/completions"))
         .header("x-api-key", &key)
@@ -96,9 +95,9 @@ async fn the_callers_own_tag_is_on_the_record() {
         .body(body))
     .await;
     let usage = site.app.books.store.usage(&Default::default(), Default::default()).await.expect("usage");
-    let mut tags: Vec<_> = usage.items.iter().map(|record| record.tag.as_deref()).collect();
-    tags.sort_unstable();
-    assert_eq!(tags, [Some("from the body"), Some("mine")]);
+    let tags = &usage.items[0].tags;
+    assert_eq!((tags.request_id.as_deref(), tags.user.as_deref()), (Some("mine"), Some("ada")));
+    assert_eq!(tags.metadata.as_deref(), Some(r#"{"team":"a"}"#));
 }
 
 #[tokio::test]

@@ -58,7 +58,7 @@ impl Books {
     pub fn by_tag(&self) -> BTreeMap<&str, Vec<&UsageRecord>> {
         let mut by_tag = BTreeMap::<&str, Vec<&UsageRecord>>::new();
         for record in &self.records {
-            by_tag.entry(record.tag.as_deref().unwrap_or_default()).or_default().push(record);
+            by_tag.entry(record.tags.user.as_deref().unwrap_or_default()).or_default().push(record);
         }
         by_tag
     }
@@ -66,7 +66,7 @@ impl Books {
     /// The one record of a request.
     #[track_caller]
     pub fn record(&self, tag: &str) -> &UsageRecord {
-        let found: Vec<_> = self.records.iter().filter(|record| record.tag.as_deref() == Some(tag)).collect();
+        let found: Vec<_> = self.records.iter().filter(|record| record.tags.user.as_deref() == Some(tag)).collect();
         assert_eq!(found.len(), 1, "one record of {tag}");
         found[0]
     }

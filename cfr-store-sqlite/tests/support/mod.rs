@@ -122,7 +122,7 @@ pub fn record(id: RequestId, tenant: TenantId, charged: i64) -> Box<UsageRecord>
         first_byte_ms: Some(301),
         attempts: Vec::new(),
         upstream_id: None,
-        tag: Some("nightly".into()),
+        tags: cfr_core::chat::Tags { user: Some("nightly".into()), ..Default::default() },
         output_tokens_max_applied: None,
     })
 }

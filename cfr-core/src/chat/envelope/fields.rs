@@ -6,7 +6,7 @@ use super::media;
 use super::scan::{Field, Fields};
 use super::text::tokens_max;
 use super::{
-    CHOICES_MAX, Envelope, EnvelopeError, InputBound, MODEL_BYTES_MAX, NullCaps, OUTPUT_TOKENS_MAX, OutputCap,
+    CHOICES_MAX, Envelope, EnvelopeError, InputBound, METADATA_BYTES_MAX, MODEL_BYTES_MAX, NullCaps, OUTPUT_TOKENS_MAX, OutputCap,
     PROMPTS_MAX, Span, TAG_BYTES_MAX, TIER_BYTES_MAX,
 };
 use crate::chat::Operation;
@@ -38,6 +38,7 @@ pub(super) fn read(operation: Operation, text: &str, fields: &Fields<'_>) -> Res
         service_tier: reader.service_tier()?,
         input: reader.input(operation)?,
         user: reader.string(Field::User)?.map(|user| cut(&user, TAG_BYTES_MAX).into()),
+        metadata: reader.metadata()?,
     })
 }
 
@@ -64,6 +65,16 @@ impl Reader<'_> {
                 Err(EnvelopeError::field("service_tier", format!("has more than {TIER_BYTES_MAX} bytes")))
             }
             tier => Ok(tier),
+        }
+    }
+
+    fn metadata(&self) -> Result<Option<Box<str>>, EnvelopeError> {
+        match self.fields.get(Field::Metadata) {
+            Some(raw) if !raw.starts_with('{') => Err(EnvelopeError::field("metadata", "must be an object")),
+            Some(raw) if raw.len() > METADATA_BYTES_MAX => {
+                Err(EnvelopeError::field("metadata", format!("has more than {METADATA_BYTES_MAX} bytes")))
+            }
+            raw => Ok(raw.map(Box::from)),
         }
     }
 

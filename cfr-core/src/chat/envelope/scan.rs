@@ -38,6 +38,7 @@ fields! {
     BestOf => "best_of",
     ServiceTier => "service_tier",
     User => "user",
+    Metadata => "metadata",
     Messages => "messages",
     Prompt => "prompt",
     Input => "input",

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::LedgerUnderTest;
-use crate::chat::{Operation, Usage, UsageSource};
+use crate::chat::{Operation, Tags, Usage, UsageSource};
 use crate::id::{BudgetId, HoldId, TenantId};
 use crate::ledger::{
     AuthorizeError, BudgetSpec, CallerIds, Denial, Hold, HoldRequest, LedgerError, LimitPolicy, Scope, Settled,
@@ -119,7 +119,7 @@ pub(super) fn settlement(hold: HoldId, price: i64) -> Settlement {
         first_byte_ms: None,
         attempts: Vec::new(),
         upstream_id: None,
-        tag: None,
+        tags: Tags::default(),
         output_tokens_max_applied: None,
     };
     Settlement { charge, record: Box::new(record) }
