@@ -14,12 +14,22 @@ use super::wire::Text;
 /// One tick of xAI in pico-USD: ten billion ticks are a dollar.
 const PICO_USD_PER_TICK: i128 = 100;
 
-/// What a usage object says; `None` where it cannot be read or says nothing: that is not the same as zero.
+/// More than any call can use of one meter: 128 answers, or two thousand prompts, that fill the largest contexts.
+const QUANTITY_MAX: u64 = 1_000_000_000;
+/// More than any call can cost: a million dollars.
+const COST_MAX: PicoUsd = PicoUsd(1_000_000_000_000_000_000);
+
+/// What a usage object says; `None` where it cannot be read, says nothing or is absurd: that is not the same as zero.
 pub(super) fn read(quirks: &Quirks, operation: Operation, raw: &RawValue) -> Option<(Usage, Option<PicoUsd>)> {
-    let wire: WireUsage<'_> = serde_json::from_str(raw.get()).ok()?;
+    let object = Some(raw.get()).filter(|raw| raw.starts_with('{'))?; // serde takes a list for an object
+    let wire: WireUsage<'_> = serde_json::from_str(object).ok()?;
     let usage = buckets(quirks.usage_rule, operation, &wire)?;
+    if usage.used().any(|(_, quantity)| quantity > QUANTITY_MAX) {
+        tracing::warn!(?usage, "usage that no call can have");
+        return None;
+    }
     let cost = if quirks.provider_cost_authoritative { wire.cost() } else { None };
-    Some((usage, cost))
+    Some((usage, cost.filter(|cost| *cost <= COST_MAX)))
 }
 
 #[derive(Deserialize, Default)]
