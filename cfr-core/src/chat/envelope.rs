@@ -27,7 +27,7 @@ pub struct Envelope {
     pub model: Box<str>,
     /// Where the model's value stands, quotes included.
     pub model_span: Span,
-    /// Whether a stream is wanted.
+    /// Whether a stream is wanted. Embeddings have none.
     pub stream: bool,
     /// Whether the caller wants a usage chunk at the end of the stream.
     pub include_usage: bool,

@@ -38,7 +38,7 @@ fn edited(quirks: &Quirks, order: &Order<'_>, envelope: &Envelope, body: &Bytes)
         edits.push(Edit::Replace { span: envelope.model_span.clone(), json: json.as_bytes() });
     }
     if let Some(field) = cap_field(quirks, operation) {
-        edits.extend(cap_name(quirks, field, envelope, body));
+        edits.extend(cap_name(quirks, operation, envelope, body));
         edits.extend(cap.as_ref().and_then(|tokens| cap_value(field, envelope, order.output_tokens_max, tokens)));
     }
     if let Some(json) = &options {
@@ -65,16 +65,17 @@ const fn cap_field(quirks: &Quirks, operation: Operation) -> Option<CapField> {
     }
 }
 
-/// The caller's cap when it stands in a field that the server does not read.
-fn misnamed_cap<'a>(quirks: &Quirks, field: CapField, envelope: &'a Envelope) -> Option<&'a OutputCap> {
-    let wants_completion = field == CapField::MaxCompletionTokens;
-    envelope.output_cap.as_ref().filter(|cap| quirks.cap_field_only && cap.completion != wants_completion)
+/// The caller's cap when it stands in a field that the server does not read. Legacy completions have one field anywhere.
+fn misnamed_cap<'a>(quirks: &Quirks, operation: Operation, envelope: &'a Envelope) -> Option<&'a OutputCap> {
+    let wants_completion = cap_field(quirks, operation)? == CapField::MaxCompletionTokens;
+    let reads_one = quirks.cap_field_only || operation == Operation::Completions;
+    envelope.output_cap.as_ref().filter(|cap| reads_one && cap.completion != wants_completion)
 }
 
 /// The caller's own cap under the name that the server reads: a cap that is not read would not bound the price.
-fn cap_name(quirks: &Quirks, field: CapField, envelope: &Envelope, body: &[u8]) -> Option<Edit<'static>> {
-    let span = fields::name_before(body, misnamed_cap(quirks, field, envelope)?.span.start)?;
-    Some(Edit::Replace { span, json: field.quoted().as_bytes() })
+fn cap_name(quirks: &Quirks, operation: Operation, envelope: &Envelope, body: &[u8]) -> Option<Edit<'static>> {
+    let span = fields::name_before(body, misnamed_cap(quirks, operation, envelope)?.span.start)?;
+    Some(Edit::Replace { span, json: cap_field(quirks, operation)?.quoted().as_bytes() })
 }
 
 /// Our cap where the caller set none or a higher one.
@@ -93,7 +94,7 @@ fn cap_value<'a>(field: CapField, envelope: &Envelope, ours: Option<u64>, json: 
 /// stand beside the renamed one.
 fn surplus_cap(quirks: &Quirks, operation: Operation, envelope: &Envelope, body: &[u8]) -> Option<&'static str> {
     let field = cap_field(quirks, operation)?;
-    misnamed_cap(quirks, field, envelope).filter(|_| fields::has(body, field.name()))?;
+    misnamed_cap(quirks, operation, envelope).filter(|_| fields::has(body, field.name()))?;
     let (null, other) = match field {
         CapField::MaxTokens => (&envelope.null_caps.max_tokens, CapField::MaxCompletionTokens),
         CapField::MaxCompletionTokens => (&envelope.null_caps.max_completion_tokens, CapField::MaxTokens),
@@ -137,12 +138,13 @@ mod tests {
     use cfr_core::id::RequestId;
 
     use super::*;
-    use crate::openai::quirks::{CUSTOM, GROQ, MISTRAL, OPENAI};
+    use crate::openai::quirks::{CUSTOM, GROQ, LLAMACPP, MISTRAL, OPENAI, OPENROUTER, XAI};
 
     fn encoded(quirks: &Quirks, operation: Operation, body: &str, model: &str, cap: Option<u64>) -> String {
         let body = Bytes::copy_from_slice(body.as_bytes());
         let envelope = Envelope::parse(operation, &body).unwrap();
-        let call = Call { id: RequestId::from_u128(1), operation, envelope, body, tags: cfr_core::chat::Tags::default() };
+        let call =
+            Call { id: RequestId::from_u128(1), operation, envelope, body, tags: cfr_core::chat::Tags::default() };
         let (timeout, idle_timeout) = (Duration::ZERO, Duration::ZERO);
         let order = Order { call: &call, model, output_tokens_max: cap, timeout, idle_timeout };
         String::from_utf8(super::body(quirks, &order).unwrap().to_vec()).unwrap()
@@ -179,6 +181,9 @@ mod tests {
     fn legacy_completions_know_one_cap_only_and_embeddings_none() {
         let sent = encoded(&OPENAI, Operation::Completions, r#"{"model":"m","prompt":"p"}"#, "m", Some(7));
         assert_eq!(sent, r#"{"max_tokens":7,"model":"m","prompt":"p"}"#);
+        let misnamed = r#"{"model":"m","prompt":"p","max_completion_tokens":7}"#;
+        let sent = encoded(&OPENAI, Operation::Completions, misnamed, "m", None);
+        assert_eq!(sent, r#"{"model":"m","prompt":"p","max_tokens":7}"#);
         let body = r#"{"model":"m","input":"p"}"#;
         assert_eq!(encoded(&OPENAI, Operation::Embeddings, body, "m", Some(7)), body);
     }
@@ -221,6 +226,19 @@ mod tests {
             None,
             r#"{"model":"m","messages":[],"stream":true,"stream_options":{"include_usage":true}}"#,
         );
+    }
+
+    #[test]
+    fn fields_that_would_undo_the_price_are_taken_out() {
+        let sent = r#"{"model":"m","messages":[],"max_tokens":5}"#;
+        let longer = r#"{"model":"m","messages":[],"max_tokens":5,"n_predict":100000}"#;
+        check(&LLAMACPP, longer, None, sent);
+        check(&CUSTOM, longer, None, sent);
+        let dearer =
+            r#"{"model":"m","messages":[],"max_tokens":5,"models":["dear"],"preset":"p","plugins":[{"id":"web"}]}"#;
+        check(&OPENROUTER, dearer, None, sent);
+        let deferred = r#"{"model":"m","messages":[],"max_tokens":5,"deferr\u0065d":true}"#;
+        check(&XAI, deferred, None, sent);
     }
 
     #[test]

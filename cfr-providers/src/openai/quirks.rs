@@ -17,7 +17,7 @@ pub struct Quirks {
     pub cap_field: CapField,
     /// Whether it refuses or overlooks a cap in the other field, so that the caller's must be renamed.
     pub cap_field_only: bool,
-    /// Fields that it refuses and that are therefore taken out of every request.
+    /// Fields that are taken out of every request: it refuses them, or a caller could undo with them what was priced.
     pub drops: &'static [&'static str],
     /// Whether it takes `stream_options.include_usage`. Where it does not, it reports usage without being asked.
     pub accepts_stream_options: bool,
@@ -110,7 +110,8 @@ pub const AZURE: Quirks = Quirks {
     ..OPENAI
 };
 
-/// Any server that speaks the dialect, at an address of the operator's. `max_tokens` is what all of them know.
+/// Any server that speaks the dialect, at an address of the operator's. `max_tokens` is what all of them know; behind
+/// some of them is llama.cpp, where `n_predict` wins over it.
 pub const CUSTOM: Quirks = Quirks {
     name: "custom",
     base_url: "",
@@ -118,6 +119,7 @@ pub const CUSTOM: Quirks = Quirks {
     key_variable: None,
     cap_field: CapField::MaxTokens,
     cap_field_only: true,
+    drops: &["n_predict"],
     capabilities: Capabilities::ALL,
     ..OPENAI
 };
@@ -169,7 +171,8 @@ pub const DEEPSEEK: Quirks = Quirks {
     ..CUSTOM
 };
 
-/// xAI counts reasoning on top of the completion and reports its cost in ticks.
+/// xAI counts reasoning on top of the completion and reports its cost in ticks. A deferred answer would be charged and
+/// never seen.
 pub const XAI: Quirks = Quirks {
     name: "xai",
     base_url: "https://api.x.ai/v1",
@@ -177,6 +180,7 @@ pub const XAI: Quirks = Quirks {
     key_variable: Some("XAI_API_KEY"),
     cap_field: CapField::MaxCompletionTokens,
     cap_field_only: false,
+    drops: &["deferred"],
     usage_rule: UsageRule::ReasoningOnTop,
     provider_cost_authoritative: true,
     capabilities: {
@@ -205,11 +209,12 @@ pub const FIREWORKS: Quirks = Quirks {
     ..CUSTOM
 };
 
-/// OpenRouter reports what it charges.
+/// OpenRouter reports what it charges. It would answer with other models, and add what plugins cost, at the caller's word.
 pub const OPENROUTER: Quirks = Quirks {
     name: "openrouter",
     base_url: "https://openrouter.ai/api/v1",
     key_variable: Some("OPENROUTER_API_KEY"),
+    drops: &["models", "preset", "plugins"],
     provider_cost_authoritative: true,
     capabilities: {
         let mut can = Capabilities::ALL;

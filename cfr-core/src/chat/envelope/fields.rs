@@ -6,8 +6,8 @@ use super::media;
 use super::scan::{Field, Fields};
 use super::text::tokens_max;
 use super::{
-    CHOICES_MAX, Envelope, EnvelopeError, InputBound, METADATA_BYTES_MAX, MODEL_BYTES_MAX, NullCaps, OUTPUT_TOKENS_MAX, OutputCap,
-    PROMPTS_MAX, Span, TAG_BYTES_MAX, TIER_BYTES_MAX,
+    CHOICES_MAX, Envelope, EnvelopeError, InputBound, METADATA_BYTES_MAX, MODEL_BYTES_MAX, NullCaps, OUTPUT_TOKENS_MAX,
+    OutputCap, PROMPTS_MAX, Span, TAG_BYTES_MAX, TIER_BYTES_MAX,
 };
 use crate::chat::Operation;
 
@@ -26,7 +26,7 @@ pub(super) fn read(operation: Operation, text: &str, fields: &Fields<'_>) -> Res
     Ok(Envelope {
         model: reader.model()?,
         model_span: reader.span(Field::Model).unwrap_or_default(),
-        stream: reader.flag(Field::Stream)?,
+        stream: reader.flag(Field::Stream)? && operation != Operation::Embeddings,
         include_usage,
         stream_options_span,
         output_cap: reader.output_cap()?,

@@ -206,6 +206,11 @@ fn flags_and_strings_have_their_types() {
 }
 
 #[test]
+fn embeddings_do_not_stream() {
+    assert!(!parse(Operation::Embeddings, r#"{"model":"m","input":"p","stream":true}"#).unwrap().stream);
+}
+
+#[test]
 fn a_long_tag_is_cut_between_characters() {
     let tag = chat(&format!(r#""user":"{}""#, "ü".repeat(200))).user.unwrap();
     assert_eq!(&*tag, "ü".repeat(128));
