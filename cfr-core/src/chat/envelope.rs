@@ -7,6 +7,7 @@ use bytes::Bytes;
 use super::Operation;
 
 mod fields;
+mod json;
 mod media;
 mod scan;
 mod splice;
@@ -134,12 +135,8 @@ impl Envelope {
     /// # Errors
     /// When it is not a JSON object, or a field that we need is missing, of the wrong type or out of range.
     pub fn parse(operation: Operation, body: &Bytes) -> Result<Self, EnvelopeError> {
-        let text = std::str::from_utf8(body).map_err(|error| EnvelopeError::not_json(&error))?;
-        if scan::nests_deeper_than(body, DEPTH_MAX) {
-            return Err(EnvelopeError::not_json(&format_args!("more than {DEPTH_MAX} levels inside each other")));
-        }
-        let fields = scan::scan(text)?;
-        fields::read(operation, text, &fields)
+        let fields = scan::scan(operation, body)?;
+        fields::read(operation, &fields)
     }
 
     /// The edit that sets a cap on answer tokens where the caller set none: in place of a `null`, else as a new field.

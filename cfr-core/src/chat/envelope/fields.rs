@@ -2,9 +2,9 @@
 
 use serde::Deserialize;
 
-use super::media;
+use super::json::{Json, Value};
+use super::media::{Tools, Wrong};
 use super::scan::{Field, Fields};
-use super::text::tokens_max;
 use super::{
     CHOICES_MAX, Envelope, EnvelopeError, InputBound, METADATA_BYTES_MAX, MODEL_BYTES_MAX, NullCaps, OUTPUT_TOKENS_MAX,
     OutputCap, PROMPTS_MAX, Span, TAG_BYTES_MAX, TIER_BYTES_MAX,
@@ -20,8 +20,8 @@ const TOOL_TOKENS: u64 = 64;
 /// What providers add when an answer must follow a schema.
 const SCHEMA_TOKENS: u64 = 128;
 
-pub(super) fn read(operation: Operation, text: &str, fields: &Fields<'_>) -> Result<Envelope, EnvelopeError> {
-    let reader = Reader { text, fields };
+pub(super) fn read(operation: Operation, fields: &Fields<'_>) -> Result<Envelope, EnvelopeError> {
+    let reader = Reader { fields };
     let (include_usage, stream_options_span) = reader.stream_options()?;
     Ok(Envelope {
         model: reader.model()?,
@@ -43,7 +43,6 @@ pub(super) fn read(operation: Operation, text: &str, fields: &Fields<'_>) -> Res
 }
 
 struct Reader<'a> {
-    text: &'a str,
     fields: &'a Fields<'a>,
 }
 
@@ -69,12 +68,12 @@ impl Reader<'_> {
     }
 
     fn metadata(&self) -> Result<Option<Box<str>>, EnvelopeError> {
-        match self.fields.get(Field::Metadata) {
-            Some(raw) if !raw.starts_with('{') => Err(EnvelopeError::field("metadata", "must be an object")),
-            Some(raw) if raw.len() > METADATA_BYTES_MAX => {
+        match self.fields.get(Field::Metadata).map(Value::text) {
+            Some(text) if !text.starts_with('{') => Err(EnvelopeError::field("metadata", "must be an object")),
+            Some(text) if text.len() > METADATA_BYTES_MAX => {
                 Err(EnvelopeError::field("metadata", format!("has more than {METADATA_BYTES_MAX} bytes")))
             }
-            raw => Ok(raw.map(Box::from)),
+            text => Ok(text.map(Box::from)),
         }
     }
 
@@ -84,7 +83,7 @@ impl Reader<'_> {
             include_usage: Option<bool>,
         }
         let options = match self.fields.get(Field::StreamOptions) {
-            Some(raw) if raw.starts_with('{') => serde_json::from_str::<StreamOptions>(raw).ok(),
+            Some(value) if value.json.starts_with(b"{") => serde_json::from_slice::<StreamOptions>(value.json).ok(),
             Some(_) => None,
             None => Some(StreamOptions { include_usage: None }),
         };
@@ -129,68 +128,70 @@ impl Reader<'_> {
 
     /// An array of strings or of token arrays is one prompt each; an array of numbers is one prompt of tokens.
     fn prompts(&self) -> Result<u32, EnvelopeError> {
-        let raw = self.fields.get(Field::Prompt).unwrap_or_default();
-        let Some(elements) = raw.strip_prefix('[') else { return Ok(1) };
-        if elements.trim_start().starts_with(|first: char| first.is_ascii_digit()) {
+        let prompt = self.fields.get(Field::Prompt).map(|value| value.json).unwrap_or_default();
+        let Some(elements) = prompt.strip_prefix(b"[") else { return Ok(1) };
+        if elements.trim_ascii_start().first().is_some_and(u8::is_ascii_digit) {
             return Ok(1);
         }
-        let count = media::length(raw).map_err(|_| EnvelopeError::field("prompt", "must be a string or an array"))?;
+        let mut count = 0_usize;
+        let counted = Json::new(prompt).array(|json| {
+            count += 1;
+            json.skip()
+        });
         match u32::try_from(count) {
-            Ok(count) if count <= PROMPTS_MAX => Ok(count.max(1)),
+            Ok(count) if counted.is_ok() && count <= PROMPTS_MAX => Ok(count.max(1)),
             _ => Err(EnvelopeError::field("prompt", format!("has more than {PROMPTS_MAX} prompts"))),
         }
     }
 
     fn input(&self, operation: Operation) -> Result<InputBound, EnvelopeError> {
-        let media = self.content(operation)?;
-        let tools = self.tools(Field::Tools)?;
-        let functions = self.tools(Field::Functions)?;
-        let searches = u32::from(self.fields.get(Field::WebSearchOptions).is_some());
-        let spoken = self.fields.get(Field::Modalities).is_some_and(|raw| !is_text_only(raw));
-        let text = tokens_max(self.text).saturating_sub(media.image_bytes);
+        self.content(operation)?;
+        let Fields { media, tools, functions, .. } = self.fields;
+        self.tools(Field::Tools, tools)?;
+        self.tools(Field::Functions, functions)?;
+        let searches = u32::from(self.has(Field::WebSearchOptions));
+        let spoken = self.fields.get(Field::Modalities).is_some_and(|modalities| !is_text_only(modalities));
+        let text = self.fields.tokens_max.saturating_sub(media.image_bytes);
         Ok(InputBound {
             text_tokens: text + self.twice_read(tools.count + functions.count) + TEMPLATE_TOKENS,
             images: media.images,
             unbounded: media.unbounded || tools.hosted || spoken || searches > 0,
             web_searches: searches.saturating_add(tools.web_searches),
             cache_markers: media.cache_markers || tools.cache_markers || self.has(Field::PromptCacheOptions),
-            predicted_tokens: self.fields.get(Field::Prediction).map_or(0, tokens_max),
+            predicted_tokens: self.tokens_max(Field::Prediction),
         })
     }
 
     /// What providers put into the prompt again in a form of their own: tools and schemas.
     fn twice_read(&self, tools: u64) -> u64 {
-        let again = |field: Field| self.fields.get(field).map_or(0, tokens_max);
         let hidden = if tools > 0 { TOOLS_TOKENS + TOOL_TOKENS * tools } else { 0 };
         let schema = if self.has(Field::ResponseFormat) { SCHEMA_TOKENS } else { 0 };
-        again(Field::Tools) + again(Field::Functions) + hidden + again(Field::ResponseFormat) + schema
+        let again = [Field::Tools, Field::Functions, Field::ResponseFormat].map(|field| self.tokens_max(field));
+        again.into_iter().sum::<u64>() + hidden + schema
     }
 
-    fn content(&self, operation: Operation) -> Result<media::Media, EnvelopeError> {
+    fn content(&self, operation: Operation) -> Result<(), EnvelopeError> {
         let field = match operation {
             Operation::ChatCompletions => Field::Messages,
             Operation::Completions => Field::Prompt,
             Operation::Embeddings => Field::Input,
         };
         let missing = || EnvelopeError::field(field.name(), "is missing");
-        let raw = self.fields.get(field).ok_or_else(missing)?;
+        let content = self.fields.get(field).ok_or_else(missing)?;
         match operation {
-            Operation::ChatCompletions => media::of_messages(raw).map_err(|error| structure(field, &error)),
-            Operation::Completions | Operation::Embeddings if raw.starts_with(['"', '[']) => {
-                Ok(media::Media::default())
-            }
+            Operation::ChatCompletions => well_formed(field, self.fields.media.wrong),
+            Operation::Completions | Operation::Embeddings if content.json.starts_with(b"\"") => Ok(()),
+            Operation::Completions | Operation::Embeddings if content.json.starts_with(b"[") => Ok(()),
             _ => Err(EnvelopeError::field(field.name(), "must be a string or an array")),
         }
     }
 
-    /// Functions in the legacy field have no type: they run at the caller.
-    fn tools(&self, field: Field) -> Result<media::Tools, EnvelopeError> {
-        let Some(raw) = self.fields.get(field) else { return Ok(media::Tools::default()) };
-        let tools = media::of_tools(raw).map_err(|error| structure(field, &error))?;
-        match field {
-            Field::Functions => Ok(media::Tools { count: tools.count, ..media::Tools::default() }),
-            _ => Ok(tools),
-        }
+    fn tools(&self, field: Field, tools: &Tools) -> Result<(), EnvelopeError> {
+        if self.has(field) { well_formed(field, tools.wrong) } else { Ok(()) }
+    }
+
+    fn tokens_max(&self, field: Field) -> u64 {
+        self.fields.get(field).map_or(0, Value::tokens_max)
     }
 
     fn has(&self, field: Field) -> bool {
@@ -198,49 +199,42 @@ impl Reader<'_> {
     }
 
     fn flag(&self, field: Field) -> Result<bool, EnvelopeError> {
-        match self.fields.get(field) {
-            None | Some("false") => Ok(false),
-            Some("true") => Ok(true),
+        match self.fields.get(field).map(|value| value.json) {
+            None | Some(b"false") => Ok(false),
+            Some(b"true") => Ok(true),
             Some(_) => Err(EnvelopeError::field(field.name(), "must be true or false")),
         }
     }
 
     fn integer(&self, field: Field, min: u64, max: u64) -> Result<Option<u64>, EnvelopeError> {
-        let Some(raw) = self.fields.get(field) else { return Ok(None) };
-        match raw.parse::<u64>() {
-            Ok(number) if (min..=max).contains(&number) => Ok(Some(number)),
+        let Some(value) = self.fields.get(field) else { return Ok(None) };
+        match value.number() {
+            Some(number) if (min..=max).contains(&number) => Ok(Some(number)),
             _ => Err(EnvelopeError::field(field.name(), format!("must be an integer from {min} to {max}"))),
         }
     }
 
     fn string(&self, field: Field) -> Result<Option<Box<str>>, EnvelopeError> {
-        let Some(raw) = self.fields.get(field) else { return Ok(None) };
+        let Some(value) = self.fields.get(field) else { return Ok(None) };
         let wrong = |_| EnvelopeError::field(field.name(), "must be a string");
-        serde_json::from_str(raw).map(Some).map_err(wrong)
+        serde_json::from_slice(value.json).map(Some).map_err(wrong)
     }
 
     fn null_span(&self, field: Field) -> Option<Span> {
-        let is_null = self.fields.raw(field) == Some("null");
-        self.span(field).filter(|_| is_null)
+        self.fields.raw(field).filter(|value| value.is_null()).map(Value::span)
     }
 
-    /// Where a value stands: it is a slice of the body.
     fn span(&self, field: Field) -> Option<Span> {
-        let raw = self.fields.raw(field)?;
-        let start = raw.as_ptr().addr().checked_sub(self.text.as_ptr().addr())?;
-        Some(start..start + raw.len())
+        self.fields.raw(field).map(Value::span)
     }
 }
 
-/// Says where a structure is wrong without repeating what the caller wrote there.
-fn structure(field: Field, error: &serde_json::Error) -> EnvelopeError {
-    let twice = error.to_string().contains("duplicate field");
-    let reason = if twice { "names a field twice in one object" } else { "must be an array of well-formed objects" };
-    EnvelopeError::field(field.name(), format!("{reason} (at its line {}, column {})", error.line(), error.column()))
+fn well_formed(field: Field, wrong: Option<Wrong>) -> Result<(), EnvelopeError> {
+    wrong.map_or(Ok(()), |wrong| Err(EnvelopeError::field(field.name(), wrong.to_string())))
 }
 
-fn is_text_only(modalities: &str) -> bool {
-    serde_json::from_str::<Vec<String>>(modalities).is_ok_and(|all| all.iter().all(|one| one == "text"))
+fn is_text_only(modalities: &Value<'_>) -> bool {
+    serde_json::from_slice::<Vec<String>>(modalities.json).is_ok_and(|all| all.iter().all(|one| one == "text"))
 }
 
 fn cut(text: &str, bytes_max: usize) -> &str {

@@ -1,196 +1,210 @@
-//! What in the messages is not text: images are counted, everything else is unbounded.
+//! What in the messages is not text: images are counted, everything else is unbounded. Looked at in the one walk over the
+//! body: what is not as it must be is noted and walked over, so that the rest of the body is still proved to be JSON.
 
-use std::borrow::Cow;
 use std::fmt;
 
-use serde::Deserialize;
-use serde::de::{Deserializer, SeqAccess, Visitor};
-use serde_json::value::RawValue;
-
+use super::TOOL_SEARCHES_MAX;
+use super::json::{Flaw, Json, Value};
 use super::text::as_u64;
 
 /// What the messages hold apart from text.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Default)]
 pub(super) struct Media {
     pub(super) images: u32,
     /// Bytes of images inside the body: they are no text.
     pub(super) image_bytes: u64,
     pub(super) unbounded: bool,
     pub(super) cache_markers: bool,
-}
-
-#[derive(Deserialize)]
-struct Message<'a> {
-    #[serde(borrow)]
-    content: Option<&'a RawValue>,
-    /// An earlier spoken answer, by its id: its tokens are not in the body.
-    #[serde(borrow)]
-    audio: Option<&'a RawValue>,
-    /// Ollama's own place for images.
-    #[serde(borrow)]
-    images: Option<&'a RawValue>,
-    #[serde(borrow)]
-    cache_control: Option<&'a RawValue>,
-}
-
-#[derive(Deserialize)]
-struct Part<'a> {
-    #[serde(borrow, rename = "type")]
-    kind: Option<Cow<'a, str>>,
-    #[serde(borrow)]
-    image_url: Option<&'a RawValue>,
-    #[serde(borrow)]
-    cache_control: Option<&'a RawValue>,
-    #[serde(borrow)]
-    prompt_cache_breakpoint: Option<&'a RawValue>,
-}
-
-#[derive(Deserialize)]
-struct ImageUrl<'a> {
-    #[serde(borrow)]
-    url: Option<&'a RawValue>,
-}
-
-/// Looks through the messages.
-///
-/// # Errors
-/// When they are not an array of objects, or an object names a field twice.
-pub(super) fn of_messages(messages: &str) -> Result<Media, serde_json::Error> {
-    let mut media = Media::default();
-    for_each(messages, |message: Message<'_>| {
-        media.unbounded |= message.audio.is_some() || message.images.is_some();
-        media.cache_markers |= message.cache_control.is_some();
-        match message.content.map(RawValue::get) {
-            Some(content) if content.starts_with('[') => media.add_parts(content),
-            Some(content) if content.starts_with('{') => media.add_part(content),
-            _ => Ok(()),
-        }
-    })?;
-    Ok(media)
-}
-
-impl Media {
-    fn add_parts(&mut self, parts: &str) -> Result<(), serde_json::Error> {
-        for_each(parts, |part: &RawValue| self.add_part(part.get()))
-    }
-
-    fn add_part(&mut self, part: &str) -> Result<(), serde_json::Error> {
-        if part.starts_with('"') {
-            return Ok(()); // text, as some servers take it
-        }
-        let part = serde_json::from_str::<Part<'_>>(part)?;
-        self.cache_markers |= part.cache_control.is_some() || part.prompt_cache_breakpoint.is_some();
-        match part.kind.as_deref() {
-            Some("text" | "refusal" | "input_text" | "output_text" | "thinking" | "reasoning") => Ok(()),
-            Some("image_url" | "input_image") => self.add_image(part.image_url),
-            _ => {
-                self.unbounded = true;
-                Ok(())
-            }
-        }
-    }
-
-    fn add_image(&mut self, image: Option<&RawValue>) -> Result<(), serde_json::Error> {
-        self.images = self.images.saturating_add(1);
-        let url = match image.map(RawValue::get) {
-            Some(raw) if raw.starts_with('{') => serde_json::from_str::<ImageUrl<'_>>(raw)?.url.map(RawValue::get),
-            other => other,
-        };
-        let url = url.unwrap_or_default();
-        if url.starts_with(r#""data:image/"#) || url.starts_with(r#""data:image\/"#) {
-            self.image_bytes = self.image_bytes.saturating_add(as_u64(url.len()));
-        } else if !is_remote(url) {
-            self.unbounded = true; // a document behind an image's name
-        }
-        Ok(())
-    }
-}
-
-fn is_remote(url: &str) -> bool {
-    url.starts_with(r#""https:"#) || url.starts_with(r#""http:"#)
+    pub(super) wrong: Option<Wrong>,
 }
 
 /// Hosted tools and how many tools there are.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Default)]
 pub(super) struct Tools {
     pub(super) count: u64,
     /// Whether one of them runs at the provider, who adds what it finds to the input.
     pub(super) hosted: bool,
     pub(super) web_searches: u32,
     pub(super) cache_markers: bool,
+    pub(super) wrong: Option<Wrong>,
 }
 
-#[derive(Deserialize)]
-struct Tool<'a> {
-    #[serde(borrow, rename = "type")]
-    kind: Option<Cow<'a, str>>,
-    #[serde(borrow)]
-    max_uses: Option<&'a RawValue>,
-    #[serde(borrow)]
-    cache_control: Option<&'a RawValue>,
+/// Where a structure is wrong, without what the caller wrote there.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Wrong {
+    reason: &'static str,
+    at: usize,
 }
 
-/// Looks through the tools. Functions are described by their text alone; any other kind runs at the provider.
-///
-/// # Errors
-/// When they are not an array of objects, or an object names a field twice.
-pub(super) fn of_tools(tools: &str) -> Result<Tools, serde_json::Error> {
-    let mut found = Tools::default();
-    for_each(tools, |tool: Tool<'_>| {
-        found.count += 1;
-        found.cache_markers |= tool.cache_control.is_some();
-        match tool.kind.as_deref() {
-            Some("function" | "custom") => return Ok(()),
-            Some(kind) if !kind.contains("search") => found.hosted = true,
-            _ => {
-                let uses = tool.max_uses.and_then(|raw| raw.get().parse().ok()).unwrap_or(super::TOOL_SEARCHES_MAX);
-                found.hosted = true;
-                found.web_searches = found.web_searches.saturating_add(uses);
+impl fmt::Display for Wrong {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} (at byte {})", self.reason, self.at)
+    }
+}
+
+impl Wrong {
+    fn shape(json: &Json<'_>) -> Self {
+        Self { reason: "must be an array of well-formed objects", at: json.at() }
+    }
+
+    fn twice(json: &Json<'_>) -> Self {
+        Self { reason: "names a field twice in one object", at: json.at() }
+    }
+}
+
+impl Media {
+    /// Walks over the messages.
+    pub(super) fn walk(&mut self, json: &mut Json<'_>) -> Result<(), Flaw> {
+        match json.next() {
+            Some(b'[') => json.array(|json| self.message(json)),
+            _ => self.refuse(json),
+        }
+    }
+
+    /// `audio` is an earlier spoken answer by its id, `images` is Ollama's own place for images: neither is bounded by
+    /// the body.
+    fn message(&mut self, json: &mut Json<'_>) -> Result<(), Flaw> {
+        if json.next() != Some(b'{') {
+            return self.refuse(json);
+        }
+        let known = ["content", "audio", "images", "cache_control"];
+        let message = Record::walk(json, known, |json, name| match name {
+            "content" => self.content(json),
+            _ => json.skip(),
+        })?;
+        self.wrong = self.wrong.or(message.wrong);
+        let [_, audio, images, cache_control] = message.values;
+        self.unbounded |= audio.is_some() || images.is_some();
+        self.cache_markers |= cache_control.is_some();
+        Ok(())
+    }
+
+    fn content(&mut self, json: &mut Json<'_>) -> Result<(), Flaw> {
+        match json.next() {
+            Some(b'[') => json.array(|json| self.part(json)),
+            Some(b'{') => self.part(json),
+            _ => json.skip(),
+        }
+    }
+
+    fn part(&mut self, json: &mut Json<'_>) -> Result<(), Flaw> {
+        match json.next() {
+            Some(b'{') => {}
+            Some(b'"') => return json.skip(), // text, as some servers take it
+            _ => return self.refuse(json),
+        }
+        let known = ["type", "image_url", "cache_control", "prompt_cache_breakpoint"];
+        let mut url = None;
+        let part = Record::walk(json, known, |json, name| match (name, json.next()) {
+            ("image_url", Some(b'{')) => {
+                let image = Record::walk(json, ["url"], |json, _| json.skip())?;
+                self.wrong = self.wrong.or(image.wrong);
+                [url] = image.values;
+                Ok(())
+            }
+            _ => json.skip(),
+        })?;
+        self.wrong = self.wrong.or(part.wrong);
+        let [kind, image, cache_control, cache_breakpoint] = part.values;
+        self.cache_markers |= cache_control.is_some() || cache_breakpoint.is_some();
+        match kind.map(|kind| kind.string().ok_or(kind)) {
+            Some(Err(_)) => self.wrong = self.wrong.or(Some(Wrong::shape(json))),
+            Some(Ok(kind)) if is_text(&kind) => {}
+            Some(Ok(kind)) if is_image(&kind) => self.add_image(url.or(image)),
+            Some(Ok(_)) | None => self.unbounded = true,
+        }
+        Ok(())
+    }
+
+    fn add_image(&mut self, url: Option<Value<'_>>) {
+        self.images = self.images.saturating_add(1);
+        let url = url.map(|url| url.json).unwrap_or_default();
+        if url.starts_with(br#""data:image/"#) || url.starts_with(br#""data:image\/"#) {
+            self.image_bytes = self.image_bytes.saturating_add(as_u64(url.len()));
+        } else if !is_remote(url) {
+            self.unbounded = true; // a document behind an image's name
+        }
+    }
+
+    fn refuse(&mut self, json: &mut Json<'_>) -> Result<(), Flaw> {
+        self.wrong = self.wrong.or(Some(Wrong::shape(json)));
+        json.skip()
+    }
+}
+
+fn is_text(kind: &[u8]) -> bool {
+    matches!(kind, b"text" | b"refusal" | b"input_text" | b"output_text" | b"thinking" | b"reasoning")
+}
+
+fn is_image(kind: &[u8]) -> bool {
+    matches!(kind, b"image_url" | b"input_image")
+}
+
+fn is_remote(url: &[u8]) -> bool {
+    url.starts_with(br#""https:"#) || url.starts_with(br#""http:"#)
+}
+
+impl Tools {
+    /// Walks over the tools. Functions are described by their text alone; any other kind runs at the provider.
+    pub(super) fn walk(&mut self, json: &mut Json<'_>) -> Result<(), Flaw> {
+        match json.next() {
+            Some(b'[') => json.array(|json| self.tool(json)),
+            _ => self.refuse(json),
+        }
+    }
+
+    fn tool(&mut self, json: &mut Json<'_>) -> Result<(), Flaw> {
+        if json.next() != Some(b'{') {
+            return self.refuse(json);
+        }
+        let tool = Record::walk(json, ["type", "max_uses", "cache_control"], |json, _| json.skip())?;
+        self.wrong = self.wrong.or(tool.wrong);
+        let [kind, max_uses, cache_control] = tool.values;
+        self.count += 1;
+        self.cache_markers |= cache_control.is_some();
+        match kind.map(|kind| kind.string().ok_or(kind)) {
+            Some(Err(_)) => self.wrong = self.wrong.or(Some(Wrong::shape(json))),
+            Some(Ok(kind)) if matches!(&*kind, b"function" | b"custom") => {}
+            Some(Ok(kind)) if memchr::memmem::find(&kind, b"search").is_none() => self.hosted = true,
+            Some(Ok(_)) | None => {
+                let uses = max_uses.and_then(|uses| uses.number()).unwrap_or(TOOL_SEARCHES_MAX);
+                self.hosted = true;
+                self.web_searches = self.web_searches.saturating_add(uses);
             }
         }
         Ok(())
-    })?;
-    Ok(found)
-}
-
-/// The number of elements of an array.
-///
-/// # Errors
-/// When it is not an array.
-pub(super) fn length(array: &str) -> Result<u64, serde_json::Error> {
-    let mut count = 0;
-    for_each(array, |_: serde::de::IgnoredAny| {
-        count += 1;
-        Ok(())
-    })?;
-    Ok(count)
-}
-
-/// Hands each element of an array to `take` without collecting them.
-fn for_each<'de, T: Deserialize<'de>>(
-    array: &'de str,
-    take: impl FnMut(T) -> Result<(), serde_json::Error>,
-) -> Result<(), serde_json::Error> {
-    let mut parser = serde_json::Deserializer::from_str(array);
-    parser.deserialize_seq(Each { take, element: std::marker::PhantomData })
-}
-
-struct Each<T, F> {
-    take: F,
-    element: std::marker::PhantomData<T>,
-}
-
-impl<'de, T: Deserialize<'de>, F: FnMut(T) -> Result<(), serde_json::Error>> Visitor<'de> for Each<T, F> {
-    type Value = ();
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an array")
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(mut self, mut elements: A) -> Result<(), A::Error> {
-        while let Some(element) = elements.next_element::<T>()? {
-            (self.take)(element).map_err(serde::de::Error::custom)?;
-        }
-        Ok(())
+    fn refuse(&mut self, json: &mut Json<'_>) -> Result<(), Flaw> {
+        self.wrong = self.wrong.or(Some(Wrong::shape(json)));
+        json.skip()
+    }
+}
+
+/// The values of an object's known fields; `null` counts as absent.
+struct Record<'a, const N: usize> {
+    values: [Option<Value<'a>>; N],
+    wrong: Option<Wrong>,
+}
+
+impl<'a, const N: usize> Record<'a, N> {
+    /// Walks over an object; `walk` walks over the value of each of the fields `known`.
+    fn walk(
+        json: &mut Json<'a>,
+        known: [&'static str; N],
+        mut walk: impl FnMut(&mut Json<'a>, &'static str) -> Result<(), Flaw>,
+    ) -> Result<Self, Flaw> {
+        let mut record = Self { values: [None; N], wrong: None };
+        json.object(|json, name| {
+            let said = name.string().ok_or_else(|| json.expected("a name in Unicode before this"))?;
+            let field = known.iter().zip(&mut record.values).find(|(known, _)| known.as_bytes() == &*said);
+            let Some((known, slot)) = field else { return json.skip() };
+            if slot.replace(json.measured(|json| walk(json, known))?).is_some() {
+                record.wrong = Some(Wrong::twice(json));
+            }
+            Ok(())
+        })?;
+        record.values = record.values.map(|value| value.filter(|value| !value.is_null()));
+        Ok(record)
     }
 }

@@ -1,11 +1,9 @@
-//! The one pass over a body: which values stand where. Nothing is copied or unescaped but the names of fields.
+//! The one pass over a body: which values stand where, and what the messages and tools hold.
 
-use std::fmt;
-
-use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
-use serde_json::value::RawValue;
-
-use super::EnvelopeError;
+use super::json::{Flaw, Json, Value};
+use super::media::{Media, Tools};
+use super::text::as_u64;
+use super::{EnvelopeError, Operation};
 
 macro_rules! fields {
     ($($variant:ident => $name:literal,)*) => {
@@ -52,65 +50,73 @@ fields! {
 }
 
 /// The values of the fields that we read, as they stand in the body.
+#[derive(Debug, Default)]
 pub(super) struct Fields<'a> {
-    values: [Option<&'a RawValue>; Field::ALL.len()],
+    values: [Option<Value<'a>>; Field::ALL.len()],
+    /// What the messages of a chat hold apart from text.
+    pub(super) media: Media,
+    pub(super) tools: Tools,
+    pub(super) functions: Tools,
+    /// No tokenizer makes more tokens of the body than this.
+    pub(super) tokens_max: u64,
     /// A field that no two parsers may read the same way.
     ambiguous: Option<(Field, &'static str)>,
 }
 
-impl<'a> Fields<'a> {
-    /// The value as it stands, `null` included.
-    pub(super) fn raw(&self, field: Field) -> Option<&'a str> {
-        self.values[field as usize].map(RawValue::get)
-    }
-
-    /// The value; `null` counts as absent.
-    pub(super) fn get(&self, field: Field) -> Option<&'a str> {
-        self.raw(field).filter(|raw| *raw != "null")
-    }
-}
-
 /// Reads a whole document: one object, nothing after it.
-pub(super) fn scan(text: &str) -> Result<Fields<'_>, EnvelopeError> {
-    let mut parser = serde_json::Deserializer::from_str(text);
-    let fields = parser.deserialize_map(Outer).map_err(|error| EnvelopeError::not_json(&error))?;
-    parser.end().map_err(|error| EnvelopeError::not_json(&error))?;
+pub(super) fn scan(operation: Operation, body: &[u8]) -> Result<Fields<'_>, EnvelopeError> {
+    let fields = Fields::walk(operation, body).map_err(|flaw| EnvelopeError::not_json(&flaw))?;
     match fields.ambiguous {
         Some((field, reason)) => Err(EnvelopeError::field(field.name(), reason)),
         None => Ok(fields),
     }
 }
 
-struct Outer;
-
-impl<'de> Visitor<'de> for Outer {
-    type Value = Fields<'de>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an object")
+impl<'a> Fields<'a> {
+    /// The value as it stands, `null` included.
+    pub(super) const fn raw(&self, field: Field) -> Option<&Value<'a>> {
+        self.values[field as usize].as_ref()
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Fields<'de>, A::Error> {
-        let mut fields = Fields { values: [None; Field::ALL.len()], ambiguous: None };
-        while let Some(key) = map.next_key_seed(Key)? {
-            match key {
-                Name::Known(field) => {
-                    let value = map.next_value::<&RawValue>()?;
-                    if fields.values[field as usize].replace(value).is_some() {
-                        fields.ambiguous = Some((field, "is given twice"));
-                    }
-                }
-                Name::Lookalike(field) => {
-                    map.next_value::<IgnoredAny>()?;
-                    fields.ambiguous =
-                        Some((field, "is given in other letter case, which some servers read as the same"));
-                }
-                Name::Other => {
-                    map.next_value::<IgnoredAny>()?;
-                }
-            }
-        }
+    /// The value; `null` counts as absent.
+    pub(super) fn get(&self, field: Field) -> Option<&Value<'a>> {
+        self.raw(field).filter(|value| !value.is_null())
+    }
+
+    fn walk(operation: Operation, body: &'a [u8]) -> Result<Self, Flaw> {
+        let mut fields = Self::default();
+        let mut json = Json::new(body);
+        json.object(|json, name| fields.add(operation, json, name))?;
+        json.end()?;
+        fields.tokens_max = as_u64(body.len() + json.growth());
         Ok(fields)
+    }
+
+    fn add(&mut self, operation: Operation, json: &mut Json<'a>, name: Value<'a>) -> Result<(), Flaw> {
+        match Name::of(&name).ok_or_else(|| json.expected("a name in Unicode before this"))? {
+            Name::Known(field) => {
+                let value = json.measured(|json| self.walk_field(operation, json, field))?;
+                if self.values[field as usize].replace(value).is_some() {
+                    self.ambiguous = Some((field, "is given twice"));
+                }
+                Ok(())
+            }
+            Name::Lookalike(field) => {
+                let reason = "is given in other letter case, which some servers read as the same";
+                self.ambiguous = Some((field, reason));
+                json.skip()
+            }
+            Name::Other => json.skip(),
+        }
+    }
+
+    fn walk_field(&mut self, operation: Operation, json: &mut Json<'a>, field: Field) -> Result<(), Flaw> {
+        match field {
+            Field::Messages if operation == Operation::ChatCompletions => self.media.walk(json),
+            Field::Tools => self.tools.walk(json),
+            Field::Functions => self.functions.walk(json),
+            _ => json.skip(),
+        }
     }
 }
 
@@ -121,73 +127,28 @@ enum Name {
     Other,
 }
 
-struct Key;
-
-impl<'de> DeserializeSeed<'de> for Key {
-    type Value = Name;
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Name, D::Error> {
-        deserializer.deserialize_str(self)
-    }
-}
-
-impl Visitor<'_> for Key {
-    type Value = Name;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the name of a field")
-    }
-
-    fn visit_str<E>(self, name: &str) -> Result<Name, E> {
+impl Name {
+    fn of(name: &Value<'_>) -> Option<Self> {
+        let name = name.string()?;
+        let name = std::str::from_utf8(&name).ok()?;
         if let Some(field) = Field::from_name(name) {
-            return Ok(Name::Known(field));
+            return Some(Self::Known(field));
         }
         let lookalike = Field::ALL.iter().find(|field| folds_to(name, field.name()));
-        Ok(lookalike.map_or(Name::Other, |field| Name::Lookalike(*field)))
+        Some(lookalike.map_or(Self::Other, |field| Self::Lookalike(*field)))
     }
 }
 
 /// Whether a parser that ignores case, as Go's does, reads `name` as `field`: it also folds `ſ` to `s` and the Kelvin
 /// sign to `k`.
 fn folds_to(name: &str, field: &str) -> bool {
+    if name.is_ascii() {
+        return name.eq_ignore_ascii_case(field);
+    }
     let fold = |letter: char| match letter {
         'ſ' => 's',
         '\u{212a}' => 'k',
         other => other.to_ascii_lowercase(),
     };
     name.len() >= field.len() && name.chars().map(fold).eq(field.chars())
-}
-
-/// Whether arrays and objects stand in each other more than `depth` deep. Looks at brackets outside strings only.
-pub(super) fn nests_deeper_than(body: &[u8], depth: usize) -> bool {
-    if memchr::memchr2_iter(b'{', b'[', body).nth(depth).is_none() {
-        return false;
-    }
-    let mut open = 0_usize;
-    let mut at = 0;
-    while let Some(&byte) = body.get(at) {
-        at += 1;
-        match byte {
-            b'"' => at += string_rest(body.get(at..).unwrap_or_default()),
-            b'{' | b'[' => open += 1,
-            b'}' | b']' => open = open.saturating_sub(1),
-            _ => {}
-        }
-        if open > depth {
-            return true;
-        }
-    }
-    false
-}
-
-/// How many bytes are left of a string whose opening quote was read, its closing quote included.
-fn string_rest(bytes: &[u8]) -> usize {
-    let mut at = 0;
-    while let Some(found) = memchr::memchr2(b'"', b'\\', bytes.get(at..).unwrap_or_default()) {
-        at += found;
-        if bytes.get(at) == Some(&b'"') {
-            return at + 1;
-        }
-        at += 2;
-    }
-    bytes.len()
 }
