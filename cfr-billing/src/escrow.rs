@@ -124,7 +124,8 @@ impl Escrow {
     /// that is still open is an orphan of the next start.
     ///
     /// # Errors
-    /// [`LedgerError::Unavailable`] when the store did not take everything within the configured patience.
+    /// [`LedgerError::Unavailable`] when the store did not take everything within the configured patience. What it did not
+    /// take back is its own again with the next start.
     pub async fn shutdown(&self) -> Result<(), LedgerError> {
         self.engine.stopping.store(true, Ordering::SeqCst);
         self.engine.book().refuse(refusal("the ledger is shutting down"));
@@ -137,8 +138,11 @@ impl Escrow {
             self.kill.cancel();
             return Err(refusal("not everything could be written before the end"));
         }
-        self.engine.give_back(self.engine.take(Book::take_all_free)).await;
-        Ok(())
+        self.in_time(async {
+            self.engine.give_back(self.engine.take(Book::take_all_free)).await;
+            Ok(())
+        })
+        .await
     }
 
     /// Adds money to a budget's current period, or takes some. See [`LedgerStore::grant`].
@@ -231,6 +235,14 @@ impl Escrow {
         task.await.unwrap_or_else(|error| Err(StoreError::unavailable(error).into()))
     }
 
+    /// Nobody waits longer than the configured patience for what only the store knows. What it grants too late is kept.
+    async fn in_time<T, E: From<LedgerError>>(&self, answer: impl Future<Output = Result<T, E>>) -> Result<T, E> {
+        match tokio::time::timeout(self.engine.config.commit_patience, Box::pin(answer)).await {
+            Ok(answer) => answer,
+            Err(_) => Err(refusal("the store does not answer in time").into()),
+        }
+    }
+
     async fn authorize_with_store(&self, ask: &HoldRequest, asks: Asks) -> Result<Hold, AuthorizeError> {
         let decide = |book: &mut Book, clock: &dyn Clock| book.authorize(ask, clock);
         let finally =
@@ -256,7 +268,7 @@ impl BudgetLedger for Escrow {
         check_request(&ask)?;
         match self.engine.decide(|book| book.authorize(&ask, &*self.engine.clock)) {
             Decision::Done(done) => done,
-            Decision::Short(asks) => Box::pin(self.authorize_with_store(&ask, asks)).await,
+            Decision::Short(asks) => self.in_time(self.authorize_with_store(&ask, asks)).await,
         }
     }
 
@@ -266,7 +278,7 @@ impl BudgetLedger for Escrow {
             Decision::Done(done) => done,
             Decision::Short(asks) => {
                 let finally = |book: &mut Book, denied| Err(book.extend_finally(amount, spoken(amount, denied)));
-                Box::pin(self.decide_with_store(self.engine.clock.now(), asks, decide, finally)).await
+                self.in_time(self.decide_with_store(self.engine.clock.now(), asks, decide, finally)).await
             }
         }
     }
@@ -286,7 +298,8 @@ impl BudgetLedger for Escrow {
     async fn balance(&self, budget: BudgetId) -> Result<Balance, LedgerError> {
         self.flush().await?;
         let now = self.engine.clock.now();
-        let account = self.engine.store.account(budget, now).await.map_err(|error| store_error(budget, error))?;
+        let account = self.engine.store.account(budget, now);
+        let account = self.in_time(async { account.await.map_err(|error| store_error(budget, error)) }).await?;
         let held = self.engine.book().held_of(budget, account.account, account.leased);
         let money = |nanos| Money::from_nanos(nanos, account.currency);
         Ok(Balance {

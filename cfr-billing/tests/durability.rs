@@ -158,6 +158,39 @@ async fn a_store_that_hangs_is_a_store_that_does_not_answer() {
     bench.admits(&[budget], 1_000, "everything is free").await;
 }
 
+#[tokio::test(start_paused = true)]
+async fn who_needs_rights_or_a_balance_of_a_store_that_hangs_is_told() {
+    let bench = Bench::exclusive().await;
+    let budget = bench.budget(1_000, Period::Never);
+    bench.store.faults.set_hung(true);
+    let refused = bench.escrow.authorize(bench.ask(&[budget], 1)).await;
+    assert!(matches!(refused, Err(AuthorizeError::Ledger(LedgerError::Unavailable { .. }))), "{refused:?}");
+    assert!(matches!(bench.escrow.balance(budget).await, Err(LedgerError::Unavailable { .. })));
+    bench.store.faults.set_hung(false);
+    let_tasks_run().await;
+    bench.admits(&[budget], 1_000, "nothing was lost on the way").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn rights_that_cannot_be_given_back_keep_nobody_waiting() {
+    let bench = Bench::exclusive().await;
+    let budget = bench.budget(1_000, Period::CalendarMonth);
+    let march = bench.escrow.authorize(bench.ask(&[budget], 100)).await.expect("there is room");
+    bench.clock.advance(Duration::from_secs(31 * 24 * 3_600));
+    let april = bench.escrow.authorize(bench.ask(&[budget], 100)).await.expect("a new period");
+    bench.store.faults.set_hung(true);
+    let settled = bench.escrow.settle(march.id, price(march.id, bench.clock_now(), 60)).expect("it is open");
+    settled.committed.await.expect("commits work");
+    let_tasks_run().await;
+    let settled = bench.escrow.settle(april.id, price(april.id, bench.clock_now(), 60)).expect("it is open");
+    assert!(matches!(settled.committed.await, Err(LedgerError::Unavailable { .. })), "the patience is over");
+    bench.store.faults.set_hung(false);
+    let_tasks_run().await;
+    bench.escrow.flush().await.expect("the store answers again");
+    bench.admits(&[budget], 940, "everything is free").await;
+    bench.assert_books_agree().await;
+}
+
 #[tokio::test]
 async fn a_full_outbox_admits_nothing_but_takes_settlements() {
     let config = EscrowConfig { outbox_ops_max: 2, ..EscrowConfig::new("node-1") };
@@ -211,6 +244,16 @@ async fn a_shutdown_writes_everything_and_gives_everything_back() {
     let refused = bench.escrow.authorize(bench.ask(&[budget], 1)).await;
     assert!(matches!(refused, Err(AuthorizeError::Ledger(LedgerError::Unavailable { .. }))), "{refused:?}");
     bench.assert_books_agree().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_shutdown_does_not_wait_forever_for_a_store_that_hangs() {
+    let bench = Bench::exclusive().await;
+    let budget = bench.budget(1_000, Period::Never);
+    let hold = bench.escrow.authorize(bench.ask(&[budget], 100)).await.expect("there is room");
+    hold.committed.await.expect("it is written");
+    bench.store.faults.set_hung(true);
+    assert!(bench.escrow.shutdown().await.is_err(), "the rights are still leased");
 }
 
 #[tokio::test(start_paused = true)]

@@ -24,7 +24,8 @@ const GATHER_TURNS_MAX: u32 = 32;
 pub(super) async fn run(engine: Arc<Engine>) {
     while let Some(batch) = next(&engine).await {
         write(&engine, batch).await;
-        engine.give_back(engine.take(Book::take_surplus)).await;
+        let surplus = engine.take(Book::take_surplus);
+        patiently(&engine, &mut Vec::new(), engine.give_back(surplus)).await;
     }
 }
 
@@ -64,19 +65,25 @@ async fn gather(engine: &Engine) {
 /// patience that nobody knows: a request then fails instead of hanging, and its steps are still written.
 async fn write(engine: &Engine, batch: Batch) {
     let Batch { ops, mut waiters } = batch;
-    let mut written = pin!(write_until_done(engine, &ops));
-    tokio::select! {
-        biased;
-        () = &mut written => {}
-        () = tokio::time::sleep(engine.config.commit_patience) => {
-            lose_patience(engine, &mut waiters);
-            written.await;
-        }
-    }
-    engine.book().committed(ops.len(), engine.stopping.load(Ordering::SeqCst));
+    patiently(engine, &mut waiters, write_until_done(engine, &ops)).await;
+    engine.book().committed(ops.len());
     for waiter in waiters {
         let _ = waiter.send(Ok(())); // who left needs no answer
     }
+}
+
+/// Does what only the store can end. Beyond the configured patience nobody waits for it but the committer.
+async fn patiently(engine: &Engine, waiters: &mut Vec<Waiter>, work: impl Future<Output = ()>) {
+    let mut work = pin!(work);
+    tokio::select! {
+        biased;
+        () = &mut work => {}
+        () = tokio::time::sleep(engine.config.commit_patience) => {
+            lose_patience(engine, waiters);
+            work.await;
+        }
+    }
+    engine.book().store_answers(engine.stopping.load(Ordering::SeqCst));
 }
 
 fn lose_patience(engine: &Engine, waiters: &mut Vec<Waiter>) {

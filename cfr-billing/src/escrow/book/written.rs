@@ -43,11 +43,15 @@ impl Book {
         self.outbox.overdue();
     }
 
-    pub(in crate::escrow) fn committed(&mut self, ops: usize, stopping: bool) {
+    /// Holds are made again, unless the node stops.
+    pub(in crate::escrow) fn store_answers(&mut self, stopping: bool) {
         self.outbox.on_time();
         if !stopping {
             self.refusing = None;
         }
+    }
+
+    pub(in crate::escrow) const fn committed(&mut self, ops: usize) {
         self.stats.batches += 1;
         self.stats.ops_committed += ops as u64;
         self.stats.last_batch_ops = ops as u64;

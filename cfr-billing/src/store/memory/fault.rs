@@ -13,6 +13,7 @@ pub struct Faults {
     commits_to_fail: AtomicU32,
     acks_to_lose: AtomicU32,
     paused: watch::Sender<bool>,
+    hung: watch::Sender<bool>,
     commits: AtomicU64,
     ops: AtomicU64,
 }
@@ -24,6 +25,7 @@ impl Default for Faults {
             commits_to_fail: AtomicU32::default(),
             acks_to_lose: AtomicU32::default(),
             paused: watch::Sender::new(false),
+            hung: watch::Sender::new(false),
             commits: AtomicU64::default(),
             ops: AtomicU64::default(),
         }
@@ -51,6 +53,11 @@ impl Faults {
         self.paused.send_replace(paused);
     }
 
+    /// While hung, nobody is granted rights, can give any back, or hears of an account: these calls wait.
+    pub fn set_hung(&self, hung: bool) {
+        self.hung.send_replace(hung);
+    }
+
     /// Batches that were written.
     #[must_use]
     pub fn commits(&self) -> u64 {
@@ -68,6 +75,11 @@ impl Faults {
             return Err(StoreError::unavailable("broken on purpose"));
         }
         Ok(())
+    }
+
+    pub(super) async fn answers(&self) -> Result<(), StoreError> {
+        let _ = self.hung.subscribe().wait_for(|hung| !hung).await; // the sender lives as long as self
+        self.check()
     }
 
     pub(super) async fn before_commit(&self) -> Result<(), StoreError> {

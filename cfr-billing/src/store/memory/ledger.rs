@@ -42,7 +42,7 @@ impl LedgerStore for MemoryStore {
         ttl: Duration,
         now: Timestamp,
     ) -> Result<Vec<LeaseGrant>, AcquireError> {
-        self.faults.check()?;
+        self.faults.answers().await?;
         let expires = self.expiry(ttl, now);
         let state = &mut *self.state();
         state.books.acquire(&state.catalog.budgets, by, asks, expires, now)
@@ -67,7 +67,7 @@ impl LedgerStore for MemoryStore {
     }
 
     async fn give_back(&self, by: &Incarnation, rights: &[(AccountId, i64)]) -> Result<(), StoreError> {
-        self.faults.check()?;
+        self.faults.answers().await?;
         let books = &mut self.state().books;
         rights.iter().for_each(|&(account, amount)| books.give_back(by, account, amount));
         Ok(())
@@ -84,7 +84,7 @@ impl LedgerStore for MemoryStore {
     }
 
     async fn account(&self, budget: BudgetId, now: Timestamp) -> Result<AccountState, StoreError> {
-        self.faults.check()?;
+        self.faults.answers().await?;
         let state = &mut *self.state();
         let terms = state.catalog.open_budget(budget)?;
         let opened = state.books.open(terms, now)?;
