@@ -180,17 +180,28 @@ impl<'a> Json<'a> {
         Ok(())
     }
 
+    /// What is escaped twice, as JSON in the arguments of a tool's call is, may be undone twice before it is read.
     fn escape(&mut self) -> Result<(), Flaw> {
         match self.text.get(self.at + 1) {
-            Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => self.at += 2,
+            Some(b'"' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => self.at += 2,
+            Some(b'\\') => {
+                self.at += 1;
+                self.growth += self.code().map_or(0, growth_of_escape);
+                self.at += 1;
+            }
             Some(b'u') => {
-                let code = self.text.get(self.at + 2..).and_then(|rest| rest.first_chunk()).and_then(hexadecimal);
-                self.growth += growth_of_escape(code.ok_or_else(|| self.expected("four hexadecimal digits"))?);
+                let code = self.code().ok_or_else(|| self.expected("four hexadecimal digits"))?;
+                self.growth += growth_of_escape(code);
                 self.at += r"\uXXXX".len();
             }
             _ => return Err(self.expected("an escape")),
         }
         Ok(())
+    }
+
+    /// The code of the escape `\uXXXX` that stands here.
+    fn code(&self) -> Option<u16> {
+        self.rest().strip_prefix(br"\u")?.first_chunk().and_then(hexadecimal)
     }
 
     fn beyond_ascii(&mut self) -> Result<(), Flaw> {
