@@ -1,5 +1,6 @@
 //! The strict loader of schema `cfr.prices/1`: what it does not understand it refuses, naming the entry.
 
+use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
@@ -35,7 +36,7 @@ pub enum Sanity {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct WireTable {
+struct WireTable<'a> {
     schema: String,
     as_of: String,
     currency: String,
@@ -47,7 +48,8 @@ struct WireTable {
     provider_fees: Vec<WireProviderFee>,
     #[serde(rename = "sources")]
     _sources: Option<IgnoredAny>,
-    entries: Vec<WireEntry>,
+    #[serde(borrow)]
+    entries: Vec<WireEntry<'a>>,
 }
 
 #[derive(Deserialize)]
@@ -60,7 +62,7 @@ struct WireProviderFee {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct WireEntry {
+struct WireEntry<'a> {
     #[serde(rename = "id")]
     _id: Option<IgnoredAny>,
     provider: String,
@@ -73,17 +75,18 @@ struct WireEntry {
     effective_from: Option<String>,
     #[serde(default)]
     effective_to: Option<String>,
-    rates: Vec<WireRate>,
+    #[serde(borrow)]
+    rates: Vec<WireRate<'a>>,
     #[serde(default)]
     threshold_rule: Option<WireThreshold>,
     #[serde(default)]
     fees: Vec<WireFee>,
     #[serde(default)]
     multipliers: Vec<WireMultiplier>,
-    #[serde(default)]
-    off_peak: Option<WireOffPeak>,
-    #[serde(default)]
-    reserve_rates: Vec<WireRate>,
+    #[serde(borrow, default)]
+    off_peak: Option<WireOffPeak<'a>>,
+    #[serde(borrow, default)]
+    reserve_rates: Vec<WireRate<'a>>,
     #[serde(default)]
     limits: WireLimits,
     #[serde(default)]
@@ -108,13 +111,17 @@ struct WireEntry {
     _correction: Option<IgnoredAny>,
 }
 
+/// Borrowed: a table has thousands of them, and nearly all other text is kept.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct WireRate {
-    meter: String,
-    tier: String,
+struct WireRate<'a> {
+    #[serde(borrow)]
+    meter: Cow<'a, str>,
+    #[serde(borrow)]
+    tier: Cow<'a, str>,
     above: u64,
-    price: String,
+    #[serde(borrow)]
+    price: Cow<'a, str>,
 }
 
 #[derive(Deserialize)]
@@ -142,9 +149,10 @@ struct WireMultiplier {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct WireOffPeak {
+struct WireOffPeak<'a> {
     windows: Vec<WireWindow>,
-    rates: Vec<WireRate>,
+    #[serde(borrow)]
+    rates: Vec<WireRate<'a>>,
 }
 
 #[derive(Deserialize)]
@@ -169,7 +177,8 @@ pub(super) fn load(json: &[u8], sanity: Sanity) -> Result<PriceTable, PriceTable
     if json.len() > PRICE_TABLE_BYTES_MAX {
         return Err(PriceTableError::TooLarge);
     }
-    let wire = serde_json::from_slice::<WireTable>(json).map_err(|error| malformed(error.to_string()))?;
+    let text = std::str::from_utf8(json).map_err(|error| malformed(error.to_string()))?;
+    let wire = serde_json::from_str::<WireTable<'_>>(text).map_err(|error| malformed(error.to_string()))?;
     if wire.schema != SCHEMA || wire.currency != CURRENCY {
         return Err(malformed(format!("expected schema {SCHEMA} in {CURRENCY}")));
     }
@@ -192,7 +201,7 @@ struct Context {
 }
 
 impl Context {
-    fn new(wire: &WireTable, sanity: Sanity) -> Result<Self, PriceTableError> {
+    fn new(wire: &WireTable<'_>, sanity: Sanity) -> Result<Self, PriceTableError> {
         let mut tier_words = HashMap::new();
         for (provider, words) in &wire.tier_aliases {
             let words = words.iter().map(|(word, ours)| Ok((Box::from(word.as_str()), tier(ours)?)));
@@ -207,12 +216,12 @@ impl Context {
         Ok(Self { sanity, tier_words, provider_fees })
     }
 
-    fn entry(&self, wire: WireEntry) -> Result<PriceEntry, PriceTableError> {
+    fn entry(&self, wire: WireEntry<'_>) -> Result<PriceEntry, PriceTableError> {
         let name = format!("{}/{}", wire.provider, wire.model);
         self.checked(wire).map_err(|reason| PriceTableError::Entry { entry: name.into(), reason })
     }
 
-    fn checked(&self, wire: WireEntry) -> Result<PriceEntry, Refused> {
+    fn checked(&self, wire: WireEntry<'_>) -> Result<PriceEntry, Refused> {
         if wire.provider.is_empty() || wire.model.is_empty() || wire.currency != CURRENCY {
             return Err("needs a provider, a model and prices in USD".into());
         }
@@ -269,14 +278,14 @@ impl Context {
     }
 }
 
-fn unique(wire: Vec<WireRate>) -> Result<Rates, Refused> {
+fn unique(wire: Vec<WireRate<'_>>) -> Result<Rates, Refused> {
     let rates = wire.into_iter().map(rate).collect::<Result<Vec<_>, _>>()?;
     Rates::new(rates).map_err(|Rate { meter, tier, above, .. }| {
         format!("rate {}/{}/{above} is given twice", meter.name(), tier.name()).into()
     })
 }
 
-fn rate(wire: WireRate) -> Result<Rate, Refused> {
+fn rate(wire: WireRate<'_>) -> Result<Rate, Refused> {
     Ok(Rate { meter: meter(&wire.meter)?, tier: tier(&wire.tier)?, above: wire.above, price: price(&wire.price)? })
 }
 
@@ -331,7 +340,7 @@ fn multiplier(wire: WireMultiplier) -> Result<Multiplier, Refused> {
     Ok(Multiplier { when, factor })
 }
 
-fn off_peak(wire: WireOffPeak) -> Result<OffPeak, Refused> {
+fn off_peak(wire: WireOffPeak<'_>) -> Result<OffPeak, Refused> {
     let windows = wire.windows.into_iter().map(window).collect::<Result<_, _>>()?;
     Ok(OffPeak { windows, rates: unique(wire.rates)? })
 }
