@@ -241,7 +241,7 @@ async fn a_paced_stream_takes_its_time_and_a_hanging_one_ends_at_the_idle_timeou
     let outcome =
         ask(&Fake::instant(), Operation::ChatCompletions, &chat_body("fake:hang", json!({"stream": true}))).await;
     assert_eq!(start.elapsed().as_secs(), PATIENCE.as_secs());
-    assert_eq!(outcome.error.unwrap().name(), "truncated");
+    assert_eq!(outcome.error.unwrap().name(), "timeout");
 }
 
 #[tokio::test]

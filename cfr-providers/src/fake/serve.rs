@@ -91,7 +91,7 @@ impl Serving {
             Step::Hang => {
                 self.steps.clear();
                 tokio::time::sleep(self.idle_timeout).await;
-                Some(Err(UpstreamError::Truncated { message: "silent for too long".into() }))
+                Some(Err(UpstreamError::Timeout { after: self.idle_timeout }))
             }
         }
     }

@@ -52,10 +52,7 @@ impl Pump {
         }
         match transport::next_chunk(&mut self.body, self.idle_timeout).await {
             Some(Ok(chunk)) => self.relay.push(chunk),
-            Some(Err(cause)) => {
-                let event = StreamEvent::default();
-                Relayed { event, error: Some(UpstreamError::Truncated { message: cause.to_string().into() }) }
-            }
+            Some(Err(cause)) => Relayed { event: StreamEvent::default(), error: Some(cause.into()) },
             None => {
                 self.ended = true;
                 self.relay.finish()
