@@ -55,6 +55,7 @@ pub(crate) struct Noun<C: Subcommand> {
 
 /// Where the management API is, and how its answers are shown.
 #[derive(Debug, Args)]
+#[command(next_help_heading = "Options of every management command")]
 pub(crate) struct Connection {
     /// Print the API's JSON in place of a table
     #[arg(long, global = true)]

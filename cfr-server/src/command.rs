@@ -19,16 +19,17 @@ use crate::observe::start_logs;
 use crate::router::router;
 use crate::seed::first_admin_key;
 use crate::serve::{ListenError, StopSignals, listen, serve};
-use crate::state::{App, Books, StartError, database};
+use crate::state::{App, Books, StartError, database, make_data_folder};
 
 /// An LLM router that cannot overspend.
 #[derive(Debug, Parser)]
-#[command(name = "cfr-server", version, about, long_about = LONG_ABOUT, arg_required_else_help = true)]
+#[command(name = "cfr-server", version, about = ABOUT, long_about = LONG_ABOUT, arg_required_else_help = true)]
 struct CommandLine {
     #[command(subcommand)]
     command: Command,
 }
 
+const ABOUT: &str = "An LLM router that cannot overspend";
 const LONG_ABOUT: &str = "An LLM router that cannot overspend.
 
 OpenAI clients talk to it unchanged. It holds the worst-case price of each call against every budget of the
@@ -239,8 +240,9 @@ fn check_config(source: &Source) -> Result<ExitCode, CommandError> {
 }
 
 async fn migrate(arguments: &Migrate) -> Result<ExitCode, CommandError> {
-    let config = load(&arguments.source)?;
-    let path = database(&config.data);
+    let config = Config::load_without_keys(arguments.source.config.as_deref(), &read_environment)?;
+    let data = arguments.source.data.as_ref().unwrap_or(&config.data);
+    let path = database(data);
     let pending = SqliteStore::pending_migrations(&path).await?;
     let mut out = std::io::stdout();
     if pending.is_empty() {
@@ -253,6 +255,7 @@ async fn migrate(arguments: &Migrate) -> Result<ExitCode, CommandError> {
     if arguments.check {
         return Ok(ExitCode::FAILURE);
     }
+    make_data_folder(data)?;
     SqliteStore::open(&path, SqliteOptions::default()).await?.close().await.map_err(StartError::from)?;
     writeln!(out, "{} is now up to date", path.display())?;
     Ok(ExitCode::SUCCESS)

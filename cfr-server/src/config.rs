@@ -21,7 +21,7 @@ mod file;
 mod offer;
 mod resolve;
 
-pub use offer::{Offering, offer, offering, summary};
+pub use offer::{Offering, offer, offering, prices, summary};
 
 /// Where the server listens when nobody says.
 pub const LISTEN: &str = "127.0.0.1:4000";
@@ -148,6 +148,15 @@ pub struct TargetConfig {
     pub order: u32,
 }
 
+/// Whether a provider's key that is not there is a mistake.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum ProviderKeys {
+    /// Providers will be called.
+    Needed,
+    /// Only the data folder matters: whoever manages users need not hold the providers' keys.
+    Ignored,
+}
+
 /// Something that is wrong with a configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
@@ -195,14 +204,26 @@ impl Config {
     /// # Errors
     /// [`Problems`] with all of them.
     pub fn load(path: Option<&Path>, environment: Environment<'_>) -> Result<Self, Problems> {
+        Self::read(path, environment, ProviderKeys::Needed)
+    }
+
+    /// As [`Config::load`], for commands that call no provider: a key that is not there is no mistake.
+    ///
+    /// # Errors
+    /// [`Problems`] with all others.
+    pub fn load_without_keys(path: Option<&Path>, environment: Environment<'_>) -> Result<Self, Problems> {
+        Self::read(path, environment, ProviderKeys::Ignored)
+    }
+
+    fn read(path: Option<&Path>, environment: Environment<'_>, keys: ProviderKeys) -> Result<Self, Problems> {
         let default = Path::new(FILE);
         let path = path.or_else(|| default.exists().then_some(default));
-        let Some(path) = path else { return Self::parse(None, "", environment) };
+        let Some(path) = path else { return Self::parse_with(None, "", environment, keys) };
         let text = std::fs::read_to_string(path).map_err(|error| Problems {
             file: Some(path.into()),
             list: vec![Problem { line: None, key: String::new(), what: format!("cannot be read: {error}") }],
         })?;
-        Self::parse(Some(path), &text, environment)
+        Self::parse_with(Some(path), &text, environment, keys)
     }
 
     /// Reads the text of a file, and the environment.
@@ -210,9 +231,18 @@ impl Config {
     /// # Errors
     /// [`Problems`] with all of them.
     pub fn parse(path: Option<&Path>, text: &str, environment: Environment<'_>) -> Result<Self, Problems> {
+        Self::parse_with(path, text, environment, ProviderKeys::Needed)
+    }
+
+    fn parse_with(
+        path: Option<&Path>,
+        text: &str,
+        environment: Environment<'_>,
+        keys: ProviderKeys,
+    ) -> Result<Self, Problems> {
         let problems = |list| Problems { file: path.map(Path::to_path_buf), list };
         let file = file::parse(text).map_err(|problem| problems(vec![problem]))?;
-        resolve::resolve(path, text, file, environment).map_err(problems)
+        resolve::resolve(path, text, file, environment, keys).map_err(problems)
     }
 }
 

@@ -40,6 +40,7 @@ fn why(error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::AddrInUse => "the port is taken by another process (choose another with --listen)".into(),
         io::ErrorKind::PermissionDenied => "not permitted; ports below 1024 need privileges".into(),
+        io::ErrorKind::InvalidInput => "not an address and a port, as in 127.0.0.1:4000".into(),
         _ => error.to_string(),
     }
 }

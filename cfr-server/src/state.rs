@@ -16,6 +16,7 @@ use http::StatusCode;
 use crate::api::{ApiState, PriceDesk};
 use crate::auth::{Keys, Pepper, PepperError};
 use crate::config::{Config, Offering, Problems, offer, offering};
+use crate::files::make_private_folder;
 use crate::observe::Metrics;
 
 /// The database inside the data folder.
@@ -42,7 +43,7 @@ pub struct Settings {
 #[non_exhaustive]
 pub enum StartError {
     /// The database cannot be opened.
-    #[error(transparent)]
+    #[error("{open}{hint}", open = .0, hint = next_step(.0))]
     Open(#[from] OpenError),
     /// The store fails.
     #[error(transparent)]
@@ -64,6 +65,21 @@ pub enum StartError {
         /// What the system says.
         source: std::io::Error,
     },
+}
+
+fn next_step(error: &OpenError) -> &'static str {
+    match error {
+        OpenError::Folder { .. } | OpenError::LockFile { .. } => "; name a folder that is writable with --data",
+        _ => "",
+    }
+}
+
+/// Makes the data folder for its owner alone, when it is missing: it holds keys, and the names of people.
+///
+/// # Errors
+/// When it cannot be made.
+pub fn make_data_folder(data: &Path) -> Result<(), OpenError> {
+    make_private_folder(data).map_err(|source| OpenError::Folder { path: database(data), source })
 }
 
 /// The books of one data folder, open for writing. Only one process has them.
@@ -88,6 +104,7 @@ impl Books {
     pub async fn open(config: &Config, clock: Arc<dyn Clock>) -> Result<Self, StartError> {
         let mut options = SqliteOptions::default();
         options.synchronous = config.ledger.synchronous;
+        make_data_folder(&config.data)?;
         let sqlite = Arc::new(SqliteStore::open(database(&config.data), options).await?);
         let store: Arc<dyn Store> = Arc::clone(&sqlite) as _;
         let pepper = match &config.pepper {

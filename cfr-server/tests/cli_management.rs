@@ -197,11 +197,12 @@ fn mistakes_are_one_line_with_the_next_step() {
 }
 
 #[test]
-fn the_configuration_says_where_the_data_is() {
+fn the_configuration_says_where_the_data_is_and_needs_no_key_of_a_provider() {
     let folder = Folder::new();
     folder.says(&["tenant", "create", "acme"]);
     let config = folder.path().join("cfr.toml");
-    std::fs::write(&config, format!("data = {:?}\n", folder.path())).expect("written");
+    let upstream = "[[upstream]]\nname = \"a\"\nkind = \"openai\"\napi_key_env = \"CFR_TEST_NO_SUCH_KEY\"\n";
+    std::fs::write(&config, format!("data = {:?}\n{upstream}", folder.path())).expect("written");
     let listed = command().args(["tenant", "list", "--config"]).arg(&config).output().expect("the binary runs");
     assert!(text(&listed.stdout).contains("acme"), "{}", text(&listed.stderr));
 }

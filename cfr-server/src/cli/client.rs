@@ -19,6 +19,7 @@ use crate::api::problem::{FieldError, Problem};
 use crate::config::Config;
 use crate::demo::{CARD_FILE, Card};
 use crate::error::APPLICATION_JSON;
+use crate::seed::ADMIN_KEY_FILE;
 use crate::state::{Books, StartError};
 
 /// Why a management command ended early: one line with the next step.
@@ -138,7 +139,8 @@ impl Client {
                 || CliError::misused("a server needs an admin key: give it with --admin-key or CFR_ADMIN_KEY");
             return Self::remote(base, admin_key.ok_or_else(missing)?);
         }
-        let mut config = Config::load(config.as_deref(), &|name| std::env::var(name).ok()).map_err(StartError::from)?;
+        let environment = |name: &str| std::env::var(name).ok();
+        let mut config = Config::load_without_keys(config.as_deref(), &environment).map_err(StartError::from)?;
         config.data = data.unwrap_or(config.data);
         let config = Arc::new(config);
         match local::open(&config).await {
@@ -158,12 +160,17 @@ impl Client {
         Ok(Self::Remote { base: base.trim_end_matches('/').to_owned(), key, http })
     }
 
-    /// A server owns the folder. The demo says where it listens; another one must be named.
+    /// A server owns the folder. The demo says where it listens; another one does what the configuration says.
+    /// Whoever can read the folder may use its first admin key.
     fn running(config: &Config, holder: &str, key: Option<Secret>) -> Result<Self, CliError> {
         let card = std::fs::read(config.data.join(CARD_FILE)).ok();
         let card = card.and_then(|bytes| serde_json::from_slice::<Card>(&bytes).ok());
         if let Some(card) = card {
             return Self::remote(card.base_url, key.unwrap_or_else(|| Secret::new(card.admin_key)));
+        }
+        let first_key = || std::fs::read_to_string(config.data.join(ADMIN_KEY_FILE)).ok();
+        if let Some(key) = key.or_else(|| first_key().map(|text| Secret::new(text.trim()))) {
+            return Self::remote(format!("http://{}", config.listen), key);
         }
         let (data, listen) = (config.data.display(), &config.listen);
         let hint = format!("if that is a server, ask it with --server http://{listen} and --admin-key");
@@ -215,7 +222,13 @@ async fn send_remote(
     if let Some(body) = call.body {
         request = request.header(CONTENT_TYPE, APPLICATION_JSON).body(body);
     }
-    let lost = |_| CliError::Unreachable(format!("no answer from {base}: is the server running there?").into());
+    let lost = |error: reqwest::Error| {
+        let hint = match error.is_builder() {
+            true => "not an address, as in http://127.0.0.1:4000",
+            false => "is the server running there? Name another with --server",
+        };
+        CliError::Unreachable(format!("no answer from {base}: {hint}").into())
+    };
     let answer = request.send().await.map_err(lost)?;
     let status = answer.status();
     Ok((status, answer.bytes().await.map_err(lost)?))
@@ -259,7 +272,7 @@ fn in_words(error: &FieldError) -> String {
 
 fn is_loopback(base: &str) -> bool {
     let host = base.split_once("://").map_or(base, |(_, rest)| rest);
-    ["127.", "localhost", "[::1]"].iter().any(|local| host.starts_with(local))
+    ["127.", "localhost", "[::1]", "0.0.0.0"].iter().any(|local| host.starts_with(local))
 }
 
 /// Percent-encoding of everything that is not unreserved (RFC 3986 §2.3).

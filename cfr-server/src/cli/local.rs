@@ -8,7 +8,7 @@ use cfr_core::time::{Clock, SystemClock};
 
 use super::client::CliError;
 use crate::api::{self, ApiState, PriceDesk};
-use crate::config::{Config, offer};
+use crate::config::{Config, offer, prices};
 use crate::state::{Books, StartError, database};
 
 /// Opens the folder of a configuration. The books are closed by whoever gets them.
@@ -53,13 +53,9 @@ struct FolderPrices {
 }
 
 impl FolderPrices {
-    /// What was imported, else what is bundled.
     async fn read(config: &Arc<Config>, books: &Books) -> Result<Self, CliError> {
-        let table = match books.store.latest_prices().await.map_err(StartError::from)? {
-            Some(json) => PriceTable::from_json(&json).map(Arc::new),
-            None => PriceTable::bundled(),
-        };
-        let table = table.map_err(CliError::misused)?;
+        let imported = books.store.latest_prices().await.map_err(StartError::from)?;
+        let table = prices(config, imported.as_deref()).map_err(|problem| CliError::misused(problem.what))?;
         let desk = Self { current: Arc::clone(&table), config: Arc::clone(config), clock: Arc::clone(&books.clock) };
         Ok(Self { current: desk.complete(&table).map_err(CliError::misused)?, ..desk })
     }

@@ -60,7 +60,10 @@ fn with_own(table: &PriceTable, own: &[OwnPrice]) -> Result<PriceTable, Problem>
 }
 
 /// The operator's file, else what was imported into the store, else the bundled table.
-fn prices(config: &Config, imported: Option<&[u8]>) -> Result<Arc<PriceTable>, Problem> {
+///
+/// # Errors
+/// When it cannot be read.
+pub fn prices(config: &Config, imported: Option<&[u8]>) -> Result<Arc<PriceTable>, Problem> {
     let unreadable = |name: &str, error: PriceTableError| problem(None, "prices", format!("{name}: {error}"));
     match (&config.prices, imported) {
         (Some(path), _) => {

@@ -13,7 +13,7 @@ use rust_decimal::Decimal;
 use toml::Spanned;
 
 use super::file::{self, line_of};
-use super::{Config, DATA, DRAIN, Environment, LISTEN, LedgerConfig, Problem, Timeouts, USD_PER_EUR_E6};
+use super::{Config, DATA, DRAIN, Environment, LISTEN, LedgerConfig, Problem, ProviderKeys, Timeouts, USD_PER_EUR_E6};
 use crate::auth::KeyText;
 use crate::state::Settings;
 
@@ -32,6 +32,7 @@ const FX_BUFFER_BPS_MAX: u32 = 5_000;
 struct Reader<'a> {
     text: &'a str,
     environment: Environment<'a>,
+    keys: ProviderKeys,
     problems: Vec<Problem>,
 }
 
@@ -40,8 +41,9 @@ pub(super) fn resolve(
     text: &str,
     file: file::File,
     environment: Environment<'_>,
+    keys: ProviderKeys,
 ) -> Result<Config, Vec<Problem>> {
-    let mut reader = Reader { text, environment, problems: Vec::new() };
+    let mut reader = Reader { text, environment, keys, problems: Vec::new() };
     let fx_is_set = file.money.fx_usd_per_unit.is_some();
     let fx = reader.fx(&file.money);
     let config = Config {
@@ -92,6 +94,12 @@ impl Reader<'_> {
 
     fn problem(&mut self, line: Option<usize>, key: impl Into<String>, what: impl Into<String>) {
         self.problems.push(Problem { line, key: key.into(), what: what.into() });
+    }
+
+    fn missing_key(&mut self, line: Option<usize>, key: &str, what: String) {
+        if self.keys == ProviderKeys::Needed {
+            self.problem(line, key, what);
+        }
     }
 
     fn line<T>(&self, place: &Spanned<T>) -> Option<usize> {

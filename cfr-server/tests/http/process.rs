@@ -143,6 +143,9 @@ async fn a_port_that_is_taken_is_one_clear_line() {
     let errors = text(&refused.stderr);
     assert_eq!((refused.status.code(), errors.lines().count()), (Some(1), 1), "{errors}");
     assert!(errors.contains(&address) && errors.contains("taken by another process"), "{errors}");
+
+    let nonsense = run(folder.path(), &["demo", "--listen", "4000"]).await;
+    assert!(text(&nonsense.stderr).contains("as in 127.0.0.1:4000"), "{}", text(&nonsense.stderr));
 }
 
 #[cfg(unix)]
@@ -151,9 +154,9 @@ async fn files_with_keys_are_the_owners_alone() {
     use std::os::unix::fs::PermissionsExt;
     let folder = tempfile::tempdir().expect("a folder");
     let demo = Demo::start(folder.path()).await;
-    for name in ["demo.json", "key.pepper"] {
-        let mode = std::fs::metadata(folder.path().join("cfr-data").join(name)).expect("a file").permissions().mode();
-        assert_eq!(mode & 0o777, 0o600, "{name}");
+    for (name, expected) in [("demo.json", 0o600), ("key.pepper", 0o600), ("", 0o700)] {
+        let found = std::fs::metadata(folder.path().join("cfr-data").join(name)).expect("it exists");
+        assert_eq!(found.permissions().mode() & 0o777, expected, "{name}");
     }
     demo.terminate();
     demo.ends_well().await;
@@ -202,7 +205,13 @@ async fn serve_makes_a_first_admin_key_that_opens_the_management_api() {
     let key = std::fs::read_to_string(folder.path().join("cfr-data/admin.key")).expect("a key");
     let request = client().get(format!("http://{address}/api/v1/tenants")).bearer_auth(key.trim());
     assert_eq!(see(request).await.status, 200);
+
+    write(folder.path(), "cfr.toml", &format!("listen = \"{address}\"\n"));
+    let created = run(folder.path(), &["tenant", "create", "acme"]).await;
+    assert_eq!(created.status.code(), Some(0), "the commands find the server: {}", text(&created.stderr));
     process.kill().await.expect("killed");
+    let listed = run(folder.path(), &["tenant", "list"]).await;
+    assert!(text(&listed.stdout).contains("acme"), "and the folder without it: {}", text(&listed.stderr));
 }
 
 #[tokio::test]

@@ -91,7 +91,7 @@ impl Reader<'_> {
         if let Some(name) = &section.api_key_env {
             let key = self.variable(name.get_ref());
             if key.is_none() {
-                self.problem(self.line(name), "upstream.api_key_env", format!("{} is not set", name.get_ref()));
+                self.missing_key(self.line(name), "upstream.api_key_env", format!("{} is not set", name.get_ref()));
             }
             return key.map(|key| Secret::new(key.trim()));
         }
@@ -99,7 +99,8 @@ impl Reader<'_> {
             return match std::fs::read_to_string(path.get_ref()) {
                 Ok(key) => Some(Secret::new(key.trim())),
                 Err(error) => {
-                    self.problem(self.line(path), "upstream.api_key_file", format!("{}: {error}", path.get_ref()));
+                    let what = format!("{}: {error}", path.get_ref());
+                    self.missing_key(self.line(path), "upstream.api_key_file", what);
                     None
                 }
             };
@@ -107,11 +108,8 @@ impl Reader<'_> {
         let UpstreamKind::Compatible(Quirks { key_variable: Some(usual), .. }) = kind else { return None };
         let key = self.variable(usual);
         if key.is_none() && section.base_url.is_none() {
-            self.problem(
-                line,
-                "upstream.api_key_env",
-                format!("`{}` needs a key, and {usual} is not set", section.name),
-            );
+            let what = format!("`{}` needs a key, and {usual} is not set", section.name);
+            self.missing_key(line, "upstream.api_key_env", what);
         }
         key.map(|key| Secret::new(key.trim()))
     }
