@@ -9,7 +9,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use cfr_core::id::RequestId;
-use http::header::CONTENT_TYPE;
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
 use http::{HeaderName, HeaderValue, StatusCode};
 use serde_json::{Value, json};
 
@@ -17,7 +17,13 @@ use crate::error::{ApiError, Reason};
 use crate::state::App;
 use crate::{api, openai, openapi};
 
+/// Where OpenAI's clients find everything.
+const SURFACE: &str = "/v1/";
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// Browsers take an answer for what it says it is.
+const NOSNIFF: HeaderValue = HeaderValue::from_static("nosniff");
+/// No proxy may keep an error: the next call may well succeed.
+const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
 const OPENMETRICS: HeaderValue = HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
 
 /// Everything that the server answers.
@@ -41,7 +47,8 @@ pub fn router(app: Arc<App>) -> Router {
         .layer(middleware::from_fn_with_state(app, identify))
 }
 
-/// Gives every request an id, every answer the same one, and logs under it why a request failed.
+/// Gives every request an id, every answer the same one, and logs under it why a request failed. Answers also get the
+/// headers that keep browsers and proxies from being clever.
 async fn identify(State(app): State<Arc<App>>, mut request: Request, next: Next) -> Response {
     let id = RequestId::generate(app.clock.now());
     request.extensions_mut().insert(id);
@@ -49,8 +56,14 @@ async fn identify(State(app): State<Arc<App>>, mut request: Request, next: Next)
     if let Some(reason) = response.extensions().get::<Reason>() {
         reason.log(id, response.status());
     }
+    let failed = !response.status().is_success();
+    let headers = response.headers_mut();
     if let Ok(id) = HeaderValue::try_from(id.to_string()) {
-        response.headers_mut().insert(X_REQUEST_ID, id);
+        headers.insert(X_REQUEST_ID, id);
+    }
+    headers.insert(X_CONTENT_TYPE_OPTIONS, NOSNIFF);
+    if failed {
+        headers.entry(CACHE_CONTROL).or_insert(NO_STORE);
     }
     response
 }
@@ -87,7 +100,9 @@ async fn metrics(State(app): State<Arc<App>>) -> Response {
 }
 
 async fn unknown_path(request: Request<Body>) -> ApiError {
-    let message = format!("unknown path: {} {}", request.method(), request.uri().path());
+    let path = request.uri().path();
+    let hint = if path.starts_with(SURFACE) { "" } else { "; is `/v1` missing from the base URL?" };
+    let message = format!("unknown path: {} {path}{hint}", request.method());
     ApiError::not_found("unknown_url", message)
 }
 

@@ -108,7 +108,10 @@ async fn a_wrong_content_type_does_not_matter() {
 async fn unknown_paths_and_wrong_methods_have_openais_envelope() {
     let (site, key) = site().await;
     site.get("/v1/nothing", &key).await.is_error(404, "unknown_url");
-    site.get("/chat/completions", &key).await.is_error(404, "unknown_url");
+    let no_base = site.get("/chat/completions", &key).await;
+    no_base.is_error(404, "unknown_url");
+    assert!(no_base.body.contains("is `/v1` missing"), "{}", no_base.body);
+    assert_eq!((no_base.header("cache-control"), no_base.header("x-content-type-options")), ("no-store", "nosniff"));
     let wrong = site.get("/v1/chat/completions", &key).await;
     wrong.is_error(405, "method_not_allowed");
     assert_eq!(wrong.header("allow"), "POST");
