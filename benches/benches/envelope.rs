@@ -19,8 +19,10 @@ fn main() {
     divan::main();
 }
 
-/// A short question, a longer one, a long conversation; German text has bytes beyond ASCII.
-const BODIES: [Text; 4] = [Text::Short, Text::Longer, Text::Long, Text::LongGerman];
+/// A short question, a longer one, a long conversation; German text has bytes beyond ASCII, which Python's `json` writes as
+/// escapes, and Chinese has little else.
+const BODIES: [Text; 6] =
+    [Text::Short, Text::Longer, Text::Long, Text::LongGerman, Text::LongEscaped, Text::LongChinese];
 
 #[derive(Debug, Clone, Copy)]
 enum Text {
@@ -28,6 +30,8 @@ enum Text {
     Longer,
     Long,
     LongGerman,
+    LongEscaped,
+    LongChinese,
 }
 
 impl std::fmt::Display for Text {
@@ -37,6 +41,8 @@ impl std::fmt::Display for Text {
             Self::Longer => "4 KB",
             Self::Long => "100 KB",
             Self::LongGerman => "100 KB, German",
+            Self::LongEscaped => "100 KB, German with escapes",
+            Self::LongChinese => "100 KB, Chinese",
         })
     }
 }
@@ -49,7 +55,19 @@ impl Text {
             Self::Longer => of(4_000),
             Self::Long => of(100_000),
             Self::LongGerman => of(94_000).replace("customer", "Käufer für Übergröße").replace("total", "Erlös"),
+            Self::LongEscaped => {
+                let german = of(64_000).replace("customer", "Käufer für Übergröße").replace("total", "Erlös");
+                german.chars().map(escaped).collect()
+            }
+            Self::LongChinese => of(94_000).replace("customer", "漢字漢字").replace("asked for the", "請求了這個"),
         })
+    }
+}
+
+fn escaped(character: char) -> String {
+    match character.is_ascii() {
+        true => character.to_string(),
+        false => format!("\\u{:04x}", u32::from(character)),
     }
 }
 

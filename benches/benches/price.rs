@@ -10,8 +10,22 @@ use divan::{Bencher, black_box};
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
+const BUNDLED: &[u8] = include_bytes!("../../cfr-core/data/prices.json");
+
 fn main() {
     divan::main();
+}
+
+/// The bundled table, from its bytes: a part of every start.
+#[divan::bench]
+fn load(bencher: Bencher<'_, '_>) {
+    bencher.bench(|| PriceTable::from_json(black_box(BUNDLED)).expect("our own table"));
+}
+
+/// Its bytes as a tree, unchecked.
+#[divan::bench]
+fn load_value_tree(bencher: Bencher<'_, '_>) {
+    bencher.bench(|| serde_json::from_slice::<serde_json::Value>(black_box(BUNDLED)).expect("our own table"));
 }
 
 #[divan::bench]
