@@ -91,7 +91,7 @@ impl<'a> Json<'a> {
     }
 
     /// The first byte of the next value.
-    pub(super) fn next(&mut self) -> Option<u8> {
+    pub(super) fn next_byte(&mut self) -> Option<u8> {
         self.skip_space();
         self.peek()
     }
@@ -106,10 +106,10 @@ impl<'a> Json<'a> {
             loop {
                 self.skip_space();
                 let name = self.measured(Self::string)?;
-                self.expect(b':', "`:`")?;
+                self.require(b':', "`:`")?;
                 each(self, name)?;
                 if !self.take(b',') {
-                    break self.expect(b'}', "`,` or `}`")?;
+                    break self.require(b'}', "`,` or `}`")?;
                 }
             }
         }
@@ -124,7 +124,7 @@ impl<'a> Json<'a> {
             loop {
                 each(self)?;
                 if !self.take(b',') {
-                    break self.expect(b']', "`,` or `]`")?;
+                    break self.require(b']', "`,` or `]`")?;
                 }
             }
         }
@@ -143,7 +143,7 @@ impl<'a> Json<'a> {
 
     /// Walks over any value.
     pub(super) fn skip(&mut self) -> Result<(), Flaw> {
-        match self.next() {
+        match self.next_byte() {
             Some(b'"') => self.string(),
             Some(b'{') => self.object(|json, _| json.skip()),
             Some(b'[') => self.array(Self::skip),
@@ -156,7 +156,7 @@ impl<'a> Json<'a> {
 
     /// Nothing but space may follow.
     pub(super) fn end(&mut self) -> Result<(), Flaw> {
-        match self.next() {
+        match self.next_byte() {
             None => Ok(()),
             Some(_) => Err(self.expected("the end")),
         }
@@ -272,18 +272,18 @@ impl<'a> Json<'a> {
     }
 
     fn open(&mut self, bracket: u8, expected: &'static str) -> Result<(), Flaw> {
-        self.expect(bracket, expected)?;
+        self.require(bracket, expected)?;
         self.depth += 1;
         if self.depth > DEPTH_MAX { Err(self.expected("fewer levels inside each other")) } else { Ok(()) }
     }
 
-    fn expect(&mut self, byte: u8, expected: &'static str) -> Result<(), Flaw> {
+    fn require(&mut self, byte: u8, expected: &'static str) -> Result<(), Flaw> {
         if self.take(byte) { Ok(()) } else { Err(self.expected(expected)) }
     }
 
     /// Steps over `byte` if it is the next after space.
     fn take(&mut self, byte: u8) -> bool {
-        let found = self.next() == Some(byte);
+        let found = self.next_byte() == Some(byte);
         self.at += usize::from(found);
         found
     }

@@ -55,7 +55,7 @@ impl Wrong {
 impl Media {
     /// Walks over the messages.
     pub(super) fn walk(&mut self, json: &mut Json<'_>) -> Result<(), Flaw> {
-        match json.next() {
+        match json.next_byte() {
             Some(b'[') => json.array(|json| self.message(json)),
             _ => self.refuse(json),
         }
@@ -64,7 +64,7 @@ impl Media {
     /// `audio` is an earlier spoken answer by its id, `images` is Ollama's own place for images: neither is bounded by
     /// the body.
     fn message(&mut self, json: &mut Json<'_>) -> Result<(), Flaw> {
-        if json.next() != Some(b'{') {
+        if json.next_byte() != Some(b'{') {
             return self.refuse(json);
         }
         let known = ["content", "audio", "images", "cache_control"];
@@ -80,7 +80,7 @@ impl Media {
     }
 
     fn content(&mut self, json: &mut Json<'_>) -> Result<(), Flaw> {
-        match json.next() {
+        match json.next_byte() {
             Some(b'[') => json.array(|json| self.part(json)),
             Some(b'{') => self.part(json),
             _ => json.skip(),
@@ -88,14 +88,14 @@ impl Media {
     }
 
     fn part(&mut self, json: &mut Json<'_>) -> Result<(), Flaw> {
-        match json.next() {
+        match json.next_byte() {
             Some(b'{') => {}
             Some(b'"') => return json.skip(), // text, as some servers take it
             _ => return self.refuse(json),
         }
         let known = ["type", "image_url", "cache_control", "prompt_cache_breakpoint"];
         let mut url = None;
-        let part = Record::walk(json, known, |json, name| match (name, json.next()) {
+        let part = Record::walk(json, known, |json, name| match (name, json.next_byte()) {
             ("image_url", Some(b'{')) => {
                 let image = Record::walk(json, ["url"], |json, _| json.skip())?;
                 self.wrong = self.wrong.or(image.wrong);
@@ -147,14 +147,14 @@ fn is_remote(url: &[u8]) -> bool {
 impl Tools {
     /// Walks over the tools. Functions are described by their text alone; any other kind runs at the provider.
     pub(super) fn walk(&mut self, json: &mut Json<'_>) -> Result<(), Flaw> {
-        match json.next() {
+        match json.next_byte() {
             Some(b'[') => json.array(|json| self.tool(json)),
             _ => self.refuse(json),
         }
     }
 
     fn tool(&mut self, json: &mut Json<'_>) -> Result<(), Flaw> {
-        if json.next() != Some(b'{') {
+        if json.next_byte() != Some(b'{') {
             return self.refuse(json);
         }
         let tool = Record::walk(json, ["type", "max_uses", "cache_control"], |json, _| json.skip())?;

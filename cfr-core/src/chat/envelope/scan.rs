@@ -65,7 +65,8 @@ pub(super) struct Fields<'a> {
 
 /// Reads a whole document: one object, nothing after it.
 pub(super) fn scan(operation: Operation, body: &[u8]) -> Result<Fields<'_>, EnvelopeError> {
-    let fields = Fields::walk(operation, body).map_err(|flaw| EnvelopeError::not_json(&flaw))?;
+    let mut fields = Fields::default();
+    fields.walk(operation, body).map_err(|flaw| EnvelopeError::not_json(&flaw))?;
     match fields.ambiguous {
         Some((field, reason)) => Err(EnvelopeError::field(field.name(), reason)),
         None => Ok(fields),
@@ -83,13 +84,12 @@ impl<'a> Fields<'a> {
         self.raw(field).filter(|value| !value.is_null())
     }
 
-    fn walk(operation: Operation, body: &'a [u8]) -> Result<Self, Flaw> {
-        let mut fields = Self::default();
+    fn walk(&mut self, operation: Operation, body: &'a [u8]) -> Result<(), Flaw> {
         let mut json = Json::new(body);
-        json.object(|json, name| fields.add(operation, json, name))?;
+        json.object(|json, name| self.add(operation, json, name))?;
         json.end()?;
-        fields.tokens_max = as_u64(body.len() + json.growth());
-        Ok(fields)
+        self.tokens_max = as_u64(body.len() + json.growth());
+        Ok(())
     }
 
     fn add(&mut self, operation: Operation, json: &mut Json<'a>, name: Value<'a>) -> Result<(), Flaw> {
@@ -128,6 +128,7 @@ enum Name {
 }
 
 impl Name {
+    /// `None` when the name is no text: a half of a surrogate pair.
     fn of(name: &Value<'_>) -> Option<Self> {
         let name = name.string()?;
         let name = std::str::from_utf8(&name).ok()?;
