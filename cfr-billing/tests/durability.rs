@@ -134,7 +134,11 @@ async fn who_waits_too_long_is_told_and_the_charge_is_written_even_so() {
     bench.store.faults.set_broken(true);
     let unsure = bench.escrow.settle(served.id, price(served.id, bench.clock_now(), 60)).expect("it is open");
     assert!(matches!(unsure.committed.await, Err(LedgerError::Unavailable { .. })), "the patience is over");
-    assert!(bench.escrow.flush().await.is_err(), "nobody waits for a store that does not answer");
+    let queued = bench.escrow.stats().queued_ops;
+    for _ in 0..10 {
+        assert!(bench.escrow.flush().await.is_err(), "nobody waits for a store that does not answer");
+    }
+    assert_eq!(bench.escrow.stats().queued_ops, queued, "and who does not wait leaves nothing behind");
     bench.store.faults.set_broken(false);
     tokio::time::sleep(Duration::from_secs(2)).await; // more than the longest pause between attempts
     bench.escrow.flush().await.expect("the store answers again");
@@ -156,6 +160,18 @@ async fn a_store_that_hangs_is_a_store_that_does_not_answer() {
     let_tasks_run().await;
     bench.escrow.flush().await.expect("the store answers again");
     bench.admits(&[budget], 1_000, "everything is free").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_panics_is_a_store_that_fails() {
+    let bench = Bench::exclusive().await;
+    let budget = bench.budget(1_000, Period::Never);
+    bench.store.faults.panic_at_commit();
+    let hold = bench.escrow.authorize(bench.ask(&[budget], 100)).await.expect("there is room");
+    hold.committed.await.expect("the second attempt succeeds");
+    let settled = bench.escrow.settle(hold.id, price(hold.id, bench.clock_now(), 60)).expect("it is open");
+    settled.committed.await.expect("the committer lives");
+    assert_eq!((bench.escrow.stats().commit_errors, bench.booked(budget).await), (1, (1_000, 60, 940)));
 }
 
 #[tokio::test(start_paused = true)]

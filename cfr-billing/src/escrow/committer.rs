@@ -1,8 +1,11 @@
 //! The one task that writes decisions down, batch by batch.
 
+use std::future::poll_fn;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::task::Poll;
 use std::time::Duration;
 
 use cfr_core::ledger::LedgerError;
@@ -25,7 +28,8 @@ pub(super) async fn run(engine: Arc<Engine>) {
     while let Some(batch) = next(&engine).await {
         write(&engine, batch).await;
         let surplus = engine.take(Book::take_surplus);
-        patiently(&engine, &mut Vec::new(), engine.give_back(surplus)).await;
+        let give_back = async { caught(engine.give_back(surplus)).await.unwrap_or_default() };
+        patiently(&engine, &mut Vec::new(), give_back).await;
     }
 }
 
@@ -99,12 +103,23 @@ fn lose_patience(engine: &Engine, waiters: &mut Vec<Waiter>) {
 /// does no harm. Meanwhile no holds are made.
 async fn write_until_done(engine: &Engine, ops: &[Op]) {
     let mut pause = RETRY_FIRST;
-    while let Err(error) = attempt(engine, ops).await {
+    let panicked = || Err(StoreError::unavailable("the store panicked"));
+    while let Err(error) = caught(attempt(engine, ops)).await.unwrap_or_else(panicked) {
         tracing::warn!(%error, ops = ops.len(), "a commit of the ledger failed; it is tried again");
         engine.book().commit_failed(LedgerError::unavailable(error));
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(RETRY_MAX);
     }
+}
+
+/// A store that panics is a store that fails: the committer must outlive it, or everybody would wait for ever.
+async fn caught<T>(work: impl Future<Output = T>) -> Option<T> {
+    let mut work = pin!(work);
+    poll_fn(|context| match catch_unwind(AssertUnwindSafe(|| work.as_mut().poll(context))) {
+        Ok(polled) => polled.map(Some),
+        Err(_) => Poll::Ready(None),
+    })
+    .await
 }
 
 async fn attempt(engine: &Engine, ops: &[Op]) -> Result<(), StoreError> {

@@ -11,6 +11,7 @@ use crate::store::StoreError;
 pub struct Faults {
     broken: AtomicBool,
     commits_to_fail: AtomicU32,
+    panics: AtomicBool,
     acks_to_lose: AtomicU32,
     paused: watch::Sender<bool>,
     hung: watch::Sender<bool>,
@@ -23,6 +24,7 @@ impl Default for Faults {
         Self {
             broken: AtomicBool::default(),
             commits_to_fail: AtomicU32::default(),
+            panics: AtomicBool::default(),
             acks_to_lose: AtomicU32::default(),
             paused: watch::Sender::new(false),
             hung: watch::Sender::new(false),
@@ -41,6 +43,11 @@ impl Faults {
     /// The next `count` commits fail and write nothing.
     pub fn fail_commits(&self, count: u32) {
         self.commits_to_fail.store(count, Ordering::SeqCst);
+    }
+
+    /// The next commit panics, as a store with a mistake in it does.
+    pub fn panic_at_commit(&self) {
+        self.panics.store(true, Ordering::SeqCst);
     }
 
     /// The next `count` commits are written but reported as failed, as when a connection breaks before the answer.
@@ -85,6 +92,7 @@ impl Faults {
     pub(super) async fn before_commit(&self) -> Result<(), StoreError> {
         let _ = self.paused.subscribe().wait_for(|paused| !paused).await; // the sender lives as long as self
         self.check()?;
+        assert!(!self.panics.swap(false, Ordering::SeqCst), "this commit panics on purpose");
         if take_one(&self.commits_to_fail) {
             return Err(StoreError::unavailable("this commit fails on purpose"));
         }
