@@ -34,7 +34,7 @@ pub trait StreamFilter: Send {
     /// Whole frames in the caller's dialect; returns what goes out in their place.
     fn event(&mut self, frames: Bytes) -> Bytes;
 
-    /// What is still to go out when the answer ends.
+    /// What is still to go out when the answer ends, after everything else. The hooks after this one see it as an event.
     fn finish(&mut self) -> Bytes {
         Bytes::new()
     }

@@ -161,12 +161,20 @@ impl AnswerStream {
             _ => BytesMut::new(),
         };
         let committed = self.open.close(Ending::Complete)?.committed;
-        for filter in &mut self.filters {
-            tail.extend_from_slice(&filter.finish());
-        }
+        tail.extend_from_slice(&self.finish_filters());
         let committed = if self.open.gateway.config.ack_settle { committed } else { Commit::done() };
         self.state = State::Settled { committed, tail: tail.freeze() };
         Ok(())
+    }
+
+    /// What the hooks kept back; what one of them gives out still passes the later ones.
+    fn finish_filters(&mut self) -> Bytes {
+        self.filters.iter_mut().fold(Bytes::new(), |kept, filter| {
+            let passed = if kept.is_empty() { kept } else { filter.event(kept) };
+            let mut out = BytesMut::from(&passed[..]);
+            out.extend_from_slice(&filter.finish());
+            out.freeze()
+        })
     }
 
     fn poll_settled(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, GatewayError>>> {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use cfr_core::chat::{Usage, UsageSource};
-use cfr_core::gateway::{Answer, AnswerStream, GatewayConfig, GatewayError};
+use cfr_core::gateway::{Answer, AnswerStream, GatewayBuilder, GatewayConfig, GatewayError};
 use cfr_core::hook::{StreamFilter, StreamHook};
 use cfr_core::upstream::UpstreamError;
 use futures_util::{FutureExt, StreamExt};
@@ -224,4 +224,39 @@ async fn a_stream_hook_changes_what_goes_out() {
     let mut body = begin(&world).await;
     assert_eq!(next(&mut body).await, "QUIET");
     assert_eq!(next(&mut body).await, "[FINISH]!");
+}
+
+#[derive(Debug)]
+struct Keep;
+
+struct Keeping(Vec<u8>);
+
+impl StreamHook for Keep {
+    fn begin(&self, _: &cfr_core::Caller, _: &cfr_core::chat::Call) -> Option<Box<dyn StreamFilter>> {
+        Some(Box::new(Keeping(Vec::new())))
+    }
+}
+
+impl StreamFilter for Keeping {
+    fn event(&mut self, frames: Bytes) -> Bytes {
+        self.0.extend_from_slice(&frames);
+        Bytes::new()
+    }
+
+    fn finish(&mut self) -> Bytes {
+        std::mem::take(&mut self.0).into()
+    }
+}
+
+#[tokio::test]
+async fn what_one_hook_kept_back_still_passes_the_next() {
+    let hooks: [std::sync::Arc<dyn StreamHook>; 2] = [std::sync::Arc::new(Keep), std::sync::Arc::new(Shout)];
+    let world = Setup::default().build_with(|builder| hooks.into_iter().fold(builder, GatewayBuilder::stream_hook));
+    let events = world.first.then_stream();
+    events.send(text("quiet")).expect("open");
+    events.send(finish()).expect("open");
+    drop(events);
+    let mut body = begin(&world).await;
+    assert_eq!(next(&mut body).await, "QUIET[FINISH]!");
+    assert!(body.next().await.is_none());
 }
