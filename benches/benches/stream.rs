@@ -26,7 +26,13 @@ fn pass_through(bencher: Bencher<'_, '_>, chunks_per_read: usize) {
     let adapter = OpenAi::new(Quirks::by_name("openai").expect("a row"), None).expect("an address");
     let body = Bytes::from(chat(1_000, Wish { delay_ms: 0, chunks: 1 }).expect("JSON"));
     let envelope = Envelope::parse(Operation::ChatCompletions, &body).expect("a chat");
-    let call = Call { id: RequestId::from_u128(1), operation: Operation::ChatCompletions, envelope, body, tags: cfr_core::chat::Tags::default() };
+    let call = Call {
+        id: RequestId::from_u128(1),
+        operation: Operation::ChatCompletions,
+        envelope,
+        body,
+        tags: cfr_core::chat::Tags::default(),
+    };
     let reads = reads(chunks_per_read);
     bencher.counter(ItemsCount::new(CHUNKS)).with_inputs(|| reads.clone()).bench_values(|reads| {
         let mut relay = Relay::new(adapter.stream_decoder(&call));

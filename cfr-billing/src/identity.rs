@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use cfr_core::id::{KeyId, ProductVersionId, TenantId, UserId};
 use cfr_core::ledger::BudgetSpec;
-use cfr_core::time::{TimeZone, Timestamp};
 use cfr_core::money::Currency;
+use cfr_core::time::{TimeZone, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::plan::ProductVersion;

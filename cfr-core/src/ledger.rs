@@ -244,7 +244,6 @@ impl Commit {
         let (sender, receiver) = oneshot::channel();
         (sender, Self(CommitState::Pending(receiver)))
     }
-
 }
 
 /// Waits until the decision is durable; [`LedgerError::Unavailable`] when it could not be written.

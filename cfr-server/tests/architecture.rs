@@ -1,4 +1,5 @@
 //! Dependencies point inwards, and this proves it.
+#![allow(clippy::expect_used, reason = "a test helper fails by panicking")]
 
 use std::process::Command;
 

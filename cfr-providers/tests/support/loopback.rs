@@ -26,7 +26,13 @@ impl Transport for Loopback {
             _ => Operation::Completions,
         };
         let envelope = Envelope::parse(operation, &request.body).unwrap();
-        let call = Call { id: RequestId::from_u128(1), operation, envelope, body: request.body, tags: cfr_core::chat::Tags::default() };
+        let call = Call {
+            id: RequestId::from_u128(1),
+            operation,
+            envelope,
+            body: request.body,
+            tags: cfr_core::chat::Tags::default(),
+        };
         let model = call.envelope.model.clone();
         let order = Order { call: &call, model: &model, output_tokens_max: None, timeout, idle_timeout: timeout };
         Ok(match self.0.send(order).await {
