@@ -128,7 +128,7 @@ impl Probe {
     /// Decides every commit that waits.
     pub fn decide(&self, outcome: &Result<(), LedgerError>) -> usize {
         let waiting = std::mem::take(&mut *self.waiting.lock().expect("not poisoned"));
-        waiting.into_iter().map(|sender| sender.send(outcome.clone())).count()
+        waiting.into_iter().filter_map(|sender| sender.send(outcome.clone()).ok()).count()
     }
 
     pub fn waiting(&self) -> usize {
