@@ -158,33 +158,18 @@ CREATE TABLE holds (
 CREATE INDEX holds_suspended ON holds (state) WHERE state = 1;
 
 CREATE TABLE usage_records (
-  row                 INTEGER PRIMARY KEY,        -- in the order of booking
-  id                  BLOB NOT NULL UNIQUE,       -- one request, one hold, one charge
-  at                  INTEGER NOT NULL,
-  tenant_id           BLOB NOT NULL,
-  user_id             BLOB,
-  key_id              BLOB,
-  product_version_id  BLOB,
-  operation           TEXT NOT NULL,
-  model_requested     TEXT NOT NULL,
-  provider            TEXT NOT NULL,
-  model_served        TEXT NOT NULL,
-  usage               TEXT NOT NULL,              -- {meter: quantity}
-  source              INTEGER NOT NULL,
-  cost                INTEGER NOT NULL,
-  price               INTEGER NOT NULL,
-  charged             INTEGER NOT NULL CHECK (charged >= 0),
-  overrun             INTEGER NOT NULL CHECK (overrun >= 0),
-  price_version       INTEGER NOT NULL,
-  fx_e6               INTEGER NOT NULL,
-  margin_bps          INTEGER NOT NULL,
-  status              INTEGER NOT NULL,
-  finish              TEXT NOT NULL,
-  streamed            INTEGER NOT NULL,
-  latency_ms          INTEGER NOT NULL,
-  first_byte_ms       INTEGER,
-  details             TEXT,                       -- attempts, upstream id, tag, applied cap; none when all are empty
-  accounts            BLOB NOT NULL               -- what was charged, eight bytes each, big endian
+  row           INTEGER PRIMARY KEY,              -- in the order of booking
+  id            BLOB NOT NULL UNIQUE,             -- one request, one hold, one charge
+  at            INTEGER NOT NULL,
+  tenant_id     BLOB NOT NULL,
+  user_id       BLOB,
+  key_id        BLOB,
+  model_served  TEXT NOT NULL,
+  cost          INTEGER NOT NULL,
+  charged       INTEGER NOT NULL CHECK (charged >= 0),
+  overrun       INTEGER NOT NULL CHECK (overrun >= 0),
+  accounts      BLOB NOT NULL,                    -- what was charged, eight bytes each, big endian
+  details       TEXT NOT NULL                     -- what no query asks for, as JSON: usage, rates, timing, attempts
 ) STRICT;
 CREATE INDEX usage_by_time ON usage_records (at, id);
 CREATE INDEX usage_of_tenant ON usage_records (tenant_id, at, id);

@@ -3,15 +3,14 @@
 use std::collections::BTreeMap;
 
 use cfr_core::id::AccountId;
-use sha2::{Digest, Sha256};
 use sqlx::sqlite::{SqlitePool, SqliteRow};
-use sqlx::{Connection, Row, SqliteConnection, TypeInfo, ValueRef};
+use sqlx::{AssertSqlSafe, Connection, Row, SqliteConnection};
 
-use crate::bulk::Cell;
-use crate::chain::{Amounts, Hash, Seal, update_cells, update_entry};
+use crate::bulk::Rows;
+use crate::chain::{Amounts, Batch, Hash, push_entry};
 use crate::error::Fault;
 use crate::row::{Fields, accounts_from_blob};
-use crate::usage::USAGE_CELLS;
+use crate::usage::{USAGE_COLUMNS, sealed_cells};
 
 /// Names every difference; empty when the books agree.
 pub(crate) async fn run(readers: &SqlitePool) -> Result<Vec<String>, Fault> {
@@ -65,53 +64,31 @@ async fn hash_of(
 ) -> Result<Hash, Fault> {
     let node = batch.text("node")?;
     let (first_row, rows) = (batch.int("first_row")?, batch.int("rows")?);
-    let seal =
-        Seal { id: batch.int("id")?, node: &node, epoch: batch.int("epoch")?, at: batch.int("at")?, first_row, rows };
-    let mut hasher = seal.begin(previous);
-    let sql = "SELECT * FROM ledger_entries WHERE batch = ? ORDER BY account_id, kind";
-    for entry in sqlx::query(sql).bind(seal.id).fetch_all(&mut *connection).await? {
-        let amounts = Amounts { amount: entry.int("amount")?, overrun: entry.int("overrun")? };
-        update_entry(&mut hasher, entry.int("account_id")?, &entry.text("kind")?, amounts);
+    let batch =
+        Batch { id: batch.int("id")?, node: &node, epoch: batch.int("epoch")?, at: batch.int("at")?, first_row, rows };
+    let mut entries = Rows::default();
+    let sql = "SELECT account_id, kind, amount, overrun FROM ledger_entries WHERE batch = ? ORDER BY account_id, kind";
+    for entry in sqlx::query(sql).bind(batch.id).fetch_all(&mut *connection).await? {
+        let amounts = Amounts { amount: entry.try_get(2)?, overrun: entry.try_get(3)? };
+        push_entry(&mut entries, entry.try_get(0)?, entry.try_get(1)?, amounts);
     }
-    add_records(connection, &mut hasher, first_row, rows, sums).await?;
-    Ok(hasher.finalize().into())
+    let usage = records(connection, first_row, rows, sums).await?;
+    Ok(batch.seal(previous, &entries, &usage))
 }
 
-async fn add_records(
-    connection: &mut SqliteConnection,
-    hasher: &mut Sha256,
-    first_row: i64,
-    rows: i64,
-    sums: &mut Sums,
-) -> Result<(), Fault> {
-    let sql = "SELECT * FROM usage_records WHERE row BETWEEN ? AND ? ORDER BY row";
-    for record in sqlx::query(sql).bind(first_row).bind(first_row + rows - 1).fetch_all(connection).await? {
-        update_cells(hasher, &cells(&record)?);
-        for account in accounts_from_blob(&record.bytes("accounts")?) {
+async fn records(connection: &mut SqliteConnection, first_row: i64, rows: i64, sums: &mut Sums) -> Result<Rows, Fault> {
+    let mut usage = Rows::default();
+    let sql = format!("SELECT {USAGE_COLUMNS} FROM usage_records WHERE row BETWEEN ? AND ? ORDER BY row");
+    let query = sqlx::query(AssertSqlSafe(sql)).bind(first_row).bind(first_row.saturating_add(rows - 1));
+    for record in query.fetch_all(connection).await? {
+        usage.push(&sealed_cells(&record)?);
+        for account in accounts_from_blob(record.try_get("accounts")?) {
             let sum = sums.entry(account).or_default();
-            sum.amount += record.int("charged")?;
-            sum.overrun += record.int("overrun")?;
+            sum.amount = sum.amount.saturating_add(record.int("charged")?);
+            sum.overrun = sum.overrun.saturating_add(record.int("overrun")?);
         }
     }
-    Ok(())
-}
-
-/// The columns of a usage record as they were sealed: all but the row number.
-fn cells(record: &SqliteRow) -> Result<Vec<Cell>, Fault> {
-    (1..=USAGE_CELLS).map(|column| cell(record, column)).collect()
-}
-
-fn cell(record: &SqliteRow, column: usize) -> Result<Cell, Fault> {
-    let value = record.try_get_raw(column)?;
-    if value.is_null() {
-        return Ok(Cell::Null);
-    }
-    let kind = value.type_info().name().to_owned();
-    Ok(match kind.as_str() {
-        "INTEGER" => Cell::Int(record.try_get(column)?),
-        "TEXT" => Cell::Text(record.try_get::<&str, _>(column)?.into()),
-        _ => Cell::Blob(record.try_get(column)?),
-    })
+    Ok(usage)
 }
 
 async fn verify_accounts(connection: &mut SqliteConnection, sums: &Sums, found: &mut Vec<String>) -> Result<(), Fault> {

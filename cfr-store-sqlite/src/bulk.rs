@@ -1,27 +1,43 @@
-//! Many rows in few statements: each statement crosses to SQLite's thread and back, a row does not.
+//! Many statements in one message to SQLite's thread, and many rows in one argument.
+//!
+//! Each message costs two switches between threads, and each argument an allocation on both sides: that, and not the
+//! B-trees, is what a commit would spend most of its time on. So a commit is one [`Script`], and its rows are encoded here
+//! as SQLite's binary JSON (<https://sqlite.org/jsonb.html>), which `jsonb_each` reads without parsing it.
 
-use std::sync::{Arc, OnceLock};
+use std::io::Write;
 
-use sqlx::sqlite::SqliteArguments;
-use sqlx::{Arguments, AssertSqlSafe, SqliteConnection};
+use futures_util::TryStreamExt;
+use sqlx::sqlite::{SqliteArguments, SqliteQueryResult};
+use sqlx::{Arguments, AssertSqlSafe, Encode, Executor, Sqlite, SqliteConnection, Type};
 
 use crate::error::Fault;
 
-/// Rows per statement. A few fixed sizes, so that every statement is prepared once.
-const SIZES: [usize; 4] = [64, 16, 4, 1];
+/// Element types of binary JSON.
+const NULL: u8 = 0;
+const INTEGER: u8 = 3;
+const TEXT: u8 = 10;
+const ARRAY: u8 = 11;
+
+/// In the upper half of an element's first byte: its size follows in four bytes, big endian.
+const SIZE_FOLLOWS: u8 = 0xe0;
+/// Sizes up to here are the upper half themselves.
+const SMALL_SIZE_MAX: usize = 11;
+/// Of an element whose size follows.
+const HEADER_BYTES: usize = 5;
 
 /// One value of a row.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Cell {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Cell<'a> {
     Null,
     Int(i64),
-    Text(Arc<str>),
-    Blob(Vec<u8>),
+    Text(&'a str),
+    /// Binary JSON has no bytes: the statement turns this text of hexadecimal digits into bytes with `unhex`.
+    Blob(&'a [u8]),
 }
 
-impl Cell {
-    pub(crate) fn id_opt(id: Option<[u8; 16]>) -> Self {
-        id.map_or(Self::Null, |id| Self::Blob(id.to_vec()))
+impl<'a> Cell<'a> {
+    pub(crate) fn id_opt(id: Option<&'a [u8; 16]>) -> Self {
+        id.map_or(Self::Null, |id| Self::Blob(id))
     }
 
     pub(crate) fn int_opt(value: Option<i64>) -> Self {
@@ -29,57 +45,138 @@ impl Cell {
     }
 }
 
-/// A statement with a list of rows in its middle: `before (?, ?), (?, ?) after`.
+/// Rows as one argument: an array of arrays. The same rows are always the same bytes, so that they can be sealed.
 #[derive(Debug)]
-pub(crate) struct Bulk {
-    before: &'static str,
-    columns: usize,
-    after: &'static str,
-    statements: [OnceLock<Arc<str>>; SIZES.len()],
+pub(crate) struct Rows {
+    bytes: Vec<u8>,
+    count: i64,
 }
 
-impl Bulk {
-    pub(crate) const fn new(before: &'static str, columns: usize, after: &'static str) -> Self {
-        Self { before, columns, after, statements: [const { OnceLock::new() }; SIZES.len()] }
+impl Default for Rows {
+    fn default() -> Self {
+        Self { bytes: vec![0; HEADER_BYTES], count: 0 }
+    }
+}
+
+impl Rows {
+    pub(crate) const fn count(&self) -> i64 {
+        self.count
     }
 
-    /// Runs the statement for all rows, whose cells lie one after the other. Returns the number of rows affected.
-    pub(crate) async fn run(&self, connection: &mut SqliteConnection, cells: Vec<Cell>) -> Result<u64, Fault> {
-        let mut rows = cells.len() / self.columns;
-        let mut cells = cells.into_iter();
-        let mut affected = 0;
-        for (index, &size) in SIZES.iter().enumerate() {
-            while rows >= size {
-                let arguments = arguments(cells.by_ref().take(size * self.columns), size * self.columns)?;
-                let statement = sqlx::query_with(AssertSqlSafe(self.statement(index)), arguments);
-                affected += statement.execute(&mut *connection).await?.rows_affected();
-                rows -= size;
+    pub(crate) const fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    pub(crate) fn push(&mut self, cells: &[Cell<'_>]) {
+        let start = self.bytes.len();
+        self.bytes.extend([0; HEADER_BYTES]);
+        for &cell in cells {
+            self.push_cell(cell);
+        }
+        self.close_array(start);
+        self.count += 1;
+    }
+
+    /// The rows without what frames them.
+    pub(crate) fn contents(&self) -> &[u8] {
+        &self.bytes[HEADER_BYTES..]
+    }
+
+    fn into_argument(mut self) -> Vec<u8> {
+        self.close_array(0);
+        self.bytes
+    }
+
+    fn close_array(&mut self, start: usize) {
+        let size = self.bytes.len() - start - HEADER_BYTES;
+        self.bytes[start..start + HEADER_BYTES].copy_from_slice(&header(ARRAY, size));
+    }
+
+    fn push_cell(&mut self, cell: Cell<'_>) {
+        match cell {
+            Cell::Null => self.bytes.push(NULL),
+            Cell::Int(value) => self.push_int(value),
+            Cell::Text(text) => {
+                self.push_header(TEXT, text.len());
+                self.bytes.extend_from_slice(text.as_bytes());
+            }
+            Cell::Blob(blob) => {
+                self.push_header(TEXT, blob.len() * 2);
+                self.bytes.extend(blob.iter().flat_map(|byte| [hex_digit(byte >> 4), hex_digit(byte & 0xf)]));
             }
         }
-        Ok(affected)
     }
 
-    fn statement(&self, index: usize) -> Arc<str> {
-        self.statements[index].get_or_init(|| self.text(SIZES[index]).into()).clone()
+    /// Digits, at most twenty with the sign.
+    fn push_int(&mut self, value: i64) {
+        let mut digits = [0; 20];
+        let mut free = &mut digits[..];
+        // Writing to a slice that is large enough does not fail.
+        let _ = write!(free, "{value}");
+        let unused = free.len();
+        let used = digits.len() - unused;
+        self.push_header(INTEGER, used);
+        self.bytes.extend_from_slice(&digits[..used]);
     }
 
-    fn text(&self, rows: usize) -> String {
-        let row = format!("({})", vec!["?"; self.columns].join(","));
-        format!("{}{}{}", self.before, vec![row; rows].join(","), self.after)
+    fn push_header(&mut self, kind: u8, size: usize) {
+        match u8::try_from(size) {
+            Ok(small) if size <= SMALL_SIZE_MAX => self.bytes.push(small << 4 | kind),
+            _ => self.bytes.extend(header(kind, size)),
+        }
     }
 }
 
-fn arguments(cells: impl Iterator<Item = Cell>, count: usize) -> Result<SqliteArguments, Fault> {
-    let mut arguments = SqliteArguments::default();
-    arguments.reserve(count, 0);
-    for cell in cells {
-        match cell {
-            Cell::Null => arguments.add(None::<i64>),
-            Cell::Int(value) => arguments.add(value),
-            Cell::Text(value) => arguments.add(value),
-            Cell::Blob(value) => arguments.add(value),
-        }
-        .map_err(sqlx::Error::Encode)?;
+/// SQLite takes no value of four gigabytes, so a size that does not fit is refused there.
+fn header(kind: u8, size: usize) -> [u8; HEADER_BYTES] {
+    let [a, b, c, d] = u32::try_from(size).unwrap_or(u32::MAX).to_be_bytes();
+    [SIZE_FOLLOWS | kind, a, b, c, d]
+}
+
+const fn hex_digit(nibble: u8) -> u8 {
+    if nibble < 10 { b'0' + nibble } else { b'a' + nibble - 10 }
+}
+
+/// Statements that run one after the other until one fails. Their text is one of a few, so that it stays prepared.
+#[derive(Debug, Default)]
+pub(crate) struct Script {
+    text: String,
+    arguments: SqliteArguments,
+}
+
+impl Script {
+    /// Adds a statement; its arguments follow in their order.
+    pub(crate) fn statement(&mut self, text: &'static str) {
+        self.text.push_str(text);
+        self.text.push(';');
     }
-    Ok(arguments)
+
+    /// The next argument.
+    pub(crate) fn bind<'q>(&mut self, value: impl Encode<'q, Sqlite> + Type<Sqlite>) -> Result<(), Fault> {
+        Ok(self.arguments.add(value).map_err(sqlx::Error::Encode)?)
+    }
+
+    /// The next argument: rows for `jsonb_each`.
+    pub(crate) fn bind_rows(&mut self, rows: Rows) -> Result<(), Fault> {
+        self.bind(rows.into_argument())
+    }
+
+    /// Adds a statement whose only argument is rows, unless there are none.
+    pub(crate) fn statement_for(&mut self, text: &'static str, rows: Rows) -> Result<(), Fault> {
+        if rows.is_empty() {
+            return Ok(());
+        }
+        self.statement(text);
+        self.bind_rows(rows)
+    }
+
+    /// Runs it. Returns how many rows each statement affected.
+    pub(crate) async fn run(self, connection: &mut SqliteConnection) -> Result<Vec<u64>, Fault> {
+        if self.text.is_empty() {
+            return Ok(Vec::new());
+        }
+        let query = sqlx::query_with(AssertSqlSafe(self.text), self.arguments);
+        let results: Vec<SqliteQueryResult> = connection.execute_many(query).try_collect().await?;
+        Ok(results.iter().map(SqliteQueryResult::rows_affected).collect())
+    }
 }

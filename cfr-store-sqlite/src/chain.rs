@@ -1,14 +1,14 @@
 //! The hash chain over everything that was booked: each batch seals its entries, its usage records and the batch before.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use cfr_core::id::AccountId;
 use sha2::{Digest, Sha256};
 use sqlx::{Row, SqliteConnection};
 
-use crate::bulk::{Bulk, Cell};
+use crate::bulk::{Cell, Rows, Script};
 use crate::error::Fault;
-use crate::usage::USAGE_CELLS;
 use crate::writer::Tx;
 
 /// A SHA-256.
@@ -63,7 +63,7 @@ impl Head {
 
 /// A batch's own columns.
 #[derive(Debug)]
-pub(crate) struct Seal<'a> {
+pub(crate) struct Batch<'a> {
     pub(crate) id: i64,
     pub(crate) node: &'a str,
     pub(crate) epoch: i64,
@@ -72,130 +72,72 @@ pub(crate) struct Seal<'a> {
     pub(crate) rows: i64,
 }
 
-impl Seal<'_> {
-    /// Begins the hash of a batch with the hash before it and the batch's own columns.
-    pub(crate) fn begin(&self, previous: &Hash) -> Sha256 {
-        let mut hasher = Sha256::new();
-        hasher.update(previous);
-        update_bytes(&mut hasher, self.node.as_bytes());
-        for number in [self.id, self.epoch, self.at, self.first_row, self.rows] {
-            hasher.update(number.to_be_bytes());
-        }
-        hasher
+impl Batch<'_> {
+    /// The hash over the one before it, the batch's own columns, its entries and its usage records.
+    pub(crate) fn seal(&self, previous: &Hash, entries: &Rows, usage: &Rows) -> Hash {
+        let numbers = [self.id, self.epoch, self.at, self.first_row, self.rows].map(Cell::Int);
+        let mut columns = Rows::default();
+        columns.push(&[Cell::Text(self.node)]);
+        columns.push(&numbers);
+        let hasher = Sha256::new_with_prefix(previous);
+        // The rows frame themselves; their number says where entries end and records begin.
+        let hasher = hasher.chain_update(columns.contents()).chain_update(entries.count().to_be_bytes());
+        hasher.chain_update(entries.contents()).chain_update(usage.contents()).finalize().into()
     }
 }
 
 /// Adds an entry, in the order of account and kind.
-pub(crate) fn update_entry(hasher: &mut Sha256, account: i64, kind: &str, amounts: Amounts) {
-    hasher.update(account.to_be_bytes());
-    update_bytes(hasher, kind.as_bytes());
-    hasher.update(amounts.amount.to_be_bytes());
-    hasher.update(amounts.overrun.to_be_bytes());
+pub(crate) fn push_entry(entries: &mut Rows, account: i64, kind: &str, amounts: Amounts) {
+    entries.push(&[Cell::Int(account), Cell::Text(kind), Cell::Int(amounts.amount), Cell::Int(amounts.overrun)]);
 }
 
-/// Adds the cells of a usage record, each with its type and length, so that no two records look the same.
-pub(crate) fn update_cells(hasher: &mut Sha256, cells: &[Cell]) {
-    for cell in cells {
-        match cell {
-            Cell::Null => hasher.update([0]),
-            Cell::Int(value) => {
-                hasher.update([1]);
-                hasher.update(value.to_be_bytes());
-            }
-            Cell::Text(text) => {
-                hasher.update([2]);
-                update_bytes(hasher, text.as_bytes());
-            }
-            Cell::Blob(bytes) => {
-                hasher.update([3]);
-                update_bytes(hasher, bytes);
-            }
-        }
-    }
-}
+const INSERT_USAGE: &str = "INSERT INTO usage_records (row, id, at, tenant_id, user_id, key_id, model_served, cost, \
+     charged, overrun, accounts, details) SELECT ? + key, unhex(value->>0), value->>1, unhex(value->>2), \
+     unhex(value->>3), unhex(value->>4), value->>5, value->>6, value->>7, value->>8, unhex(value->>9), value->>10 \
+     FROM jsonb_each(?)";
 
-fn update_bytes(hasher: &mut Sha256, bytes: &[u8]) {
-    hasher.update((bytes.len() as u64).to_be_bytes());
-    hasher.update(bytes);
-}
+const INSERT_ENTRY: &str = "INSERT INTO ledger_entries (batch, account_id, kind, amount, overrun) \
+     SELECT ?, value->>0, value->>1, value->>2, value->>3 FROM jsonb_each(?)";
 
-static INSERT_USAGE: Bulk = Bulk::new(
-    "INSERT INTO usage_records (row, id, at, tenant_id, user_id, key_id, product_version_id, operation, \
-     model_requested, provider, model_served, usage, source, cost, price, charged, overrun, price_version, fx_e6, \
-     margin_bps, status, finish, streamed, latency_ms, first_byte_ms, details, accounts) VALUES ",
-    USAGE_CELLS + 1,
-    "",
-);
+const INSERT_BATCH: &str =
+    "INSERT INTO ledger_batches (id, node, epoch, at, first_row, rows, hash) VALUES (?, ?, ?, ?, ?, ?, ?)";
 
-static INSERT_ENTRY: Bulk =
-    Bulk::new("INSERT INTO ledger_entries (batch, account_id, kind, amount, overrun) VALUES ", 5, "");
-
-/// Writes what a transaction books and seals it. Does nothing when it books nothing.
+/// Adds to the script what writes and seals a batch at the end of the chain.
 ///
-/// `usage` holds the cells of the usage records, [`USAGE_CELLS`] each.
-///
-/// # Errors
-/// A constraint when one of the usage records exists already.
+/// The script fails with a constraint when one of the usage records exists already.
 pub(crate) async fn append(
     tx: &mut Tx<'_>,
-    node: &str,
-    epoch: i64,
-    entries: &Entries,
-    usage: Vec<Cell>,
+    script: &mut Script,
+    (node, epoch): (&str, i64),
+    (entries, usage): (&Entries, Rows),
 ) -> Result<(), Fault> {
-    if entries.is_empty() && usage.is_empty() {
-        return Ok(());
+    let mut rows = Rows::default();
+    for (&(account, kind), &amounts) in entries {
+        push_entry(&mut rows, account.0, kind.name(), amounts);
     }
     let head = tx.take_head().await?;
-    let rows = i64::try_from(usage.len() / USAGE_CELLS).unwrap_or(i64::MAX);
-    let seal = Seal { id: head.batch + 1, node, epoch, at: tx.micros(), first_row: head.row + 1, rows };
-    let mut hasher = seal.begin(&head.hash);
-    for (&(account, kind), &amounts) in entries {
-        update_entry(&mut hasher, account.0, kind.name(), amounts);
+    let (id, first_row) = (head.batch + 1, head.row + 1);
+    let batch = Batch { id, node, epoch, at: tx.micros(), first_row, rows: usage.count() };
+    let hash = batch.seal(&head.hash, &rows, &usage);
+    tx.set_head(Head { batch: id, row: head.row + batch.rows, hash });
+    insert_batch(script, &batch, &hash)?;
+    script.statement(INSERT_ENTRY);
+    script.bind(id)?;
+    script.bind_rows(rows)?;
+    if !usage.is_empty() {
+        script.statement(INSERT_USAGE);
+        script.bind(first_row)?;
+        script.bind_rows(usage)?;
     }
-    update_cells(&mut hasher, &usage);
-    let hash: Hash = hasher.finalize().into();
-    INSERT_USAGE.run(tx.connection(), numbered(usage, seal.first_row)).await?;
-    INSERT_ENTRY.run(tx.connection(), entry_cells(seal.id, entries)).await?;
-    insert_batch(tx.connection(), &seal, &hash).await?;
-    tx.set_head(Head { batch: seal.id, row: head.row + rows, hash });
     Ok(())
 }
 
-fn numbered(usage: Vec<Cell>, first_row: i64) -> Vec<Cell> {
-    let mut cells = Vec::with_capacity(usage.len() + usage.len() / USAGE_CELLS);
-    for (index, cell) in usage.into_iter().enumerate() {
-        if index % USAGE_CELLS == 0 {
-            cells.push(Cell::Int(first_row + i64::try_from(index / USAGE_CELLS).unwrap_or(i64::MAX)));
-        }
-        cells.push(cell);
+fn insert_batch(script: &mut Script, batch: &Batch<'_>, hash: &Hash) -> Result<(), Fault> {
+    script.statement(INSERT_BATCH);
+    script.bind(batch.id)?;
+    script.bind(Arc::<str>::from(batch.node))?;
+    for number in [batch.epoch, batch.at, batch.first_row, batch.rows] {
+        script.bind(number)?;
     }
-    cells
-}
-
-fn entry_cells(batch: i64, entries: &Entries) -> Vec<Cell> {
-    let row = |(&(account, kind), amounts): (&(AccountId, EntryKind), &Amounts)| {
-        [
-            Cell::Int(batch),
-            Cell::Int(account.0),
-            Cell::Text(kind.name().into()),
-            Cell::Int(amounts.amount),
-            Cell::Int(amounts.overrun),
-        ]
-    };
-    entries.iter().flat_map(row).collect()
-}
-
-async fn insert_batch(connection: &mut SqliteConnection, seal: &Seal<'_>, hash: &Hash) -> Result<(), Fault> {
-    sqlx::query("INSERT INTO ledger_batches (id, node, epoch, at, first_row, rows, hash) VALUES (?, ?, ?, ?, ?, ?, ?)")
-        .bind(seal.id)
-        .bind(seal.node)
-        .bind(seal.epoch)
-        .bind(seal.at)
-        .bind(seal.first_row)
-        .bind(seal.rows)
-        .bind(&hash[..])
-        .execute(connection)
-        .await?;
-    Ok(())
+    script.bind(hash.to_vec())
 }

@@ -23,7 +23,7 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 const CHECKPOINT_PAGES: &str = "4000";
 /// Read-only connections.
 const READERS_MAX: u32 = 4;
-/// Prepared statements per connection: the hot ones in four sizes, and the others.
+/// Prepared statements per connection: the scripts of commits, in their few shapes, and the others.
 const STATEMENTS_MAX: usize = 256;
 
 /// How safe a commit is.

@@ -20,10 +20,6 @@ pub(crate) trait Fields {
     fn text(&self, column: &str) -> Result<Arc<str>, Fault>;
     fn text_opt(&self, column: &str) -> Result<Option<Arc<str>>, Fault>;
 
-    fn number<T: TryFrom<i64>>(&self, column: &str) -> Result<T, Fault> {
-        T::try_from(self.int(column)?).map_err(|_| damaged(column))
-    }
-
     fn number_opt<T: TryFrom<i64>>(&self, column: &str) -> Result<Option<T>, Fault> {
         self.int_opt(column)?.map(|value| T::try_from(value).map_err(|_| damaged(column))).transpose()
     }

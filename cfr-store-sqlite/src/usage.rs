@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use cfr_billing::store::{Cursor, Page, PageRequest, StoreError};
 use cfr_billing::usage::{UsageDay, UsageFilter};
-use cfr_core::chat::{Tags, UsageSource};
+use cfr_core::chat::{Operation, Tags, Usage, UsageSource};
 use cfr_core::id::{AccountId, KeyId, ProductVersionId, RequestId, TenantId, UserId};
 use cfr_core::ledger::{Attempt, CallerIds, UsageRecord};
 use cfr_core::time::Timestamp;
@@ -12,20 +12,38 @@ use jiff::civil::Date;
 use jiff::{Span, tz};
 use serde::{Deserialize, Serialize};
 use sqlx::sqlite::{SqlitePool, SqliteRow};
-use sqlx::{QueryBuilder, Sqlite};
+use sqlx::{QueryBuilder, Row, Sqlite};
 
-use crate::bulk::Cell;
+use crate::bulk::{Cell, Rows};
 use crate::chain::Amounts;
 use crate::error::Fault;
 use crate::page::{page_of, rows_wanted};
 use crate::row::{Fields, accounts_blob, json};
 
-/// Columns of a usage record, without its row number.
-pub(crate) const USAGE_CELLS: usize = 26;
+/// The columns of a usage record that are sealed: all but the row number, as [`sealed_cells`] reads them.
+pub(crate) const USAGE_COLUMNS: &str =
+    "id, at, tenant_id, user_id, key_id, model_served, cost, charged, overrun, accounts, details";
 
-/// What few records have, in one JSON column.
-#[derive(Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// What no query asks for, in one JSON column.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Details {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    product_version: Option<ProductVersionId>,
+    operation: Operation,
+    model_requested: Arc<str>,
+    provider: Arc<str>,
+    usage: Usage,
+    source: UsageSource,
+    price: i64,
+    price_version: u64,
+    fx_e6: i64,
+    margin_bps: u32,
+    status: u16,
+    finish: Arc<str>,
+    streamed: bool,
+    latency_ms: u32,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    first_byte_ms: Option<u32>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     attempts: Vec<Attempt>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -36,103 +54,108 @@ struct Details {
     output_tokens_max_applied: Option<u64>,
 }
 
-/// The columns of a record in the order of the table, appended to `cells`.
-pub(crate) fn push_cells(
-    cells: &mut Vec<Cell>,
+impl Details {
+    fn of(record: &UsageRecord) -> Self {
+        Self {
+            product_version: record.caller.product_version,
+            operation: record.operation,
+            model_requested: Arc::clone(&record.model_requested),
+            provider: Arc::clone(&record.provider),
+            usage: record.usage.clone(),
+            source: record.source,
+            price: record.price_nanos,
+            price_version: record.price_version,
+            fx_e6: record.fx_e6,
+            margin_bps: record.margin_bps,
+            status: record.status,
+            finish: Arc::clone(&record.finish),
+            streamed: record.streamed,
+            latency_ms: record.latency_ms,
+            first_byte_ms: record.first_byte_ms,
+            attempts: record.attempts.clone(),
+            upstream_id: record.upstream_id.clone(),
+            tags: record.tags.clone(),
+            output_tokens_max_applied: record.output_tokens_max_applied,
+        }
+    }
+}
+
+/// Adds a record as it is booked.
+pub(crate) fn push_record(
+    rows: &mut Rows,
     record: &UsageRecord,
     booked: Amounts,
     accounts: &[AccountId],
 ) -> Result<(), Fault> {
     let caller = &record.caller;
-    cells.extend([
-        Cell::Blob(record.id.to_bytes().to_vec()),
+    let (user, key) = (caller.user.map(UserId::to_bytes), caller.key.map(KeyId::to_bytes));
+    rows.push(&[
+        Cell::Blob(&record.id.to_bytes()),
         Cell::Int(record.at.as_microsecond()),
-        Cell::Blob(caller.tenant.to_bytes().to_vec()),
-        Cell::id_opt(caller.user.map(UserId::to_bytes)),
-        Cell::id_opt(caller.key.map(KeyId::to_bytes)),
-        Cell::id_opt(caller.product_version.map(ProductVersionId::to_bytes)),
-        Cell::Text(record.operation.name().into()),
-        Cell::Text(Arc::clone(&record.model_requested)),
-        Cell::Text(Arc::clone(&record.provider)),
-        Cell::Text(Arc::clone(&record.model_served)),
-        Cell::Text(json(&record.usage)?.into()),
-        Cell::Int(record.source.code().into()),
+        Cell::Blob(&caller.tenant.to_bytes()),
+        Cell::id_opt(user.as_ref()),
+        Cell::id_opt(key.as_ref()),
+        Cell::Text(&record.model_served),
         Cell::Int(record.cost_nanos),
-        Cell::Int(record.price_nanos),
         Cell::Int(booked.amount),
         Cell::Int(booked.overrun),
-        Cell::Int(record.price_version.cast_signed()),
-        Cell::Int(record.fx_e6),
-        Cell::Int(record.margin_bps.into()),
-        Cell::Int(record.status.into()),
-        Cell::Text(Arc::clone(&record.finish)),
-        Cell::Int(record.streamed.into()),
-        Cell::Int(record.latency_ms.into()),
-        Cell::int_opt(record.first_byte_ms.map(i64::from)),
-        details(record)?,
-        Cell::Blob(accounts_blob(accounts)),
+        Cell::Blob(&accounts_blob(accounts)),
+        Cell::Text(&json(&Details::of(record))?),
     ]);
     Ok(())
 }
 
-fn details(record: &UsageRecord) -> Result<Cell, Fault> {
-    let plain = record.attempts.is_empty()
-        && record.upstream_id.is_none()
-        && record.tags.is_empty()
-        && record.output_tokens_max_applied.is_none();
-    if plain {
-        return Ok(Cell::Null);
-    }
-    let details = Details {
-        attempts: record.attempts.clone(),
-        upstream_id: record.upstream_id.clone(),
-        tags: record.tags.clone(),
-        output_tokens_max_applied: record.output_tokens_max_applied,
-    };
-    Ok(Cell::Text(json(&details)?.into()))
+/// A row of [`USAGE_COLUMNS`] as it was sealed.
+pub(crate) fn sealed_cells(row: &SqliteRow) -> Result<[Cell<'_>; 11], Fault> {
+    let blob_opt = |column| Ok::<_, Fault>(row.try_get::<Option<&[u8]>, _>(column)?.map_or(Cell::Null, Cell::Blob));
+    Ok([
+        Cell::Blob(row.try_get(0)?),
+        Cell::Int(row.try_get(1)?),
+        Cell::Blob(row.try_get(2)?),
+        blob_opt(3)?,
+        blob_opt(4)?,
+        Cell::Text(row.try_get(5)?),
+        Cell::Int(row.try_get(6)?),
+        Cell::Int(row.try_get(7)?),
+        Cell::Int(row.try_get(8)?),
+        Cell::Blob(row.try_get(9)?),
+        Cell::Text(row.try_get(10)?),
+    ])
 }
 
 fn from_row(row: &SqliteRow) -> Result<UsageRecord, Fault> {
-    let details: Details = match row.text_opt("details")? {
-        Some(_) => row.json("details")?,
-        None => Details::default(),
-    };
-    let unknown = || StoreError::unavailable("a usage record has a source that this version does not know");
+    let details: Details = row.json("details")?;
     Ok(UsageRecord {
         id: row.id("id", RequestId::from_bytes)?,
         at: row.time("at")?,
-        caller: caller(row)?,
-        operation: row.word("operation")?,
-        model_requested: row.text("model_requested")?,
-        provider: row.text("provider")?,
+        caller: CallerIds {
+            tenant: row.id("tenant_id", TenantId::from_bytes)?,
+            user: row.id_opt("user_id", UserId::from_bytes)?,
+            key: row.id_opt("key_id", KeyId::from_bytes)?,
+            product_version: details.product_version,
+        },
+        operation: details.operation,
+        model_requested: details.model_requested,
+        provider: details.provider,
         model_served: row.text("model_served")?,
-        usage: row.json("usage")?,
-        source: UsageSource::from_code(row.number("source")?).ok_or_else(unknown)?,
+        usage: details.usage,
+        source: details.source,
         cost_nanos: row.int("cost")?,
-        price_nanos: row.int("price")?,
+        price_nanos: details.price,
         charged_nanos: row.int("charged")?,
         overrun_nanos: row.int("overrun")?,
-        price_version: row.int("price_version")?.cast_unsigned(),
-        fx_e6: row.int("fx_e6")?,
-        margin_bps: row.number("margin_bps")?,
-        status: row.number("status")?,
-        finish: row.text("finish")?,
-        streamed: row.flag("streamed")?,
-        latency_ms: row.number("latency_ms")?,
-        first_byte_ms: row.number_opt("first_byte_ms")?,
+        price_version: details.price_version,
+        fx_e6: details.fx_e6,
+        margin_bps: details.margin_bps,
+        status: details.status,
+        finish: details.finish,
+        streamed: details.streamed,
+        latency_ms: details.latency_ms,
+        first_byte_ms: details.first_byte_ms,
         attempts: details.attempts,
         upstream_id: details.upstream_id,
         tags: details.tags,
         output_tokens_max_applied: details.output_tokens_max_applied,
-    })
-}
-
-fn caller(row: &SqliteRow) -> Result<CallerIds, Fault> {
-    Ok(CallerIds {
-        tenant: row.id("tenant_id", TenantId::from_bytes)?,
-        user: row.id_opt("user_id", UserId::from_bytes)?,
-        key: row.id_opt("key_id", KeyId::from_bytes)?,
-        product_version: row.id_opt("product_version_id", ProductVersionId::from_bytes)?,
     })
 }
 

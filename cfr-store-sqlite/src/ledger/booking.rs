@@ -13,11 +13,11 @@ use cfr_core::time::Timestamp;
 
 use super::hold::{self, Journal};
 use super::lease;
-use crate::bulk::{Bulk, Cell};
+use crate::bulk::{Cell, Rows, Script};
 use crate::chain::{self, Amounts, Entries, EntryKind};
 use crate::error::Fault;
 use crate::row::Fields;
-use crate::usage::{USAGE_CELLS, day, push_cells};
+use crate::usage::{day, push_record};
 use crate::writer::{Tx, Writer};
 
 /// Writes the batch, all of it or nothing.
@@ -33,8 +33,7 @@ pub(super) async fn commit(writer: &mut Writer, by: &Incarnation, ops: &[Op], no
     let mut tx = writer.begin(now).await?;
     lease::check_alive(&mut tx, by).await?;
     let books = Books::after_a_close_look(&mut tx, &by.node, &settled).await?;
-    books.write(&mut tx, by).await?;
-    hold::write(&mut tx, by, &journal, &settled).await?;
+    write(&mut tx, by, books, &journal, &settled).await?;
     tx.commit().await
 }
 
@@ -49,15 +48,36 @@ async fn commit_in_good_faith(
     let mut tx = writer.begin(now).await?;
     lease::check_alive(&mut tx, by).await?;
     let books = Books::in_good_faith(settled)?;
-    match books.write(&mut tx, by).await {
-        Ok(true) => {}
-        Ok(false) => return Ok(false),
-        Err(fault) if fault.is_constraint() => return Ok(false),
-        Err(fault) => return Err(fault),
+    match write(&mut tx, by, books, journal, settled).await {
+        Ok(true) => tx.commit().await.map(|()| true),
+        Ok(false) => Ok(false),
+        Err(fault) if fault.is_constraint() => Ok(false),
+        Err(fault) => Err(fault),
     }
-    hold::write(&mut tx, by, journal, settled).await?;
-    tx.commit().await?;
-    Ok(true)
+}
+
+/// Writes the books and the journal in one go. Whether every lease and account was there.
+async fn write(
+    tx: &mut Tx<'_>,
+    by: &Incarnation,
+    books: Books,
+    journal: &Journal<'_>,
+    settled: &[&SettledHold],
+) -> Result<bool, Fault> {
+    let mut script = Script::default();
+    let expected = books.push(tx, by, &mut script).await?;
+    if tx.has_suspended() {
+        // What is freed depends on what was charged.
+        let affected = std::mem::take(&mut script).run(tx.connection()).await?;
+        if !affected.starts_with(&expected) {
+            return Ok(false);
+        }
+        hold::free_suspended(tx, journal, settled).await?;
+        hold::push(&mut script, &by.node, journal, settled)?;
+        return script.run(tx.connection()).await.map(|_| true);
+    }
+    hold::push(&mut script, &by.node, journal, settled)?;
+    Ok(script.run(tx.connection()).await?.starts_with(&expected))
 }
 
 fn settlement(op: &Op) -> Option<&SettledHold> {
@@ -71,7 +91,9 @@ fn settlement(op: &Op) -> Option<&SettledHold> {
 pub(super) async fn settle_orphans(tx: &mut Tx<'_>, by: &Incarnation, settled: &[SettledHold]) -> Result<(), Fault> {
     let settled: Vec<&SettledHold> = settled.iter().collect();
     let books = Books::after_a_close_look(tx, &by.node, &settled).await?;
-    books.write(tx, by).await.map(drop)
+    let mut script = Script::default();
+    books.push(tx, by, &mut script).await?;
+    script.run(tx.connection()).await.map(drop)
 }
 
 /// What a batch changes, coalesced.
@@ -81,7 +103,7 @@ struct Books {
     /// What is consumed of each lease, by account and epoch.
     leases: BTreeMap<(AccountId, i64), i64>,
     entries: Entries,
-    usage: Vec<Cell>,
+    usage: Rows,
     days: BTreeMap<DayKey, DayChange>,
 }
 
@@ -122,7 +144,7 @@ struct DayChange {
 
 impl Books {
     fn in_good_faith(settled: &[&SettledHold]) -> Result<Self, Fault> {
-        let mut books = Self { usage: Vec::with_capacity(settled.len() * USAGE_CELLS), ..Self::default() };
+        let mut books = Self::default();
         for hold in settled {
             let booked = booked(hold, hold.charged);
             books.add_record(hold, booked)?;
@@ -172,7 +194,7 @@ impl Books {
         if record.id != hold.id {
             return Err(StoreError::invalid("a settlement's record is of another request").into());
         }
-        push_cells(&mut self.usage, record, booked, &hold.accounts)?;
+        push_record(&mut self.usage, record, booked, &hold.accounts)?;
         let change = self.days.entry(day_key(record)).or_default();
         change.requests += 1;
         change.tokens_in = change.tokens_in.saturating_add_unsigned(record.usage.input_total());
@@ -182,54 +204,61 @@ impl Books {
         Ok(())
     }
 
-    /// Whether every lease and account was there.
-    async fn write(self, tx: &mut Tx<'_>, by: &Incarnation) -> Result<bool, Fault> {
-        let (leases, accounts) = (self.leases.len(), self.accounts.len());
-        let cells = self.leases.into_iter().flat_map(|((account, epoch), consumed)| {
-            [Cell::Int(account.0), Cell::Text(Arc::clone(&by.node)), Cell::Int(epoch), Cell::Int(consumed)]
-        });
-        let consumed = CONSUME.run(tx.connection(), cells.collect()).await?;
-        let cells = self.accounts.into_iter().flat_map(|(account, change)| {
-            [account.0, change.settled, change.unleased, change.overrun, change.overcommit].map(Cell::Int)
-        });
-        let charged = CHARGE.run(tx.connection(), cells.collect()).await?;
-        if consumed != leases as u64 || charged != accounts as u64 {
-            return Ok(false);
+    /// Adds to the script what books everything. Returns how many rows its first statements affect when every lease and
+    /// account is there.
+    async fn push(self, tx: &mut Tx<'_>, by: &Incarnation, script: &mut Script) -> Result<Vec<u64>, Fault> {
+        if self.usage.is_empty() {
+            return Ok(Vec::new());
         }
-        chain::append(tx, &by.node, by.epoch, &self.entries, self.usage).await?;
-        ADD_TO_DAY.run(tx.connection(), self.days.into_iter().flat_map(day_cells).collect()).await?;
-        Ok(true)
+        let expected = vec![self.leases.len() as u64, self.accounts.len() as u64];
+        script.statement(CONSUME);
+        script.bind_rows(lease_rows(&self.leases))?;
+        script.bind(Arc::clone(&by.node))?;
+        script.statement(CHARGE);
+        script.bind_rows(account_rows(&self.accounts))?;
+        chain::append(tx, script, (&by.node, by.epoch), (&self.entries, self.usage)).await?;
+        script.statement_for(ADD_TO_DAY, day_rows(&self.days))?;
+        Ok(expected)
     }
 }
 
-static CONSUME: Bulk = Bulk::new(
-    "WITH change (account_id, node, epoch, consumed) AS (VALUES ",
-    4,
-    ") UPDATE leases SET consumed = leases.consumed + change.consumed FROM change \
-     WHERE leases.account_id = change.account_id AND leases.node = change.node AND leases.epoch = change.epoch",
-);
+const CONSUME: &str = "UPDATE leases SET consumed = leases.consumed + change.consumed \
+     FROM (SELECT value->>0 AS account_id, value->>1 AS epoch, value->>2 AS consumed FROM jsonb_each(?)) AS change \
+     WHERE leases.account_id = change.account_id AND leases.node = ? AND leases.epoch = change.epoch";
+
+fn lease_rows(leases: &BTreeMap<(AccountId, i64), i64>) -> Rows {
+    let mut rows = Rows::default();
+    for (&(account, epoch), &consumed) in leases {
+        rows.push(&[account.0, epoch, consumed].map(Cell::Int));
+    }
+    rows
+}
+
+fn account_rows(accounts: &BTreeMap<AccountId, AccountChange>) -> Rows {
+    let mut rows = Rows::default();
+    for (account, change) in accounts {
+        rows.push(&[account.0, change.settled, change.unleased, change.overrun, change.overcommit].map(Cell::Int));
+    }
+    rows
+}
 
 // Tokens, costs and overruns follow what an upstream reports, which may be nonsense. Their sums stop at the largest
 // number, for a sum that does not fit would make every later batch fail.
 
-static CHARGE: Bulk = Bulk::new(
-    "WITH change (id, settled, unleased, overrun, overcommit) AS (VALUES ",
-    5,
-    ") UPDATE accounts SET settled = accounts.settled + change.settled, leased = accounts.leased - change.unleased, \
+const CHARGE: &str = "UPDATE accounts SET settled = accounts.settled + change.settled, \
+     leased = accounts.leased - change.unleased, \
      overrun = accounts.overrun + min(change.overrun, 9223372036854775807 - accounts.overrun), \
      overcommit = max(accounts.overcommit, change.overcommit) \
-     FROM change WHERE accounts.id = change.id",
-);
+     FROM (SELECT value->>0 AS id, value->>1 AS settled, value->>2 AS unleased, value->>3 AS overrun, \
+       value->>4 AS overcommit FROM jsonb_each(?)) AS change WHERE accounts.id = change.id";
 
-static ADD_TO_DAY: Bulk = Bulk::new(
-    "INSERT INTO usage_daily (day, tenant_id, user_id, key_id, model_served, requests, tokens_in, tokens_out, cost, \
-     charged) VALUES ",
-    10,
-    " ON CONFLICT (day, tenant_id, user_id, key_id, model_served) DO UPDATE SET requests = requests + excluded.requests, \
+const ADD_TO_DAY: &str = "INSERT INTO usage_daily (day, tenant_id, user_id, key_id, model_served, requests, tokens_in, \
+     tokens_out, cost, charged) SELECT value->>0, unhex(value->>1), unhex(value->>2), unhex(value->>3), value->>4, \
+     value->>5, value->>6, value->>7, value->>8, value->>9 FROM jsonb_each(?) WHERE TRUE \
+     ON CONFLICT (day, tenant_id, user_id, key_id, model_served) DO UPDATE SET requests = requests + excluded.requests, \
      tokens_in = tokens_in + min(excluded.tokens_in, 9223372036854775807 - tokens_in), \
      tokens_out = tokens_out + min(excluded.tokens_out, 9223372036854775807 - tokens_out), \
-     cost = cost + min(excluded.cost, 9223372036854775807 - cost), charged = charged + excluded.charged",
-);
+     cost = cost + min(excluded.cost, 9223372036854775807 - cost), charged = charged + excluded.charged";
 
 fn day_key(record: &UsageRecord) -> DayKey {
     let caller = &record.caller;
@@ -237,21 +266,28 @@ fn day_key(record: &UsageRecord) -> DayKey {
     (day(record.at), caller.tenant.to_bytes(), user, key, Arc::clone(&record.model_served))
 }
 
-fn day_cells((key, change): (DayKey, DayChange)) -> [Cell; 10] {
-    let (day, tenant, user, api_key, model) = key;
-    let nobody = |id: Option<[u8; 16]>| Cell::Blob(id.map_or_else(Vec::new, |id| id.to_vec()));
-    [
-        Cell::Int(day),
-        Cell::Blob(tenant.to_vec()),
-        nobody(user),
-        nobody(api_key),
-        Cell::Text(model),
-        Cell::Int(change.requests),
-        Cell::Int(change.tokens_in),
-        Cell::Int(change.tokens_out),
-        Cell::Int(change.cost),
-        Cell::Int(change.charged),
-    ]
+fn day_rows(days: &BTreeMap<DayKey, DayChange>) -> Rows {
+    let mut rows = Rows::default();
+    for ((day, tenant, user, api_key, model), change) in days {
+        rows.push(&[
+            Cell::Int(*day),
+            Cell::Blob(tenant),
+            somebody(user.as_ref()),
+            somebody(api_key.as_ref()),
+            Cell::Text(model),
+            Cell::Int(change.requests),
+            Cell::Int(change.tokens_in),
+            Cell::Int(change.tokens_out),
+            Cell::Int(change.cost),
+            Cell::Int(change.charged),
+        ]);
+    }
+    rows
+}
+
+/// An empty blob stands for nobody.
+fn somebody(id: Option<&[u8; 16]>) -> Cell<'_> {
+    Cell::Blob(id.map_or(&[], |id| &id[..]))
 }
 
 async fn is_booked(tx: &mut Tx<'_>, hold: HoldId) -> Result<bool, Fault> {

@@ -7,6 +7,7 @@ use sqlx::sqlite::{SqlitePool, SqliteRow};
 use sqlx::{QueryBuilder, Sqlite, SqliteConnection};
 
 use super::account;
+use crate::bulk::{Rows, Script};
 use crate::catalog::budget;
 use crate::chain::{self, Amounts, Entries, EntryKind};
 use crate::error::Fault;
@@ -54,7 +55,10 @@ pub(super) async fn book(tx: &mut Tx<'_>, account: AccountId, new: &NewGrant) ->
     insert(tx.connection(), &grant).await?;
     raise(tx.connection(), account, new.amount, new.overcommit).await?;
     let entry = Amounts { amount: new.amount, overrun: 0 };
-    chain::append(tx, "", 0, &Entries::from([((account, EntryKind::Grant), entry)]), Vec::new()).await?;
+    let entries = Entries::from([((account, EntryKind::Grant), entry)]);
+    let mut script = Script::default();
+    chain::append(tx, &mut script, ("", 0), (&entries, Rows::default())).await?;
+    script.run(tx.connection()).await?;
     Ok(grant)
 }
 

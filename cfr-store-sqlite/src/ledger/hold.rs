@@ -1,7 +1,6 @@
 //! The journal of holds: what is under way, and what to charge for it after a crash.
 
 use std::collections::{BTreeMap, HashSet};
-use std::sync::Arc;
 
 use cfr_billing::store::{Incarnation, Op, OpenedHold, SettledHold};
 use cfr_core::id::{AccountId, HoldId, KeyId, ProductVersionId, UserId};
@@ -9,7 +8,7 @@ use cfr_core::ledger::UsageRecord;
 use sqlx::sqlite::SqliteRow;
 
 use super::lease;
-use crate::bulk::{Bulk, Cell};
+use crate::bulk::{Cell, Rows, Script};
 use crate::error::Fault;
 use crate::row::{Fields, accounts_blob, accounts_from_blob, json};
 use crate::writer::Tx;
@@ -17,9 +16,6 @@ use crate::writer::Tx;
 /// States of a hold, as columns keep them. A settled one has no row.
 const OPEN: i64 = 0;
 const RELEASED: i64 = 2;
-
-/// Columns of a hold.
-const HOLD_CELLS: usize = 14;
 
 /// What a batch changes in the journal.
 #[derive(Debug, Default)]
@@ -94,82 +90,77 @@ impl<'a> Journal<'a> {
     }
 }
 
-static INSERT: Bulk = Bulk::new(
-    "INSERT INTO holds (id, node, epoch, accounts, amount, state, tenant_id, user_id, key_id, product_version_id, model, at, \
-     delivered, evidence) VALUES ",
-    HOLD_CELLS,
-    " ON CONFLICT (id) DO NOTHING",
-);
+const INSERT: &str = "INSERT INTO holds (id, node, epoch, accounts, amount, state, tenant_id, user_id, key_id, \
+     product_version_id, model, at, delivered, evidence) SELECT unhex(value->>0), value->>1, value->>2, \
+     unhex(value->>3), value->>4, value->>5, unhex(value->>6), unhex(value->>7), unhex(value->>8), unhex(value->>9), \
+     value->>10, value->>11, value->>12, value->>13 FROM jsonb_each(?) WHERE TRUE ON CONFLICT (id) DO NOTHING";
 
-static EXTEND: Bulk = Bulk::new(
-    "WITH change (id, amount) AS (VALUES ",
-    2,
-    ") UPDATE holds SET amount = change.amount FROM change \
-     WHERE holds.id = change.id AND holds.state = 0",
-);
+const EXTEND: &str = "UPDATE holds SET amount = change.amount \
+     FROM (SELECT unhex(value->>0) AS id, value->>1 AS amount FROM jsonb_each(?)) AS change \
+     WHERE holds.id = change.id AND holds.state = 0";
 
-static CHECKPOINT: Bulk = Bulk::new(
-    "WITH change (id, delivered, evidence) AS (VALUES ",
-    3,
-    ") UPDATE holds SET delivered = change.delivered, evidence = change.evidence FROM change \
-     WHERE holds.id = change.id AND holds.state = 0",
-);
+const CHECKPOINT: &str = "UPDATE holds SET delivered = change.delivered, evidence = change.evidence \
+     FROM (SELECT unhex(value->>0) AS id, value->>1 AS delivered, value->>2 AS evidence FROM jsonb_each(?)) AS change \
+     WHERE holds.id = change.id AND holds.state = 0";
 
-static SETTLE: Bulk = Bulk::new("DELETE FROM holds WHERE id IN (VALUES ", 1, ")");
+const SETTLE: &str = "DELETE FROM holds WHERE id IN (SELECT unhex(value->>0) FROM jsonb_each(?))";
 
 /// A released hold stays for a while, so that a late `Open` cannot open it again.
-static RELEASE: Bulk = Bulk::new("UPDATE holds SET state = 2 WHERE id IN (VALUES ", 1, ")");
+const RELEASE: &str = "UPDATE holds SET state = 2 WHERE id IN (SELECT unhex(value->>0) FROM jsonb_each(?))";
 
-/// Writes the journal of one batch.
-pub(super) async fn write(
-    tx: &mut Tx<'_>,
-    by: &Incarnation,
+/// Adds to the script what writes the journal of one batch.
+pub(super) fn push(
+    script: &mut Script,
+    node: &str,
     journal: &Journal<'_>,
     settled: &[&SettledHold],
 ) -> Result<(), Fault> {
-    let mut opened = Vec::with_capacity(journal.opened.len() * HOLD_CELLS);
+    let (mut opened, mut extended, mut checkpoints) = (Rows::default(), Rows::default(), Rows::default());
     for row in journal.opened.values() {
-        push_opened(&mut opened, &by.node, row)?;
+        push_opened(&mut opened, node, row)?;
     }
-    INSERT.run(tx.connection(), opened).await?;
-    let extended = journal.extended.iter().flat_map(|(hold, amount)| [id_cell(*hold), Cell::Int(*amount)]);
-    EXTEND.run(tx.connection(), extended.collect()).await?;
-    let mut checkpoints = Vec::new();
+    for (hold, amount) in &journal.extended {
+        extended.push(&[Cell::Blob(&hold.to_bytes()), Cell::Int(*amount)]);
+    }
     for (hold, evidence) in &journal.checkpoints {
-        let record = Cell::Text(json(evidence.record)?.into());
-        checkpoints.extend([id_cell(*hold), Cell::Int(evidence.charged), record]);
+        let record = json(evidence.record)?;
+        checkpoints.push(&[Cell::Blob(&hold.to_bytes()), Cell::Int(evidence.charged), Cell::Text(&record)]);
     }
-    CHECKPOINT.run(tx.connection(), checkpoints).await?;
-    if tx.has_suspended() {
-        free_suspended(tx, journal, settled).await?;
-    }
-    SETTLE.run(tx.connection(), settled.iter().map(|hold| id_cell(hold.id)).collect()).await?;
-    RELEASE.run(tx.connection(), journal.released.iter().copied().map(id_cell).collect()).await?;
-    Ok(())
+    script.statement_for(INSERT, opened)?;
+    script.statement_for(EXTEND, extended)?;
+    script.statement_for(CHECKPOINT, checkpoints)?;
+    script.statement_for(SETTLE, id_rows(settled.iter().map(|hold| hold.id)))?;
+    script.statement_for(RELEASE, id_rows(journal.released.iter().copied()))
 }
 
-fn id_cell(hold: HoldId) -> Cell {
-    Cell::Blob(hold.to_bytes().to_vec())
+fn id_rows(holds: impl Iterator<Item = HoldId>) -> Rows {
+    let mut rows = Rows::default();
+    for hold in holds {
+        rows.push(&[Cell::Blob(&hold.to_bytes())]);
+    }
+    rows
 }
 
-fn push_opened(cells: &mut Vec<Cell>, node: &Arc<str>, row: &Opened<'_>) -> Result<(), Fault> {
+fn push_opened(rows: &mut Rows, node: &str, row: &Opened<'_>) -> Result<(), Fault> {
     let (hold, caller) = (row.hold, &row.hold.caller);
     let evidence = row.evidence.map(|evidence| json(evidence.record)).transpose()?;
-    cells.extend([
-        id_cell(hold.id),
-        Cell::Text(Arc::clone(node)),
+    let (user, key) = (caller.user.map(UserId::to_bytes), caller.key.map(KeyId::to_bytes));
+    let product_version = caller.product_version.map(ProductVersionId::to_bytes);
+    rows.push(&[
+        Cell::Blob(&hold.id.to_bytes()),
+        Cell::Text(node),
         Cell::Int(hold.epoch),
-        Cell::Blob(accounts_blob(&hold.accounts)),
+        Cell::Blob(&accounts_blob(&hold.accounts)),
         Cell::Int(row.amount),
         Cell::Int(row.state),
-        Cell::Blob(caller.tenant.to_bytes().to_vec()),
-        Cell::id_opt(caller.user.map(UserId::to_bytes)),
-        Cell::id_opt(caller.key.map(KeyId::to_bytes)),
-        Cell::id_opt(caller.product_version.map(ProductVersionId::to_bytes)),
-        Cell::Text(Arc::clone(&hold.model)),
+        Cell::Blob(&caller.tenant.to_bytes()),
+        Cell::id_opt(user.as_ref()),
+        Cell::id_opt(key.as_ref()),
+        Cell::id_opt(product_version.as_ref()),
+        Cell::Text(&hold.model),
         Cell::Int(hold.at.as_microsecond()),
         Cell::int_opt(row.evidence.map(|evidence| evidence.charged)),
-        evidence.map_or(Cell::Null, |evidence| Cell::Text(evidence.into())),
+        evidence.as_deref().map_or(Cell::Null, Cell::Text),
     ]);
     Ok(())
 }
@@ -215,7 +206,11 @@ pub(super) async fn orphans(tx: &mut Tx<'_>) -> Result<Vec<JournaledHold>, Fault
 }
 
 /// With the end of a suspended hold, what is not charged of it becomes free.
-async fn free_suspended(tx: &mut Tx<'_>, journal: &Journal<'_>, settled: &[&SettledHold]) -> Result<(), Fault> {
+pub(super) async fn free_suspended(
+    tx: &mut Tx<'_>,
+    journal: &Journal<'_>,
+    settled: &[&SettledHold],
+) -> Result<(), Fault> {
     for hold in suspended(tx).await? {
         let released = journal.released.contains(&hold.id).then_some(0);
         let charged = settled.iter().find(|other| other.id == hold.id).map(|other| other.charged);
