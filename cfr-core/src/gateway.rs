@@ -19,7 +19,7 @@ use crate::limit::{RateLimits, RateState};
 use crate::money::{FxRate, Money};
 use crate::price::PriceTable;
 use crate::route::{self, Failure, Model, Plan, Routes, Target, first_success};
-use crate::time::Clock;
+use crate::time::{Clock, Timestamp};
 use crate::upstream::{Order, Reply, StreamReply, UpstreamError, Upstreams, WholeReply};
 
 mod caller;
@@ -89,6 +89,12 @@ pub struct Offer {
     pub prices: Arc<PriceTable>,
     /// Rates for the currencies of budgets.
     pub fx: Arc<[FxRate]>,
+}
+
+impl Offer {
+    fn has_price(&self, target: &Target, at: Timestamp) -> bool {
+        self.prices.find(&target.provider, &target.model, at).is_some()
+    }
 }
 
 /// An LLM gateway with hard budgets. Cheap to clone; share it.
@@ -246,7 +252,7 @@ impl Gateway {
     pub fn models(&self, caller: &Caller) -> Vec<Arc<Model>> {
         let offer = self.inner.offer.load();
         let now = self.inner.clock.now();
-        let priced = |target: &Arc<Target>| offer.prices.find(&target.provider, &target.model, now).is_some();
+        let priced = |target: &Arc<Target>| offer.has_price(target, now);
         let mut models: Vec<_> = offer
             .routes
             .models()
@@ -269,8 +275,9 @@ impl Gateway {
         let call = gateway.run_pre_hooks(caller, call).await?;
         let permit = gateway.limits.admit(&caller.limits)?;
         let offer = gateway.offer.load_full();
-        let plan = gateway.plan(&offer, caller, &call)?;
-        let quote = Quote::worst_case(&offer, &plan, caller, &call, &gateway.config, gateway.clock.now())?;
+        let at = gateway.clock.now();
+        let plan = gateway.plan(&offer, caller, &call, at)?;
+        let quote = Quote::worst_case(&offer, &plan, caller, &call, &gateway.config, at)?;
         let hold = gateway.hold(caller, &call, &quote).await?;
         let mut open = OpenCall::begin(gateway, offer, caller, call, quote, hold, permit);
         match open.send_and_commit(&plan).await {
@@ -296,7 +303,8 @@ impl Inner {
         Ok(call)
     }
 
-    fn plan(&self, offer: &Offer, caller: &Caller, call: &Call) -> Result<Plan, GatewayError> {
+    /// The targets that can answer and have a price: one that has none costs nobody the others.
+    fn plan(&self, offer: &Offer, caller: &Caller, call: &Call, at: Timestamp) -> Result<Plan, GatewayError> {
         let name = &*call.envelope.model;
         let unknown = || GatewayError::UnknownModel { model: name.into() };
         let model = offer.routes.find(name).ok_or_else(unknown)?;
@@ -308,7 +316,11 @@ impl Inner {
         };
         let mut plan = route::plan(model, self.clock.uptime(), rand::random());
         plan.retain(|target| able(target));
-        if plan.is_empty() { Err(unknown()) } else { Ok(plan) }
+        if plan.is_empty() {
+            return Err(unknown());
+        }
+        plan.retain(|target| offer.has_price(target, at));
+        if plan.is_empty() { Err(GatewayError::ModelNotPriced { model: name.into() }) } else { Ok(plan) }
     }
 
     async fn hold(&self, caller: &Caller, call: &Call, quote: &Quote) -> Result<Hold, GatewayError> {

@@ -7,13 +7,14 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use cfr_core::chat::{Call, Usage, UsageSource};
-use cfr_core::gateway::{Answer, Caller, GatewayConfig, GatewayError};
+use cfr_core::gateway::{Answer, Caller, GatewayConfig, GatewayError, Offer};
 use cfr_core::hook::{DenyReason, PostHook, PreHook, Verdict};
 use cfr_core::ledger::UsageRecord;
 use cfr_core::price::PicoUsd;
+use cfr_core::route::{Routes, Target};
 use cfr_core::upstream::{FinishReason, Rejection, Report, UpstreamError};
 
-use crate::scripted::{MODEL, Setup, Step, overloaded};
+use crate::scripted::{FIRST, MODEL, SECOND, Setup, Step, overloaded};
 
 /// 100 prompt tokens at 750 and 10 answer tokens at 4 500 nano-dollars.
 const PRICE_NANOS: i64 = 100 * 750 + 10 * 4_500;
@@ -190,6 +191,21 @@ async fn unknown_and_forbidden_models_are_told_apart() {
     caller.models = cfr_core::gateway::ModelAccess::all().and([Arc::from("other")]);
     let forbidden = world.gateway.answer(&Arc::new(caller), world.call("")).await;
     assert!(matches!(forbidden, Err(GatewayError::ForbiddenModel { .. })));
+}
+
+#[tokio::test]
+async fn a_target_without_a_price_is_left_out_and_a_model_without_one_is_refused() {
+    let world = Setup::default().build();
+    let offer = world.gateway.offer();
+    let unpriced = || Target::new(FIRST, "openai", "gpt-none");
+    let second = || Target { order: 1, ..Target::new(SECOND, "openai", MODEL) };
+    let offering = |targets| Offer { routes: Arc::new(Routes::default().with(MODEL, targets)), ..Offer::clone(&offer) };
+    world.gateway.set_offer(offering(vec![unpriced(), second()]));
+    world.second.then(answer(Usage::text(100, 10)));
+    assert!(world.ask("").await.is_ok());
+    assert_eq!((world.first.calls.load(Ordering::SeqCst), world.record().charged_nanos), (0, PRICE_NANOS));
+    world.gateway.set_offer(offering(vec![unpriced()]));
+    assert!(matches!(world.ask("").await, Err(GatewayError::ModelNotPriced { .. })));
 }
 
 #[tokio::test]
