@@ -4,15 +4,13 @@
 //! data folder when no server runs.
 
 use std::path::PathBuf;
-use std::process::ExitCode;
 
 use cfr_core::secret::Secret;
 use clap::{Args, Subcommand};
 
-use crate::command::CommandError;
-
 mod budget;
 mod client;
+mod error;
 mod key;
 mod local;
 mod output;
@@ -22,7 +20,8 @@ mod tenant;
 mod usage;
 mod user;
 
-use self::client::{Call, CliError, Client};
+use self::client::{Call, Client};
+use self::error::CliError;
 use self::output::Printer;
 
 /// A management command.
@@ -109,8 +108,8 @@ pub(crate) struct Session {
 ///
 /// # Errors
 /// One line that says what went wrong and what to do next.
-pub(crate) async fn run(command: Command) -> Result<ExitCode, CommandError> {
-    let done = match command {
+pub(crate) async fn run(command: Command) -> Result<(), CliError> {
+    match command {
         Command::Tenant(noun) => noun.run().await,
         Command::Product(noun) => noun.run().await,
         Command::User(noun) => noun.run().await,
@@ -118,8 +117,7 @@ pub(crate) async fn run(command: Command) -> Result<ExitCode, CommandError> {
         Command::Budget(noun) => noun.run().await,
         Command::Usage(noun) => noun.run().await,
         Command::Prices(noun) => noun.run().await,
-    };
-    done.map(|()| ExitCode::SUCCESS).map_err(|error| CommandError::Manage(error.to_string().into()))
+    }
 }
 
 impl<C: Verb> Noun<C> {

@@ -160,7 +160,10 @@ async fn execute(command: Command) -> Result<ExitCode, CommandError> {
         Command::Demo(arguments) => run_demo(arguments).await,
         Command::CheckConfig(arguments) => check_config(&arguments.source),
         Command::Migrate(arguments) => migrate(&arguments).await,
-        Command::Manage(command) => crate::cli::run(command).await,
+        Command::Manage(command) => {
+            let done = crate::cli::run(command).await;
+            done.map(|()| ExitCode::SUCCESS).map_err(|error| CommandError::Manage(error.to_string().into()))
+        }
     }
 }
 

@@ -15,7 +15,6 @@ use cfr_store_sqlite::Synchronous;
 use http::StatusCode;
 
 use crate::auth::KeyText;
-use crate::state::Settings;
 
 mod file;
 mod offer;
@@ -70,6 +69,17 @@ pub struct Config {
     pub pepper: Option<Secret>,
     /// A key for the management API that is in no store.
     pub admin_key: Option<KeyText>,
+}
+
+/// What every request reads of the configuration.
+#[derive(Debug, Clone, Copy)]
+pub struct Settings {
+    /// The largest request body.
+    pub body_bytes_max: usize,
+    /// The status of an exhausted budget.
+    pub budget_status: StatusCode,
+    /// Whether answers say what they cost.
+    pub cost_headers: bool,
 }
 
 /// How long a call and its parts may take.

@@ -11,11 +11,10 @@ use cfr_core::ledger::{BudgetLedger, LedgerError};
 use cfr_core::price::PriceTable;
 use cfr_core::time::Clock;
 use cfr_store_sqlite::{OpenError, SqliteOptions, SqliteStore};
-use http::StatusCode;
 
 use crate::api::{ApiState, PriceDesk};
 use crate::auth::{Keys, Pepper, PepperError};
-use crate::config::{Config, Offering, Problems, offer, offering};
+use crate::config::{Config, Offering, Problems, Settings, offer, offering};
 use crate::files::make_private_folder;
 use crate::observe::Metrics;
 
@@ -26,17 +25,6 @@ const NODE: &str = "local";
 
 /// How long the parts may take to say that they work.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
-
-/// What every request reads of the configuration.
-#[derive(Debug, Clone, Copy)]
-pub struct Settings {
-    /// The largest request body.
-    pub body_bytes_max: usize,
-    /// The status of an exhausted budget.
-    pub budget_status: StatusCode,
-    /// Whether answers say what they cost.
-    pub cost_headers: bool,
-}
 
 /// Why nothing runs.
 #[derive(Debug, thiserror::Error)]

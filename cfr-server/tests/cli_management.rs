@@ -181,7 +181,7 @@ fn mistakes_are_one_line_with_the_next_step() {
     let folder = Folder::new();
     folder.seed();
     assert!(folder.refuses(&["tenant", "create", "acme"]).contains("taken"));
-    assert!(folder.refuses(&["tenant", "show", "nobody"]).contains("no such tenant"));
+    assert!(folder.refuses(&["tenant", "show", "nobody"]).contains("no such tenant; `cfr-server tenant list` shows"));
     assert!(folder.refuses(&["tenant", "create", "A B"]).contains("slug: "));
     let loss = ["product", "create", "loss", "--name", "Loss", "--price", "1", "--budget", "100"];
     assert!(folder.refuses(&loss).contains("--confirm-loss"));

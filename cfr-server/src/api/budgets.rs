@@ -162,10 +162,7 @@ pub(crate) async fn list(
     Params(query): Params<BudgetQuery>,
 ) -> Result<Answer<Listing<Budget>>, Problem> {
     let page = page_request(query.cursor.as_deref(), query.limit)?;
-    let tenant = match &query.tenant {
-        Some(name) => Some(lookup::tenant(&*state.store, name).await?.id),
-        None => None,
-    };
+    let tenant = lookup::tenant_filter(&*state.store, query.tenant.as_deref()).await?;
     let scope_id = match (query.scope, &query.subject) {
         (_, None) => None,
         (None, Some(_)) => return Err(Problem::bad_request("query: subject needs scope, which says what it names")),

@@ -138,14 +138,8 @@ pub(crate) async fn list(
     Params(query): Params<KeyQuery>,
 ) -> Result<Answer<Listing<Key>>, Problem> {
     let page = page_request(query.cursor.as_deref(), query.limit)?;
-    let tenant = match &query.tenant {
-        Some(name) => Some(lookup::tenant(&*state.store, name).await?.id),
-        None => None,
-    };
-    let user = match &query.user {
-        Some(name) => Some(lookup::user(&*state.store, name).await?.id),
-        None => None,
-    };
+    let tenant = lookup::tenant_filter(&*state.store, query.tenant.as_deref()).await?;
+    let user = lookup::user_filter(&*state.store, query.user.as_deref()).await?;
     Ok(Answer(Listing::of(state.store.keys(tenant, user, page).await?, Key::from)))
 }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use cfr_billing::identity::{Tenant, User};
 use cfr_billing::plan::{Product, ProductVersion};
 use cfr_billing::store::{Store, StoreError};
-use cfr_core::id::{ProductVersionId, TenantId};
+use cfr_core::id::{ProductVersionId, TenantId, UserId};
 use cfr_core::money::Currency;
 
 use super::problem::Problem;
@@ -43,6 +43,24 @@ pub(crate) async fn user(store: &dyn Store, name: &str) -> Result<User, Problem>
         Ok(id) => Ok(store.user(id).await?),
         Err(_) => store.user_by_email(name).await?.ok_or_else(|| Problem::not_found("user")),
     }
+}
+
+/// The tenant that a filter names, if it names one.
+///
+/// # Errors
+/// 404 when there is none.
+pub(crate) async fn tenant_filter(store: &dyn Store, name: Option<&str>) -> Result<Option<TenantId>, Problem> {
+    let Some(name) = name else { return Ok(None) };
+    Ok(Some(tenant(store, name).await?.id))
+}
+
+/// The user that a filter names, if it names one.
+///
+/// # Errors
+/// 404 when there is none.
+pub(crate) async fn user_filter(store: &dyn Store, name: Option<&str>) -> Result<Option<UserId>, Problem> {
+    let Some(name) = name else { return Ok(None) };
+    Ok(Some(user(store, name).await?.id))
 }
 
 /// The id that stands in a path.

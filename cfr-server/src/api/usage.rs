@@ -309,14 +309,8 @@ pub(crate) async fn daily(
 }
 
 async fn filter(state: &ApiState, query: UsageQuery) -> Result<UsageFilter, Problem> {
-    let tenant = match &query.tenant {
-        Some(name) => Some(lookup::tenant(&*state.store, name).await?.id),
-        None => None,
-    };
-    let user = match &query.user {
-        Some(name) => Some(lookup::user(&*state.store, name).await?.id),
-        None => None,
-    };
+    let tenant = lookup::tenant_filter(&*state.store, query.tenant.as_deref()).await?;
+    let user = lookup::user_filter(&*state.store, query.user.as_deref()).await?;
     Ok(UsageFilter {
         id: query.id.as_deref().map(|id| lookup::id(id, "request")).transpose()?,
         tenant,

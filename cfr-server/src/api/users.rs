@@ -118,10 +118,7 @@ pub(crate) async fn list(
     Params(query): Params<UserQuery>,
 ) -> Result<Answer<Listing<User>>, Problem> {
     let page = page_request(query.cursor.as_deref(), query.limit)?;
-    let tenant = match &query.tenant {
-        Some(name) => Some(lookup::tenant(&*state.store, name).await?.id),
-        None => None,
-    };
+    let tenant = lookup::tenant_filter(&*state.store, query.tenant.as_deref()).await?;
     let rows = state.store.users(tenant, page).await?;
     let mut memo = Memo::new(&*state.store);
     let mut items = Vec::with_capacity(rows.items.len());

@@ -6,7 +6,8 @@ use clap::{Args, Subcommand};
 use http::HeaderName;
 use serde_json::{Value, json};
 
-use super::client::{Call, CliError};
+use super::client::Call;
+use super::error::CliError;
 use super::output::{Column, items};
 use super::{PageArgs, Session, Verb};
 use crate::api::schema::{LimitPolicy, Scope};

@@ -13,6 +13,7 @@ use http_body_util::BodyExt;
 use serde_json::Value;
 use tower::ServiceExt;
 
+use super::error::CliError;
 use super::{Connection, local};
 use crate::api;
 use crate::api::problem::{FieldError, Problem};
@@ -22,37 +23,8 @@ use crate::error::APPLICATION_JSON;
 use crate::seed::ADMIN_KEY_FILE;
 use crate::state::{Books, StartError};
 
-/// Why a management command ended early: one line with the next step.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum CliError {
-    /// The API refuses.
-    #[error("{0}")]
-    Refused(Box<str>),
-    /// There is no API to ask.
-    #[error("{0}")]
-    Unreachable(Box<str>),
-    /// What the command line says makes no sense together.
-    #[error("{0}")]
-    Misused(Box<str>),
-    /// The data folder cannot be opened.
-    #[error(transparent)]
-    Start(#[from] StartError),
-    /// A file cannot be read, or the answer cannot be printed.
-    #[error("{what}: {source}")]
-    Io {
-        /// What was being done.
-        what: Box<str>,
-        /// What the system says.
-        source: std::io::Error,
-    },
-}
-
-impl CliError {
-    /// The command line makes no sense.
-    pub(crate) fn misused(what: impl ToString) -> Self {
-        Self::Misused(what.to_string().into())
-    }
-}
+/// Things that have a `list` command.
+const LISTED: [&str; 5] = ["tenant", "product", "user", "key", "budget"];
 
 /// Something that answers the management API.
 #[derive(Debug)]
@@ -258,7 +230,7 @@ fn explain(status: StatusCode, body: &[u8]) -> String {
         return "the server does not know this admin key: give the right one with --admin-key or CFR_ADMIN_KEY".into();
     }
     if problem.errors.is_empty() {
-        return problem.detail.into();
+        return with_next_step(&problem.detail);
     }
     problem.errors.iter().map(in_words).collect::<Vec<_>>().join("; ")
 }
@@ -266,7 +238,15 @@ fn explain(status: StatusCode, body: &[u8]) -> String {
 fn in_words(error: &FieldError) -> String {
     match error.field.as_str() {
         "confirm_loss" => format!("{} (--confirm-loss)", error.message.replace(": set it to true", ": confirm it")),
-        field => format!("{field}: {}", error.message),
+        field => format!("{field}: {}", with_next_step(&error.message)),
+    }
+}
+
+/// Whoever names a thing that does not exist wants to see those that do.
+fn with_next_step(message: &str) -> String {
+    match message.strip_prefix("no such ") {
+        Some(noun) if LISTED.contains(&noun) => format!("{message}; `cfr-server {noun} list` shows them all"),
+        _ => message.to_owned(),
     }
 }
 

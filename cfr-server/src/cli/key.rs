@@ -5,7 +5,8 @@ use clap::Subcommand;
 use jiff::SignedDuration;
 use serde_json::{Value, json};
 
-use super::client::{Call, CliError};
+use super::client::Call;
+use super::error::CliError;
 use super::output::{Column, details, note};
 use super::{PageArgs, Session, Verb};
 use crate::api::schema::KeyKind;

@@ -6,7 +6,7 @@ use axum::Router;
 use cfr_core::price::PriceTable;
 use cfr_core::time::{Clock, SystemClock};
 
-use super::client::CliError;
+use super::error::CliError;
 use crate::api::{self, ApiState, PriceDesk};
 use crate::config::{Config, offer, prices};
 use crate::state::{Books, StartError, database};

@@ -5,7 +5,7 @@ use std::io::{ErrorKind, Write};
 use comfy_table::{Table, presets};
 use serde_json::Value;
 
-use super::client::CliError;
+use super::error::CliError;
 
 /// A column: its heading, and where the value is (RFC 6901).
 pub(crate) type Column = (&'static str, &'static str);

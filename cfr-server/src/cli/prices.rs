@@ -8,7 +8,8 @@ use http::Method;
 use rust_decimal::Decimal;
 use serde_json::Value;
 
-use super::client::{Call, CliError};
+use super::client::Call;
+use super::error::CliError;
 use super::output::{Column, details, items, table};
 use super::{PageArgs, Session, Verb};
 

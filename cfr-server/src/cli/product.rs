@@ -4,7 +4,8 @@ use cfr_core::money::Margin;
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
-use super::client::{Call, CliError};
+use super::client::Call;
+use super::error::CliError;
 use super::output::Column;
 use super::{PageArgs, Session, Verb};
 

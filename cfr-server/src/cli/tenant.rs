@@ -3,7 +3,8 @@
 use clap::Subcommand;
 use serde_json::{Map, Value, json};
 
-use super::client::{Call, CliError};
+use super::client::Call;
+use super::error::CliError;
 use super::output::Column;
 use super::{PageArgs, Session, Verb};
 

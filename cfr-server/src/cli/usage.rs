@@ -2,7 +2,8 @@
 
 use clap::{Args, Subcommand};
 
-use super::client::{Call, CliError};
+use super::client::Call;
+use super::error::CliError;
 use super::output::Column;
 use super::{PageArgs, Session, Verb};
 

@@ -13,9 +13,10 @@ use rust_decimal::Decimal;
 use toml::Spanned;
 
 use super::file::{self, line_of};
-use super::{Config, DATA, DRAIN, Environment, LISTEN, LedgerConfig, Problem, ProviderKeys, Timeouts, USD_PER_EUR_E6};
+use super::{
+    Config, DATA, DRAIN, Environment, LISTEN, LedgerConfig, Problem, ProviderKeys, Settings, Timeouts, USD_PER_EUR_E6,
+};
 use crate::auth::KeyText;
-use crate::state::Settings;
 
 mod answering;
 

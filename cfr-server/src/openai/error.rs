@@ -12,8 +12,8 @@ use cfr_core::price::PriceError;
 use cfr_core::upstream::{Rejection, UpstreamError};
 use http::{HeaderName, HeaderValue, StatusCode};
 
+use crate::config::Settings;
 use crate::error::ApiError;
-use crate::state::Settings;
 
 const INVALID: &str = "invalid_request_error";
 const API: &str = "api_error";

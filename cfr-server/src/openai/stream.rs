@@ -11,7 +11,7 @@ use futures_core::Stream;
 use http_body::{Body, Frame};
 
 use super::error;
-use crate::state::Settings;
+use crate::config::Settings;
 
 /// The body of a streamed answer. An error after the start is a last frame; `[DONE]` does not follow it.
 #[derive(Debug)]
