@@ -91,7 +91,8 @@ pub(crate) fn push_entry(entries: &mut Rows, account: i64, kind: &str, amounts: 
     entries.push(&[Cell::Int(account), Cell::Text(kind), Cell::Int(amounts.amount), Cell::Int(amounts.overrun)]);
 }
 
-const INSERT_USAGE: &str = "INSERT INTO usage_records (row, id, at, tenant_id, user_id, key_id, model_served, cost, \
+/// A refused row undoes the whole transaction, so SQLite need not remember how to undo this statement alone: `OR FAIL`.
+const INSERT_USAGE: &str = "INSERT OR FAIL INTO usage_records (row, id, at, tenant_id, user_id, key_id, model_served, cost, \
      charged, overrun, accounts, details) SELECT ? + key, unhex(value->>0), value->>1, unhex(value->>2), \
      unhex(value->>3), unhex(value->>4), value->>5, value->>6, value->>7, value->>8, unhex(value->>9), value->>10 \
      FROM jsonb_each(?)";

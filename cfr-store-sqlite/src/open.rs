@@ -21,6 +21,9 @@ use crate::writer::Writer;
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// Pages in the write-ahead log before it is copied into the file (16 MB): rarely enough not to disturb commits.
 const CHECKPOINT_PAGES: &str = "4000";
+/// Page cache of the writing connection in KiB, negative as SQLite wants it (8 MB, used as needed): the inner pages and the
+/// growing ends of the indexes of usage stay in it.
+const WRITER_CACHE: &str = "-8000";
 /// Read-only connections.
 const READERS_MAX: u32 = 4;
 /// Prepared statements per connection: the scripts of commits, in their few shapes, and the others.
@@ -264,7 +267,8 @@ fn writing(path: &Path, options: &SqliteOptions) -> SqliteConnectOptions {
         .create_if_missing(true)
         .journal_mode(SqliteJournalMode::Wal)
         .synchronous(synchronous)
-        .pragma("wal_autocheckpoint", CHECKPOINT_PAGES);
+        .pragma("wal_autocheckpoint", CHECKPOINT_PAGES)
+        .pragma("cache_size", WRITER_CACHE);
     match options.pages_max {
         Some(pages) => connect.pragma("max_page_count", pages.to_string()),
         None => connect,

@@ -1,6 +1,6 @@
 //! The one connection that writes, its monotone clock, and the transaction that every change is.
 
-use cfr_billing::store::StoreError;
+use cfr_billing::store::{Incarnation, StoreError};
 use cfr_core::time::Timestamp;
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{ConnectOptions, Connection, Sqlite, SqliteConnection, Transaction};
@@ -25,6 +25,8 @@ struct State {
     head: Option<Head>,
     /// Whether there may be suspended holds. There hardly ever are.
     suspended: bool,
+    /// The life that was last found to be the newest of its node. Only this process writes the file.
+    alive: Option<Incarnation>,
     /// A transaction was begun and not committed.
     abandoned: bool,
 }
@@ -33,7 +35,8 @@ impl Writer {
     /// Takes over an open connection to an up-to-date database.
     pub(crate) async fn new(options: SqliteConnectOptions, mut connection: SqliteConnection) -> Result<Self, Fault> {
         let clock = last_moment(&mut connection).await?;
-        let state = State { clock, head: None, suspended: any_suspended(&mut connection).await?, abandoned: false };
+        let suspended = any_suspended(&mut connection).await?;
+        let state = State { clock, head: None, suspended, alive: None, abandoned: false };
         Ok(Self { options, connection, state })
     }
 
@@ -112,6 +115,16 @@ impl Tx<'_> {
     /// Sets the end of the hash chain as this transaction leaves it.
     pub(crate) fn set_head(&mut self, head: Head) {
         self.new_head = Some(head);
+    }
+
+    /// Whether this life was found to be the newest of its node, and no node registered since.
+    pub(crate) fn is_known_alive(&self, by: &Incarnation) -> bool {
+        self.state.alive.as_ref() == Some(by)
+    }
+
+    /// Notes which life is the newest of its node; none before a node registers.
+    pub(crate) fn note_alive(&mut self, by: Option<&Incarnation>) {
+        self.state.alive = by.cloned();
     }
 
     /// Whether there may be suspended holds.

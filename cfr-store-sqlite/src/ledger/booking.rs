@@ -222,7 +222,7 @@ impl Books {
     }
 }
 
-const CONSUME: &str = "UPDATE leases SET consumed = leases.consumed + change.consumed \
+const CONSUME: &str = "UPDATE OR FAIL leases SET consumed = leases.consumed + change.consumed \
      FROM (SELECT value->>0 AS account_id, value->>1 AS epoch, value->>2 AS consumed FROM jsonb_each(?)) AS change \
      WHERE leases.account_id = change.account_id AND leases.node = ? AND leases.epoch = change.epoch";
 
@@ -245,7 +245,7 @@ fn account_rows(accounts: &BTreeMap<AccountId, AccountChange>) -> Rows {
 // Tokens, costs and overruns follow what an upstream reports, which may be nonsense. Their sums stop at the largest
 // number, for a sum that does not fit would make every later batch fail.
 
-const CHARGE: &str = "UPDATE accounts SET settled = accounts.settled + change.settled, \
+const CHARGE: &str = "UPDATE OR FAIL accounts SET settled = accounts.settled + change.settled, \
      leased = accounts.leased - change.unleased, \
      overrun = accounts.overrun + min(change.overrun, 9223372036854775807 - accounts.overrun), \
      overcommit = max(accounts.overcommit, change.overcommit) \

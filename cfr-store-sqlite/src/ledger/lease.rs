@@ -18,15 +18,23 @@ pub(super) async fn register(tx: &mut Tx<'_>, node: &str) -> Result<Incarnation,
     let sql = "INSERT INTO nodes (name, epoch, registered_at) VALUES (?1, 1, ?2) \
          ON CONFLICT (name) DO UPDATE SET epoch = epoch + 1, registered_at = ?2 RETURNING epoch";
     let at = tx.micros();
+    tx.note_alive(None);
     let row = sqlx::query(sql).bind(node).bind(at).fetch_one(tx.connection()).await?;
     Ok(Incarnation { node: Arc::from(node), epoch: row.try_get(0)? })
 }
 
 /// Refuses a life that another one has followed.
 pub(super) async fn check_alive(tx: &mut Tx<'_>, by: &Incarnation) -> Result<(), Fault> {
+    if tx.is_known_alive(by) {
+        return Ok(());
+    }
     let sql = "SELECT epoch FROM nodes WHERE name = ?";
     let epoch: Option<i64> = sqlx::query_scalar(sql).bind(&*by.node).fetch_optional(tx.connection()).await?;
-    if epoch == Some(by.epoch) { Ok(()) } else { Err(StoreError::Fenced.into()) }
+    if epoch != Some(by.epoch) {
+        return Err(StoreError::Fenced.into());
+    }
+    tx.note_alive(Some(by));
+    Ok(())
 }
 
 /// Rights on every budget asked for, or on none. The periods that it opens stay open when it denies.
