@@ -319,7 +319,8 @@ pub enum Retry {
 }
 
 impl UpstreamError {
-    /// What to do next. An answer that had begun is never tried again.
+    /// What to do next. An answer that had begun is never tried again, and a target that may charge for what it broke
+    /// off is not asked for the same again.
     #[must_use]
     pub const fn retry(&self) -> Retry {
         match self {
@@ -328,13 +329,14 @@ impl UpstreamError {
             | Self::RateLimited { exhausted: true, .. }
             | Self::Malformed { .. }
             | Self::Unsupported { .. }
+            | Self::Truncated { .. }
             | Self::Timeout { .. } => Retry::NextTarget,
             Self::Rejected { .. } | Self::InStream { .. } => Retry::Never,
             Self::RateLimited { retry_after: Some(after), .. } | Self::Failed { retry_after: Some(after), .. } => {
                 Retry::SameTarget { after: *after }
             }
             Self::RateLimited { .. } | Self::Failed { .. } => Retry::SameTarget { after: Duration::from_millis(500) },
-            Self::Unreachable { .. } | Self::Truncated { .. } => Retry::SameTarget { after: Duration::ZERO },
+            Self::Unreachable { .. } => Retry::SameTarget { after: Duration::ZERO },
         }
     }
 

@@ -1,8 +1,9 @@
 //! What every [`BudgetLedger`] must do, one function per rule. [`ledger_conformance!`](crate::ledger_conformance) makes a
 //! test of each.
 //!
-//! A ledger that is asked for a closed id, with the same arguments, says [`LedgerError::AlreadyClosed`]: whoever retries
-//! then knows that nothing is held for the call.
+//! A ledger that is asked for a closed id, with the same arguments, says
+//! [`AlreadyClosed`](crate::ledger::LedgerError::AlreadyClosed): whoever retries then knows that nothing is held for the
+//! call.
 #![expect(clippy::panic, clippy::expect_used, reason = "a rule that is broken fails its test by panicking")]
 
 use std::fmt::Debug;

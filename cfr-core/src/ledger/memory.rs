@@ -110,7 +110,7 @@ impl MemoryLedger {
         self.books().set_limit(budget, included, self.clock.now())
     }
 
-    /// The latest usage records, the oldest first, at most [`RECORDS_KEPT`].
+    /// The latest usage records, the oldest first, at most `RECORDS_KEPT`.
     #[must_use]
     pub fn records(&self) -> Vec<UsageRecord> {
         self.books().records()
