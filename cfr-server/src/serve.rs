@@ -7,7 +7,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::Router;
-use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::service::TowerToHyperService;
@@ -152,7 +151,7 @@ async fn converse(
     let asked = Arc::new(AtomicBool::new(false));
     let service = MapRequest::new(router, {
         let asked = Arc::clone(&asked);
-        move |request: http::Request<Incoming>| {
+        move |request: http::Request<_>| {
             asked.store(true, Ordering::Relaxed);
             request
         }
