@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cfr_billing::escrow::EscrowStats;
-use cfr_core::chat::Operation;
+use cfr_core::chat::{Operation, UsageSource};
 use cfr_core::gateway::Caller;
 use cfr_core::hook::PostHook;
 use cfr_core::ledger::UsageRecord;
@@ -78,6 +78,7 @@ pub struct Metrics {
     cost: Family<Paid, Counter>,
     overrun: Family<Paid, Counter>,
     upstream_failures: Family<UpstreamFailure, Counter>,
+    without_usage: Family<Served, Counter>,
     ledger: Ledger,
 }
 
@@ -151,6 +152,7 @@ impl Metrics {
             cost: Family::default(),
             overrun: Family::default(),
             upstream_failures: Family::default(),
+            without_usage: Family::default(),
             ledger: Ledger::default(),
         };
         metrics.register();
@@ -183,6 +185,11 @@ impl Metrics {
             "upstream_failures",
             "Attempts that failed, by upstream and outcome",
             self.upstream_failures.clone(),
+        );
+        registry.register(
+            "answers_without_usage",
+            "Complete answers whose provider reported no tokens: they were counted from bytes, or cost nothing",
+            self.without_usage.clone(),
         );
         self.ledger.register(registry);
     }
@@ -237,7 +244,11 @@ impl PostHook for Metrics {
         }
         if !record.provider.is_empty() {
             let (provider, model) = (Arc::clone(&record.provider), Arc::clone(&record.model_served));
-            self.calls.get_or_create(&Served { provider, model }).inc();
+            let served = Served { provider, model };
+            self.calls.get_or_create(&served).inc();
+            if is_without_usage(record) {
+                self.without_usage.get_or_create(&served).inc();
+            }
             self.count_tokens(record);
         }
         self.count_money(caller, record);
@@ -246,6 +257,10 @@ impl PostHook for Metrics {
             self.upstream_failures.get_or_create(&UpstreamFailure { upstream, outcome }).inc();
         }
     }
+}
+
+fn is_without_usage(record: &UsageRecord) -> bool {
+    record.status == 200 && (record.source == UsageSource::Estimated || record.usage.is_zero())
 }
 
 fn seconds(millis: u32) -> f64 {

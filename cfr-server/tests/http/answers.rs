@@ -105,16 +105,18 @@ async fn operators_have_health_metrics_and_a_document() {
     let site = Site::start(FAKE).await;
     let key = site.key(terms(EURO)).await;
     site.chat(&key, &chat("hi")).await;
+    site.chat(&key, &chat("fake:no-usage")).await;
     assert_eq!(site.get("/health/live", "").await.status, 200);
     assert_eq!(site.get("/health/ready", "").await.json()["ready"], true);
     assert_eq!(site.get("/health", "").await.json()["status"], "ok");
     let metrics = site.get("/metrics", "").await;
     assert!(metrics.header("content-type").starts_with("application/openmetrics-text"));
     for line in [
-        r#"cfr_responses_total{operation="chat_completions",status="200"} 1"#,
-        r#"cfr_calls_total{provider="openai",model="gpt-4o-mini"} 1"#,
+        r#"cfr_responses_total{operation="chat_completions",status="200"} 2"#,
+        r#"cfr_calls_total{provider="openai",model="gpt-4o-mini"} 2"#,
+        r#"cfr_answers_without_usage_total{provider="openai",model="gpt-4o-mini"} 1"#,
         "cfr_ledger_open_holds 0",
-        "cfr_ledger_holds 1",
+        "cfr_ledger_holds 2",
     ] {
         assert!(metrics.body.contains(line), "{line} is missing:\n{}", metrics.body);
     }
