@@ -100,7 +100,9 @@ const FIELDS: &[Column] = &[
     ("streamed", "/streamed"),
     ("milliseconds", "/latency_ms"),
     ("price table", "/price_version"),
-    ("tag", "/tag"),
+    ("caller's id", "/tags/request_id"),
+    ("caller's user", "/tags/user"),
+    ("metadata", "/tags/metadata"),
 ];
 
 impl Verb for Command {
