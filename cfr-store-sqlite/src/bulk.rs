@@ -31,7 +31,7 @@ pub(crate) enum Cell<'a> {
     Null,
     Int(i64),
     Text(&'a str),
-    /// Binary JSON has no bytes: the statement turns this text of hexadecimal digits into bytes with `unhex`.
+    /// Binary JSON has no bytes: they travel as hexadecimal digits, and the statement takes them with `unhex`.
     Blob(&'a [u8]),
 }
 

@@ -61,7 +61,7 @@ impl Details {
             operation: record.operation,
             model_requested: Arc::clone(&record.model_requested),
             provider: Arc::clone(&record.provider),
-            usage: record.usage.clone(),
+            usage: record.usage,
             source: record.source,
             price: record.price_nanos,
             price_version: record.price_version,
