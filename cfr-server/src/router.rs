@@ -18,7 +18,7 @@ use crate::state::App;
 use crate::{api, openai, openapi};
 
 /// Where OpenAI's clients find everything.
-const SURFACE: &str = "/v1/";
+const SURFACE: &str = "/v1";
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Browsers take an answer for what it says it is.
 const NOSNIFF: HeaderValue = HeaderValue::from_static("nosniff");
