@@ -36,6 +36,15 @@ impl FileLock {
     }
 }
 
+/// Unlocked by name and not by closing: a child process that was just forked may still have the file open.
+impl Drop for FileLock {
+    fn drop(&mut self) {
+        if let Err(error) = self.file.unlock() {
+            tracing::warn!(%error, "the database's lock file was not unlocked");
+        }
+    }
+}
+
 fn lock_path(database: &Path) -> PathBuf {
     let mut name = database.as_os_str().to_owned();
     name.push(".lock");
