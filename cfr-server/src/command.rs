@@ -1,6 +1,5 @@
 //! The command line: what to run, and how it ends.
 
-use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -20,6 +19,7 @@ use crate::router::router;
 use crate::seed::first_admin_key;
 use crate::serve::{ListenError, StopSignals, listen, serve};
 use crate::state::{App, Books, StartError, database, make_data_folder};
+use crate::terminal;
 
 /// An LLM router that cannot overspend.
 #[derive(Debug, Parser)]
@@ -144,7 +144,7 @@ pub fn run() -> ExitCode {
     match outcome {
         Ok(code) => code,
         Err(error) => {
-            let _ = writeln!(std::io::stderr(), "cfr-server: {error}");
+            let _ = terminal::remark(&format!("cfr-server: {error}"));
             ExitCode::FAILURE
         }
     }
@@ -186,7 +186,7 @@ async fn run_demo(arguments: DemoArgs) -> Result<ExitCode, CommandError> {
     let card = demo::prepare(&books, &config.data, listener.local_addr()?).await?;
     let instructions = card.instructions(&config.data);
     let app = App::new(config, books).await?;
-    std::io::stdout().write_all(instructions.as_bytes())?;
+    terminal::print(&instructions)?;
     run_until_stopped(listener, app, drain).await
 }
 
@@ -238,7 +238,7 @@ async fn run_until_stopped(listener: TcpListener, app: App, drain: Duration) -> 
 fn check_config(source: &Source) -> Result<ExitCode, CommandError> {
     let config = load(source)?;
     let summary = summary(&config, clock().now())?;
-    std::io::stdout().write_all(summary.as_bytes())?;
+    terminal::print(&summary)?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -247,20 +247,19 @@ async fn migrate(arguments: &Migrate) -> Result<ExitCode, CommandError> {
     let data = arguments.source.data.as_ref().unwrap_or(&config.data);
     let path = database(data);
     let pending = SqliteStore::pending_migrations(&path).await?;
-    let mut out = std::io::stdout();
     if pending.is_empty() {
-        writeln!(out, "{} is up to date", path.display())?;
+        terminal::print(&format!("{} is up to date\n", path.display()))?;
         return Ok(ExitCode::SUCCESS);
     }
     for name in &pending {
-        writeln!(out, "missing: {name}")?;
+        terminal::print(&format!("missing: {name}\n"))?;
     }
     if arguments.check {
         return Ok(ExitCode::FAILURE);
     }
     make_data_folder(data)?;
     SqliteStore::open(&path, SqliteOptions::default()).await?.close().await.map_err(StartError::from)?;
-    writeln!(out, "{} is now up to date", path.display())?;
+    terminal::print(&format!("{} is now up to date\n", path.display()))?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -22,3 +22,4 @@ pub mod observe;
 pub mod openapi;
 pub mod seed;
 pub mod serve;
+pub mod terminal;

@@ -1,11 +1,10 @@
 //! What the commands print: tables for people, the API's JSON for programs.
 
-use std::io::{ErrorKind, Write};
-
 use comfy_table::{Table, presets};
 use serde_json::Value;
 
 use super::error::CliError;
+use crate::terminal;
 
 /// A column: its heading, and where the value is (RFC 6901).
 pub(crate) type Column = (&'static str, &'static str);
@@ -70,7 +69,7 @@ pub(crate) fn details(thing: &Value, fields: &[Column]) -> String {
 
 /// A line for people that is no part of the answer.
 pub(crate) fn note(text: &str) -> Result<(), CliError> {
-    quietly(writeln!(std::io::stderr().lock(), "{text}"))
+    terminal::remark(text).map_err(cannot_print)
 }
 
 fn plain() -> Table {
@@ -107,16 +106,11 @@ fn print_json(value: &Value) -> Result<(), CliError> {
 }
 
 fn print(text: &str) -> Result<(), CliError> {
-    let mut out = std::io::stdout().lock();
-    quietly(out.write_all(text.as_bytes()).and_then(|()| out.flush()))
+    terminal::print(text).map_err(cannot_print)
 }
 
-/// A reader that has seen enough, as `head` has, is no failure.
-fn quietly(written: std::io::Result<()>) -> Result<(), CliError> {
-    match written {
-        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
-        written => written.map_err(|source| CliError::Io { what: "cannot print".into(), source }),
-    }
+fn cannot_print(source: std::io::Error) -> CliError {
+    CliError::Io { what: "cannot print".into(), source }
 }
 
 #[cfg(test)]

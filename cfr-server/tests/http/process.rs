@@ -123,6 +123,18 @@ async fn the_demo_answers_drains_and_goes_on_with_the_same_money_and_keys() {
 }
 
 #[tokio::test]
+async fn a_demo_whose_words_nobody_reads_runs_all_the_same() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut command = binary(folder.path(), &["demo", "--listen", "127.0.0.1:0"]);
+    let mut process = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it starts");
+    drop(process.stdout.take());
+    let mut log = BufReader::new(process.stderr.take().expect("piped")).lines();
+    let first = log.next_line().await.expect("a log").expect("it listens before it ends");
+    assert!(first.contains("listening address="), "{first}");
+    process.kill().await.expect("killed");
+}
+
+#[tokio::test]
 async fn a_second_process_on_the_same_folder_is_refused_in_one_line() {
     let folder = tempfile::tempdir().expect("a folder");
     let demo = Demo::start(folder.path()).await;
