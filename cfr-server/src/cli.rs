@@ -59,10 +59,10 @@ pub(crate) struct Connection {
     /// Print the API's JSON in place of a table
     #[arg(long, global = true)]
     json: bool,
-    /// A running server, as in http://127.0.0.1:4000 [default: the data folder itself]
+    /// A running server, as in http://127.0.0.1:4000 [default: the one that has the data folder, else the folder itself]
     #[arg(long, global = true, value_name = "URL", env = "CFR_SERVER_URL")]
     server: Option<String>,
-    /// The admin key for the server
+    /// The admin key for the server [default: the first one, from the data folder]
     #[arg(long, global = true, value_name = "KEY", env = "CFR_ADMIN_KEY", hide_env_values = true, value_parser = secret)]
     admin_key: Option<Secret>,
     /// The data folder, when no server is named [default: the configuration's, else ./cfr-data]
