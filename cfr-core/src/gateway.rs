@@ -279,7 +279,8 @@ impl Gateway {
         let plan = gateway.plan(&offer, caller, &call, at)?;
         let quote = Quote::worst_case(&offer, &plan, caller, &call, &gateway.config, at)?;
         let hold = gateway.hold(caller, &call, &quote).await?;
-        let mut open = OpenCall::begin(gateway, offer, caller, call, quote, hold, permit);
+        // Boxed: it is large, and moves through every future down to the stream's end.
+        let mut open = Box::new(OpenCall::begin(gateway, offer, caller, call, quote, hold, permit));
         match open.send_and_commit(&plan).await {
             Ok((target, Reply::Whole(reply))) => open.finish_whole(&target, reply).await,
             Ok((target, Reply::Stream(reply))) => Ok(open.begin_stream(&target, reply)),
@@ -400,7 +401,7 @@ impl OpenCall {
         }
     }
 
-    async fn finish_whole(mut self, target: &Target, reply: WholeReply) -> Result<Answer, GatewayError> {
+    async fn finish_whole(mut self: Box<Self>, target: &Target, reply: WholeReply) -> Result<Answer, GatewayError> {
         self.answered(reply.upstream_id);
         self.note(reply.report);
         let settled = self.close(Ending::Complete)?;
@@ -411,7 +412,7 @@ impl OpenCall {
         Ok(Answer::Whole { head, content_type: reply.content_type, body: reply.body })
     }
 
-    fn begin_stream(mut self, target: &Target, reply: StreamReply) -> Answer {
+    fn begin_stream(mut self: Box<Self>, target: &Target, reply: StreamReply) -> Answer {
         self.answered(reply.upstream_id);
         let head = self.head(target, None);
         Answer::Stream { head, body: AnswerStream::new(self, reply.events) }

@@ -61,8 +61,7 @@ pub(super) async fn wait_for_first(mut reply: StreamReply) -> Result<StreamReply
 }
 
 impl AnswerStream {
-    pub(super) fn new(open: OpenCall, events: EventStream) -> Self {
-        let open = Box::new(open);
+    pub(super) fn new(open: Box<OpenCall>, events: EventStream) -> Self {
         let hooks = &open.gateway.stream_hooks;
         let filters = hooks.iter().filter_map(|hook| hook.begin(open.caller(), &open.call)).collect();
         let checkpoint_due = open.gateway.config.checkpoint_every;
