@@ -17,6 +17,10 @@ use crate::time::Clock;
 
 /// Subjects with a bucket in memory. Beyond it, buckets that nobody uses are dropped.
 pub const BUCKETS_MAX: usize = 100_000;
+/// The name of the limit on requests per minute.
+pub const REQUESTS_PER_MINUTE: &str = "requests_per_minute";
+/// The name of the limit on requests at the same time.
+pub const PARALLEL_REQUESTS_MAX: &str = "parallel_requests_max";
 /// After a refusal because of parallel requests, when to try again: nobody knows when one ends.
 const PARALLEL_RETRY: Duration = Duration::from_secs(1);
 
@@ -48,7 +52,7 @@ pub struct RateState {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{what} of the {} exceeded: {limit}", .scope.name())]
 pub struct LimitExceeded {
-    /// Which limit: `requests_per_minute` or `parallel_requests_max`.
+    /// Which limit: [`REQUESTS_PER_MINUTE`] or [`PARALLEL_REQUESTS_MAX`].
     pub what: &'static str,
     /// Whom it limits.
     pub scope: Scope,
@@ -127,13 +131,13 @@ impl RateLimits {
             let before = bucket.running.fetch_add(1, Ordering::Relaxed);
             permit.running.push(Arc::clone(&bucket)); // from here on the permit gives the place back
             if before >= max.get() {
-                return Err(exceeded(limit, "parallel_requests_max", max, PARALLEL_RETRY));
+                return Err(exceeded(limit, PARALLEL_REQUESTS_MAX, max, PARALLEL_RETRY));
             }
         }
         if let (Some(max), Some(rate)) = (limit.requests_per_minute, &bucket.rate) {
             let state = rate.check().map_err(|until| {
                 let wait = until.wait_time_from(self.clock.uptime());
-                exceeded(limit, "requests_per_minute", max, wait)
+                exceeded(limit, REQUESTS_PER_MINUTE, max, wait)
             })?;
             tighten(&mut permit.rate, max.get(), state.remaining_burst_capacity());
         }

@@ -340,12 +340,6 @@ impl UpstreamError {
         }
     }
 
-    /// Whether the provider may have worked on the call, and may charge for it.
-    #[must_use]
-    pub const fn may_be_charged(&self) -> bool {
-        matches!(self, Self::Timeout { .. } | Self::Truncated { .. } | Self::InStream { .. } | Self::Malformed { .. })
-    }
-
     /// A stable word for records and metrics.
     #[must_use]
     pub const fn name(&self) -> &'static str {

@@ -206,7 +206,6 @@ async fn a_closed_port_is_unreachable() {
     let address = Provider::start().await.address; // dropped: the port is closed again
     let error = ask(&upstream_at(address), false, PATIENCE).await.unwrap_err();
     assert!(matches!(error, UpstreamError::Unreachable { .. }), "{error:?}");
-    assert!(!error.may_be_charged());
 }
 
 #[tokio::test]
@@ -221,7 +220,6 @@ async fn a_provider_that_does_not_answer_times_out_and_may_charge() {
     let (error, _socket) = tokio::join!(ask(&upstream, false, SHORT), served);
     let error = error.unwrap_err();
     assert!(matches!(error, UpstreamError::Timeout { after } if after == SHORT), "{error:?}");
-    assert!(error.may_be_charged());
 }
 
 #[tokio::test]

@@ -7,7 +7,7 @@ use cfr_core::chat::EnvelopeError;
 use cfr_core::gateway::{BudgetExceeded, GatewayError};
 use cfr_core::id::RequestId;
 use cfr_core::ledger::LedgerError;
-use cfr_core::limit::LimitExceeded;
+use cfr_core::limit::{LimitExceeded, REQUESTS_PER_MINUTE};
 use cfr_core::price::PriceError;
 use cfr_core::upstream::{Rejection, UpstreamError};
 use http::{HeaderName, HeaderValue, StatusCode};
@@ -73,13 +73,20 @@ fn envelope(error: EnvelopeError) -> ApiError {
 }
 
 fn rate_limit(limit: &LimitExceeded) -> ApiError {
-    let number = |value: u32| HeaderValue::from(value);
-    ApiError::new(StatusCode::TOO_MANY_REQUESTS, "rate_limit_error", "rate_limit_exceeded", limit.to_string())
-        .retry_after(limit.retry_after)
-        .header(HeaderName::from_static("x-ratelimit-limit-requests"), number(limit.limit))
-        .header(HeaderName::from_static("x-ratelimit-remaining-requests"), number(0))
-        .field("limit", limit.what)
-        .field("scope", limit.scope.name())
+    let refusal =
+        ApiError::new(StatusCode::TOO_MANY_REQUESTS, "rate_limit_error", "rate_limit_exceeded", limit.to_string())
+            .retry_after(limit.retry_after)
+            .field("limit", limit.what)
+            .field("scope", limit.scope.name());
+    if limit.what != REQUESTS_PER_MINUTE {
+        return refusal; // the headers are about requests per minute
+    }
+    let reset = format!("{}ms", limit.retry_after.as_millis());
+    let reset = HeaderValue::try_from(reset).unwrap_or(HeaderValue::from_static("60s"));
+    refusal
+        .header(HeaderName::from_static("x-ratelimit-limit-requests"), limit.limit.into())
+        .header(HeaderName::from_static("x-ratelimit-remaining-requests"), HeaderValue::from(0_u32))
+        .header(HeaderName::from_static("x-ratelimit-reset-requests"), reset)
 }
 
 fn budget(exceeded: &BudgetExceeded, status: StatusCode) -> ApiError {

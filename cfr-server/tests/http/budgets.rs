@@ -66,6 +66,7 @@ async fn too_many_requests_are_a_429_that_says_when_to_come_back() {
     let wait: u64 = refused.header("retry-after").parse().expect("seconds");
     assert!((1..=30).contains(&wait), "{wait}");
     assert_eq!(refused.header("x-ratelimit-remaining-requests"), "0");
+    assert!(refused.header("x-ratelimit-reset-requests").ends_with("ms"));
 }
 
 #[tokio::test]
