@@ -55,7 +55,7 @@ pub struct SqliteOptions {
 #[non_exhaustive]
 pub enum OpenError {
     /// Another process has it.
-    #[error("{} is in use by process {holder}; stop that process first, or open the file read-only", path.display())]
+    #[error("{} is in use by process {holder}; stop that process first", path.display())]
     InUse {
         /// The database.
         path: PathBuf,
@@ -98,7 +98,9 @@ pub enum OpenError {
         missing: Vec<String>,
     },
     /// A migration was applied in another form.
-    #[error("migration {version} of the database is not ours; it was written by a modified version of this software")]
+    #[error(
+        "migration {version} of the database is not ours; open it with the version that wrote it, or choose another path"
+    )]
     EditedMigration {
         /// The migration.
         version: i64,
