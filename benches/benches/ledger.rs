@@ -105,7 +105,7 @@ fn budget_id(number: u32) -> BudgetId {
 
 /// Waits for a first use of a budget, which asks the store.
 fn block_on<T>(task: impl Future<Output = T>) -> T {
-    Builder::new_current_thread().build().expect("a runtime").block_on(task)
+    Builder::new_current_thread().enable_time().build().expect("a runtime").block_on(task)
 }
 
 /// Requests wander over all accounts, and every `WARM` requests over the same ones: a key, a user and a team of their own; a tenant, a product and the platform are
