@@ -411,6 +411,22 @@ pub struct NewGrant {
     pub overcommit: bool,
 }
 
+impl NewGrant {
+    /// A grant that nobody asked for: it follows from the terms of the budget.
+    #[must_use]
+    pub fn by_terms(budget: BudgetId, kind: GrantKind, amount: i64, key: &str) -> Self {
+        Self {
+            budget,
+            kind,
+            amount,
+            idempotency_key: key.into(),
+            reason: "".into(),
+            actor: "system".into(),
+            overcommit: true,
+        }
+    }
+}
+
 // --- Everything else -----------------------------------------------------------------------------------------------
 
 /// A page of rows.

@@ -22,9 +22,9 @@ pub struct UsageRecord {
     pub operation: Operation,
     /// The model as the caller named it.
     pub model_requested: Arc<str>,
-    /// The provider that answered, by its name in the price table; empty when none did.
+    /// The provider that was asked last, by its name in the price table; empty when none was.
     pub provider: Arc<str>,
-    /// The provider's model that was priced; empty when none answered.
+    /// The model that this provider was asked for; empty when none was.
     pub model_served: Arc<str>,
     /// What was used.
     pub usage: Usage,

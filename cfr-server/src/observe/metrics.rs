@@ -242,7 +242,7 @@ impl PostHook for Metrics {
         if let Some(first_byte_ms) = record.first_byte_ms {
             self.first_byte.get_or_create(&surface).observe(seconds(first_byte_ms));
         }
-        if !record.provider.is_empty() {
+        if record.first_byte_ms.is_some() {
             let (provider, model) = (Arc::clone(&record.provider), Arc::clone(&record.model_served));
             let served = Served { provider, model };
             self.calls.get_or_create(&served).inc();

@@ -106,6 +106,7 @@ async fn operators_have_health_metrics_and_a_document() {
     let key = site.key(terms(EURO)).await;
     site.chat(&key, &chat("hi")).await;
     site.chat(&key, &chat("fake:no-usage")).await;
+    assert_eq!(site.chat(&key, &chat("fake:error:400")).await.status, 400);
     assert_eq!(site.get("/health/live", "").await.status, 200);
     assert_eq!(site.get("/health/ready", "").await.json()["ready"], true);
     assert_eq!(site.get("/health", "").await.json()["status"], "ok");
@@ -116,7 +117,7 @@ async fn operators_have_health_metrics_and_a_document() {
         r#"cfr_calls_total{provider="openai",model="gpt-4o-mini"} 2"#,
         r#"cfr_answers_without_usage_total{provider="openai",model="gpt-4o-mini"} 1"#,
         "cfr_ledger_open_holds 0",
-        "cfr_ledger_holds 2",
+        "cfr_ledger_holds 3",
     ] {
         assert!(metrics.body.contains(line), "{line} is missing:\n{}", metrics.body);
     }

@@ -93,7 +93,7 @@ async fn grant_included(tx: &mut Tx<'_>, budget: &Budget, account: AccountId, se
         return Ok(());
     }
     let key = format!("included:{}:{seq}", spec.id);
-    let grant = by_system(spec.id, GrantKind::Included, spec.included_nanos, &key);
+    let grant = NewGrant::by_terms(spec.id, GrantKind::Included, spec.included_nanos, &key);
     grant::book(tx, account, &grant).await.map(drop)
 }
 
@@ -121,22 +121,9 @@ async fn roll_over(tx: &mut Tx<'_>, from: AccountId, to: AccountId) -> Result<()
     }
     for (account, amount, side) in [(from, -carried, "out"), (to, carried, "in")] {
         let key = format!("rollover:{}:{times}:{side}", from.0);
-        grant::book(tx, account, &by_system(budget, GrantKind::Rollover, amount, &key)).await?;
+        grant::book(tx, account, &NewGrant::by_terms(budget, GrantKind::Rollover, amount, &key)).await?;
     }
     Ok(())
-}
-
-/// A grant that follows from the terms of the budget.
-pub(crate) fn by_system(budget: BudgetId, kind: GrantKind, amount: i64, key: &str) -> NewGrant {
-    NewGrant {
-        budget,
-        kind,
-        amount,
-        idempotency_key: key.into(),
-        reason: "".into(),
-        actor: "system".into(),
-        overcommit: true,
-    }
 }
 
 fn from_row(row: &SqliteRow) -> Result<AccountState, Fault> {

@@ -33,7 +33,7 @@ pub(crate) async fn adjust_limit(tx: &mut Tx<'_>, budget: &Budget, by: i64, acto
     let open = newest.filter(|account| account.period.end.is_none_or(|end| tx.now < end) && by != 0);
     let Some(account) = open else { return Ok(()) };
     let key = format!("limit:{}:{}", budget.spec.id, budget.version);
-    let mut grant = account::by_system(budget.spec.id, GrantKind::Adjustment, by, &key);
+    let mut grant = NewGrant::by_terms(budget.spec.id, GrantKind::Adjustment, by, &key);
     grant.reason = "the limit was changed".into();
     grant.actor = actor.into();
     book(tx, account.account, &grant).await.map(drop)

@@ -106,7 +106,7 @@ impl Books {
             let key = format!("included:{}:{seq}", spec.id);
             self.book_grant(
                 account,
-                &by_system(spec.id, GrantKind::Included, spec.included_nanos, &key),
+                &NewGrant::by_terms(spec.id, GrantKind::Included, spec.included_nanos, &key),
                 period.start,
             )?;
         }
@@ -126,7 +126,7 @@ impl Books {
         let time = grants().filter(|grant| grant.kind == GrantKind::Rollover).count();
         for (account, amount, side) in [(from, -carried, "out"), (to, carried, "in")] {
             let key = format!("rollover:{}:{time}:{side}", from.0);
-            self.book_grant(account, &by_system(budget, GrantKind::Rollover, amount, &key), now)?;
+            self.book_grant(account, &NewGrant::by_terms(budget, GrantKind::Rollover, amount, &key), now)?;
         }
         Ok(())
     }
@@ -159,7 +159,7 @@ impl Books {
         let open = self.newest(budget.spec.id).filter(|account| account.period.end.is_none_or(|end| now < end));
         let Some(account) = open.map(|account| account.account).filter(|_| by != 0) else { return Ok(()) };
         let key = format!("limit:{}:{}", budget.spec.id, budget.version);
-        let mut grant = by_system(budget.spec.id, GrantKind::Adjustment, by, &key);
+        let mut grant = NewGrant::by_terms(budget.spec.id, GrantKind::Adjustment, by, &key);
         grant.actor = actor.into();
         self.book_grant(account, &grant, now).map(drop)
     }
@@ -202,18 +202,6 @@ impl Books {
 /// Bought money, which the next period inherits.
 const fn rolls_over(kind: GrantKind) -> bool {
     matches!(kind, GrantKind::TopUp | GrantKind::Promo | GrantKind::Import | GrantKind::Rollover)
-}
-
-fn by_system(budget: BudgetId, kind: GrantKind, amount: i64, key: &str) -> NewGrant {
-    NewGrant {
-        budget,
-        kind,
-        amount,
-        idempotency_key: key.into(),
-        reason: "".into(),
-        actor: "system".into(),
-        overcommit: true,
-    }
 }
 
 /// Raises `overcommit` to what is used beyond the limit: the one way in which books may be there.
