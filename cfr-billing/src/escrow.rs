@@ -76,7 +76,7 @@ impl Escrow {
         config: EscrowConfig,
     ) -> Result<Arc<Self>, StoreError> {
         let now = clock.now();
-        let by = store.register(&config.node, now).await?;
+        let by = store.register(&config.node, config.boot, now).await?;
         let expired_before = now.checked_sub(config.hold_max + config.reclaim_grace).unwrap_or(Timestamp::MIN);
         let reclaimed = store.reclaim(expired_before, config.orphan_policy, now).await?;
         if reclaimed != Reclaimed::default() {

@@ -58,7 +58,7 @@ async fn a_killed_node_writes_nothing_more() {
     store.faults.set_paused(false);
     tokio::task::yield_now().await;
     assert_eq!(store.faults.commits(), 0);
-    assert_eq!(store.audit().await.expect("the store works"), Vec::<String>::new());
+    assert_eq!(store.audit().await.expect("the store works"), []);
 }
 
 #[tokio::test]

@@ -28,6 +28,6 @@ async fn an_audit_names_the_account_whose_sums_are_wrong() {
     store.add_budget(BudgetSpec { id, scope, currency, included_nanos: 10, policy, period, zone }, now);
     let account = store.account(id, now).await.expect("it exists").account;
     store.tamper(account, 3);
-    let found = store.audit().await.expect("the store works");
+    let found: Vec<_> = store.audit().await.expect("the store works").iter().map(ToString::to_string).collect();
     assert_eq!(found, [format!("{account}: settled is 3 but its parts add up to 0")]);
 }

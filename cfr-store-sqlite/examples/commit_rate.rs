@@ -10,7 +10,9 @@ use std::time::Duration;
 
 use cfr_billing::budget::{NewBudget, ScopeId};
 use cfr_billing::identity::{NewTenant, TenantKind};
-use cfr_billing::store::{Accounts, CatalogStore, Incarnation, LeaseAsk, LedgerStore, Op, OpenedHold, SettledHold};
+use cfr_billing::store::{
+    Accounts, Boot, CatalogStore, Incarnation, LeaseAsk, LedgerStore, Op, OpenedHold, SettledHold,
+};
 use cfr_core::chat::{Operation, Usage, UsageSource};
 use cfr_core::id::{KeyId, ProductVersionId, RequestId, TenantId, UserId};
 use cfr_core::ledger::{CallerIds, LimitPolicy, Scope, UsageRecord};
@@ -98,7 +100,7 @@ impl Books {
     async fn new(path: &Path) -> Result<Self, Box<dyn Error>> {
         let clock = SystemClock::new();
         let store = SqliteStore::open(path, SqliteOptions::default()).await?;
-        let node = store.register("bench", clock.now()).await?;
+        let node = store.register("bench", Boot(1), clock.now()).await?;
         let new = NewTenant {
             slug: "bench".into(),
             name: "Bench".into(),

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use cfr_billing::store::{AuditRule, Finding};
 use cfr_core::id::AccountId;
 use sqlx::sqlite::{SqlitePool, SqliteRow};
 use sqlx::{AssertSqlSafe, Connection, Row, SqliteConnection};
@@ -13,7 +14,7 @@ use crate::row::{Fields, accounts_from_blob};
 use crate::usage::{USAGE_COLUMNS, sealed_cells};
 
 /// Names every difference; empty when the books agree.
-pub(crate) async fn run(readers: &SqlitePool) -> Result<Vec<String>, Fault> {
+pub(crate) async fn run(readers: &SqlitePool) -> Result<Vec<Finding>, Fault> {
     let mut connection = readers.acquire().await?;
     let mut snapshot = connection.begin().await?;
     let mut found = Vec::new();
@@ -24,10 +25,14 @@ pub(crate) async fn run(readers: &SqlitePool) -> Result<Vec<String>, Fault> {
     Ok(found)
 }
 
+const fn finding(rule: AuditRule, what: String) -> Finding {
+    Finding { rule, what, correction: None }
+}
+
 /// What the usage records say was charged, and lost, per account.
 type Sums = BTreeMap<AccountId, Amounts>;
 
-async fn verify_chain(connection: &mut SqliteConnection, found: &mut Vec<String>) -> Result<Sums, Fault> {
+async fn verify_chain(connection: &mut SqliteConnection, found: &mut Vec<Finding>) -> Result<Sums, Fault> {
     let mut sums = Sums::new();
     let mut previous: Hash = [0; 32];
     let mut next_row = 1;
@@ -37,12 +42,12 @@ async fn verify_chain(connection: &mut SqliteConnection, found: &mut Vec<String>
         let Some(batch) = sqlx::query(sql).bind(after).fetch_optional(&mut *connection).await? else { break };
         after = batch.int("id")?;
         if after != expected || batch.int("first_row")? != next_row {
-            found.push(format!("batch {after} does not follow the batch before it"));
+            found.push(finding(AuditRule::Chain, format!("batch {after} does not follow the batch before it")));
         }
         let hash = hash_of(connection, &batch, &previous, &mut sums).await?;
         let sealed = batch.bytes("hash")?;
         if sealed != hash {
-            found.push(format!("batch {after} was changed after it was sealed"));
+            found.push(finding(AuditRule::Chain, format!("batch {after} was changed after it was sealed")));
         }
         previous = sealed.try_into().unwrap_or(hash);
         next_row = batch.int("first_row")? + batch.int("rows")?;
@@ -51,7 +56,7 @@ async fn verify_chain(connection: &mut SqliteConnection, found: &mut Vec<String>
     let sql = "SELECT count(*) FROM usage_records WHERE row >= ?";
     let strays: i64 = sqlx::query_scalar(sql).bind(next_row).fetch_one(connection).await?;
     if strays > 0 {
-        found.push(format!("{strays} usage records belong to no batch"));
+        found.push(finding(AuditRule::Chain, format!("{strays} usage records belong to no batch")));
     }
     Ok(sums)
 }
@@ -91,7 +96,11 @@ async fn records(connection: &mut SqliteConnection, first_row: i64, rows: i64, s
     Ok(usage)
 }
 
-async fn verify_accounts(connection: &mut SqliteConnection, sums: &Sums, found: &mut Vec<String>) -> Result<(), Fault> {
+async fn verify_accounts(
+    connection: &mut SqliteConnection,
+    sums: &Sums,
+    found: &mut Vec<Finding>,
+) -> Result<(), Fault> {
     let sql = "SELECT a.*, \
          (SELECT coalesce(sum(amount), 0) FROM grants g WHERE g.account_id = a.id) AS grants, \
          (SELECT coalesce(sum(granted - consumed), 0) FROM leases l WHERE l.account_id = a.id) AS leases, \
@@ -115,17 +124,19 @@ async fn verify_accounts(connection: &mut SqliteConnection, sums: &Sums, found: 
             ("leased", leased, "leases", row.int("leases")?),
         ];
         for (what, booked, parts, sum) in sums.into_iter().filter(|(_, booked, _, sum)| booked != sum) {
-            found.push(format!("{account}: {what} is {booked} but its {parts} add up to {sum}"));
+            let what = format!("{account}: {what} is {booked} but its {parts} add up to {sum}");
+            found.push(finding(AuditRule::Sums, what));
         }
         if settled + leased > granted + row.int("overcommit")? {
-            found.push(format!("{account}: more is settled and leased than granted"));
+            let what = format!("{account}: more is settled and leased than granted");
+            found.push(finding(AuditRule::Limit, what));
         }
     }
     Ok(())
 }
 
 /// The daily sums against the records that they were added up from.
-async fn verify_days(connection: &mut SqliteConnection, found: &mut Vec<String>) -> Result<(), Fault> {
+async fn verify_days(connection: &mut SqliteConnection, found: &mut Vec<Finding>) -> Result<(), Fault> {
     let sql = "SELECT d.day, d.requests, d.charged, coalesce(u.requests, 0) AS records, coalesce(u.charged, 0) AS sum \
          FROM (SELECT day, sum(requests) AS requests, sum(charged) AS charged FROM usage_daily GROUP BY day) d \
          LEFT JOIN (SELECT (at - ((at % 86400000000) + 86400000000) % 86400000000) / 86400000000 AS day, \
@@ -133,9 +144,9 @@ async fn verify_days(connection: &mut SqliteConnection, found: &mut Vec<String>)
          WHERE d.requests <> coalesce(u.requests, 0) OR d.charged <> coalesce(u.charged, 0)";
     for row in sqlx::query(sql).fetch_all(connection).await? {
         let (day, requests, records) = (row.int("day")?, row.int("requests")?, row.int("records")?);
-        found.push(format!(
-            "day {day}: the rollup counts {requests} requests, the records {records}, or their charges differ"
-        ));
+        let what =
+            format!("day {day}: the rollup counts {requests} requests, the records {records}, or their charges differ");
+        found.push(finding(AuditRule::Days, what));
     }
     Ok(())
 }

@@ -5,8 +5,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use cfr_billing::budget::Grant;
 use cfr_billing::store::{
-    AccountState, AcquireError, Incarnation, LeaseAsk, LeaseGrant, LedgerStore, NewGrant, Op, OrphanPolicy, Reclaimed,
-    StoreError,
+    AccountState, AcquireError, Boot, Finding, Incarnation, LeaseAsk, LeaseGrant, LedgerStore, NewGrant, NodeState, Op,
+    OrphanPolicy, Reclaimed, Renewal, StoreError,
 };
 use cfr_core::id::{AccountId, BudgetId};
 use cfr_core::time::Timestamp;
@@ -18,6 +18,7 @@ mod booking;
 pub(crate) mod grant;
 mod hold;
 mod lease;
+mod node;
 mod orphan;
 
 #[async_trait]
@@ -26,10 +27,11 @@ impl LedgerStore for SqliteStore {
         true
     }
 
-    async fn register(&self, node: &str, now: Timestamp) -> Result<Incarnation, StoreError> {
+    /// The lock of the file proves that no other process is alive.
+    async fn register(&self, node: &str, boot: Boot, now: Timestamp) -> Result<Incarnation, StoreError> {
         let mut writer = self.writer().await?;
         let mut tx = writer.begin(now).await?;
-        let incarnation = lease::register(&mut tx, node).await?;
+        let incarnation = node::register(&mut tx, node, boot).await?;
         tx.commit().await?;
         Ok(incarnation)
     }
@@ -56,10 +58,12 @@ impl LedgerStore for SqliteStore {
         Ok(())
     }
 
-    async fn renew(&self, by: &Incarnation, _ttl: Duration, now: Timestamp) -> Result<Vec<AccountId>, StoreError> {
+    async fn renew(&self, by: &Incarnation, ttl: Duration, now: Timestamp) -> Result<Renewal, StoreError> {
         let mut writer = self.writer().await?;
         let mut tx = writer.begin(now).await?;
-        Ok(lease::renew(&mut tx, by).await?)
+        let renewal = lease::renew(&mut tx, by, ttl, now).await?;
+        tx.commit().await?;
+        Ok(renewal)
     }
 
     async fn give_back(&self, by: &Incarnation, rights: &[(AccountId, i64)]) -> Result<(), StoreError> {
@@ -68,6 +72,26 @@ impl LedgerStore for SqliteStore {
         for &(account, amount) in rights {
             lease::give_back(&mut tx, by, account, amount).await?;
         }
+        tx.commit().await?;
+        Ok(())
+    }
+
+    async fn retire(&self, by: &Incarnation, now: Timestamp) -> Result<(), StoreError> {
+        let mut writer = self.writer().await?;
+        let mut tx = writer.begin(now).await?;
+        node::retire(&mut tx, by).await?;
+        tx.commit().await?;
+        Ok(())
+    }
+
+    async fn nodes(&self, now: Timestamp) -> Result<Vec<NodeState>, StoreError> {
+        Ok(node::all(self.readers(), now).await?)
+    }
+
+    async fn fence(&self, node: &str, now: Timestamp) -> Result<(), StoreError> {
+        let mut writer = self.writer().await?;
+        let mut tx = writer.begin(now).await?;
+        node::fence(&mut tx, node).await?;
         tx.commit().await?;
         Ok(())
     }
@@ -108,7 +132,7 @@ impl LedgerStore for SqliteStore {
         Ok(granted)
     }
 
-    async fn audit(&self) -> Result<Vec<String>, StoreError> {
+    async fn audit(&self) -> Result<Vec<Finding>, StoreError> {
         Ok(audit::run(self.readers()).await?)
     }
 }

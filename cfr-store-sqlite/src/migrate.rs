@@ -9,7 +9,10 @@ use crate::open::OpenError;
 const APPLICATION_ID: i64 = 0x6366_7231;
 
 /// Every migration, oldest first. A published one is never edited: its checksum is in every database.
-const MIGRATIONS: &[(i64, &str, &str)] = &[(1, "books", include_str!("../migrations/0001_books.sql"))];
+const MIGRATIONS: &[(i64, &str, &str)] = &[
+    (1, "books", include_str!("../migrations/0001_books.sql")),
+    (2, "nodes", include_str!("../migrations/0002_nodes.sql")),
+];
 
 /// What a database file is to us.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

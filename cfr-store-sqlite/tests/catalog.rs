@@ -10,7 +10,7 @@ use cfr_billing::identity::{
     KeyKind, KeyMac, KeyStatus, NewKey, NewUser, Role, TenantPatch, TenantStatus, User, UserPatch, UserStatus,
 };
 use cfr_billing::plan::{NewProduct, ProductVersion, Terms};
-use cfr_billing::store::{CatalogStore, Cursor, LedgerStore, NewGrant, PageRequest, StoreError};
+use cfr_billing::store::{Boot, CatalogStore, Cursor, LedgerStore, NewGrant, PageRequest, StoreError};
 use cfr_billing::usage::UsageFilter;
 use cfr_core::id::{ProductVersionId, TenantId};
 use cfr_core::ledger::{LimitPolicy, Scope};
@@ -256,7 +256,7 @@ async fn usage_is_filtered_and_paged_newest_first() {
     let store = home.open().await;
     let acme = tenant(&store).await;
     let budget = budget(&store, &acme, 1_000).await;
-    let node = store.register("node", at(0)).await.unwrap();
+    let node = store.register("node", Boot(1), at(0)).await.unwrap();
     let account = acquire(&store, &node, &budget, 600).await.account;
     let ops: Vec<_> = (1..=5).map(|number| settle(&node, hold_id(number), account, 7, acme.id)).collect();
     store.commit(&node, &ops, at(3)).await.unwrap();

@@ -5,7 +5,7 @@ mod support;
 
 use std::process::Command;
 
-use cfr_billing::store::{CatalogStore, LedgerStore, PageRequest, StoreError};
+use cfr_billing::store::{Boot, CatalogStore, LedgerStore, PageRequest, StoreError};
 use cfr_billing::usage::UsageFilter;
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{ConnectOptions, Connection};
@@ -61,7 +61,7 @@ async fn booked(home: &Home) -> SqliteStore {
     let store = home.open().await;
     let tenant = tenant(&store).await;
     let budget = budget(&store, &tenant, 1_000).await;
-    let node = store.register("node", at(0)).await.unwrap();
+    let node = store.register("node", Boot(1), at(0)).await.unwrap();
     let account = acquire(&store, &node, &budget, 600).await.account;
     for number in 1..=3 {
         store.commit(&node, &[settle(&node, hold_id(number), account, 70, tenant.id)], at(3)).await.unwrap();
@@ -91,7 +91,7 @@ async fn the_audit_finds_what_was_changed_behind_its_back() {
         booked(&home).await.close().await.unwrap();
         raw(&home.path(), sql).await.unwrap();
         let found = home.open().await.audit().await.unwrap();
-        assert!(found.iter().any(|line| line.contains(finding)), "{sql}: {found:#?}");
+        assert!(found.iter().any(|line| line.what.contains(finding)), "{sql}: {found:#?}");
     }
 }
 
@@ -104,7 +104,7 @@ async fn a_reopened_file_continues_with_the_same_money() {
     store.close().await.unwrap();
     let store = home.open().await;
     assert_eq!(store.account(budget.spec.id, at(4)).await.unwrap(), before);
-    let again = store.register("node", at(5)).await.unwrap();
+    let again = store.register("node", Boot(1), at(5)).await.unwrap();
     assert_eq!(again.epoch, 2);
     assert_clean(&store.audit().await.unwrap());
 }
@@ -176,7 +176,7 @@ async fn an_edited_migration_is_refused() {
 #[tokio::test]
 async fn an_older_schema_is_pending_and_refused_only_to_readers() {
     let home = Home::new();
-    assert_eq!(SqliteStore::pending_migrations(home.path()).await.unwrap(), ["0001_books"]);
+    assert_eq!(SqliteStore::pending_migrations(home.path()).await.unwrap(), ["0001_books", "0002_nodes"]);
     std::fs::create_dir_all(home.path().parent().unwrap()).unwrap();
     std::fs::write(home.path(), b"").unwrap();
     let refused = SqliteStore::open_read_only(home.path()).await;
@@ -191,7 +191,7 @@ async fn a_reader_sees_the_books_of_a_running_owner_and_cannot_write() {
     let owner = booked(&home).await;
     let reader = SqliteStore::open_read_only(home.path()).await.unwrap();
     assert_eq!(reader.usage(&UsageFilter::default(), PageRequest::default()).await.unwrap().items.len(), 3);
-    assert!(matches!(reader.register("node", at(9)).await, Err(StoreError::Unavailable { .. })));
+    assert!(matches!(reader.register("node", Boot(1), at(9)).await, Err(StoreError::Unavailable { .. })));
     reader.close().await.unwrap();
     owner.close().await.unwrap();
 }
@@ -205,7 +205,7 @@ async fn a_full_disk_refuses_the_batch_and_the_store_recovers() {
     options.pages_max = Some(pages + 2);
     let store = SqliteStore::open(home.path(), options).await.unwrap();
     let budget = store.budgets(&Default::default(), PageRequest::default()).await.unwrap().items.remove(0);
-    let node = store.register("node", at(9)).await.unwrap();
+    let node = store.register("node", Boot(1), at(9)).await.unwrap();
     store.reclaim(at(9), Default::default(), at(9)).await.unwrap();
     let account = acquire(&store, &node, &budget, 790).await.account;
     let before = store.account(budget.spec.id, at(9)).await.unwrap();
@@ -243,7 +243,7 @@ async fn a_commit_that_nobody_waits_for_leaves_the_books_whole() {
     let store = home.open().await;
     let tenant = tenant(&store).await;
     let budget = budget(&store, &tenant, 1_000_000).await;
-    let node = store.register("node", at(0)).await.unwrap();
+    let node = store.register("node", Boot(1), at(0)).await.unwrap();
     let account = acquire(&store, &node, &budget, 1_000_000).await.account;
     for round in 0..40_u128 {
         let ops: Vec<_> = (1..=20).map(|n| settle(&node, hold_id(round * 100 + n), account, 1, tenant.id)).collect();

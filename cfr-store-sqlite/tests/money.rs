@@ -6,7 +6,7 @@ mod support;
 use cfr_billing::budget::GrantKind;
 use cfr_billing::store::Op;
 use cfr_billing::store::{
-    AcquireError, CatalogStore, LeaseAsk, LedgerStore, NewGrant, OrphanPolicy, PageRequest, Reclaimed, StoreError,
+    AcquireError, Boot, CatalogStore, LeaseAsk, LedgerStore, NewGrant, OrphanPolicy, PageRequest, Reclaimed, StoreError,
 };
 use cfr_billing::usage::UsageFilter;
 use cfr_core::ledger::ReleaseReason;
@@ -18,7 +18,7 @@ async fn a_settlement_moves_its_charge_from_the_lease_to_settled() {
     let store = home.open().await;
     let tenant = tenant(&store).await;
     let budget = budget(&store, &tenant, 1_000).await;
-    let node = store.register("node", at(0)).await.unwrap();
+    let node = store.register("node", Boot(1), at(0)).await.unwrap();
     let lease = acquire(&store, &node, &budget, 600).await;
     let ops = [
         open(&node, hold_id(1), lease.account, 100, tenant.id),
@@ -37,7 +37,7 @@ async fn a_usage_record_is_read_as_it_was_written() {
     let store = home.open().await;
     let tenant = tenant(&store).await;
     let budget = budget(&store, &tenant, 1_000).await;
-    let node = store.register("node", at(0)).await.unwrap();
+    let node = store.register("node", Boot(1), at(0)).await.unwrap();
     let account = acquire(&store, &node, &budget, 600).await.account;
     store.commit(&node, &[settle(&node, hold_id(1), account, 70, tenant.id)], at(3)).await.unwrap();
     let page = store.usage(&UsageFilter::default(), PageRequest::default()).await.unwrap();
@@ -53,7 +53,7 @@ async fn a_repeated_batch_books_nothing_twice() {
     let store = home.open().await;
     let tenant = tenant(&store).await;
     let budget = budget(&store, &tenant, 1_000).await;
-    let node = store.register("node", at(0)).await.unwrap();
+    let node = store.register("node", Boot(1), at(0)).await.unwrap();
     let account = acquire(&store, &node, &budget, 600).await.account;
     let first = [settle(&node, hold_id(1), account, 70, tenant.id)];
     store.commit(&node, &first, at(3)).await.unwrap();
@@ -70,9 +70,9 @@ async fn a_late_settlement_is_charged_only_as_far_as_there_is_room() {
     let store = home.open().await;
     let tenant = tenant(&store).await;
     let budget = budget(&store, &tenant, 1_000).await;
-    let old = store.register("node", at(0)).await.unwrap();
+    let old = store.register("node", Boot(1), at(0)).await.unwrap();
     let account = acquire(&store, &old, &budget, 1_000).await.account;
-    let new = store.register("node", at(5)).await.unwrap();
+    let new = store.register("node", Boot(1), at(5)).await.unwrap();
     store.reclaim(at(5), OrphanPolicy::Release, at(5)).await.unwrap();
     acquire(&store, &new, &budget, 960).await;
     store.commit(&new, &[settle(&old, hold_id(1), account, 70, tenant.id)], at(6)).await.unwrap();
@@ -87,8 +87,8 @@ async fn a_late_settlement_is_charged_only_as_far_as_there_is_room() {
 async fn an_earlier_life_of_a_node_is_fenced() {
     let home = Home::new();
     let store = home.open().await;
-    let old = store.register("node", at(0)).await.unwrap();
-    store.register("node", at(1)).await.unwrap();
+    let old = store.register("node", Boot(1), at(0)).await.unwrap();
+    store.register("node", Boot(1), at(1)).await.unwrap();
     assert!(matches!(store.commit(&old, &[], at(2)).await, Err(StoreError::Fenced)));
     assert!(matches!(store.renew(&old, TTL, at(2)).await, Err(StoreError::Fenced)));
     let refused = store.acquire(&old, &[], TTL, at(2)).await;
@@ -108,7 +108,7 @@ async fn a_denial_names_the_tightest_budget_and_takes_nothing() {
         new.included_nanos = 10;
         store.create_budget(&new, at(0)).await.unwrap()
     };
-    let node = store.register("node", at(0)).await.unwrap();
+    let node = store.register("node", Boot(1), at(0)).await.unwrap();
     let asks = [wide.spec.id, tight.spec.id].map(|budget| LeaseAsk { budget, min: 50, want: 50 });
     let denied = store.acquire(&node, &asks, TTL, at(1)).await;
     assert!(matches!(denied, Err(AcquireError::Denied { budget, room: 10, .. }) if budget == tight.spec.id));
@@ -134,7 +134,7 @@ async fn a_limit_below_use_admits_nothing_until_it_drains() {
     let store = home.open().await;
     let tenant = tenant(&store).await;
     let budget = budget(&store, &tenant, 1_000).await;
-    let node = store.register("node", at(0)).await.unwrap();
+    let node = store.register("node", Boot(1), at(0)).await.unwrap();
     let account = acquire(&store, &node, &budget, 800).await.account;
     store.set_budget_limit(budget.spec.id, 1, 500, "root", at(2)).await.unwrap();
     let state = store.account(budget.spec.id, at(2)).await.unwrap();
@@ -176,7 +176,7 @@ async fn time_never_goes_back_behind_what_was_booked() {
     let store = home.open().await;
     let late = tenant(&store).await;
     let budget = budget(&store, &late, 100).await;
-    store.register("node", at(1_000)).await.unwrap();
+    store.register("node", Boot(1), at(1_000)).await.unwrap();
     let grant = NewGrant {
         budget: budget.spec.id,
         kind: GrantKind::Promo,
@@ -200,7 +200,7 @@ async fn orphans_end_by_the_policy() {
         let store = home.open().await;
         let tenant = tenant(&store).await;
         let budget = budget(&store, &tenant, 1_000).await;
-        let node = store.register("node", at(0)).await.unwrap();
+        let node = store.register("node", Boot(1), at(0)).await.unwrap();
         let account = acquire(&store, &node, &budget, 600).await.account;
         let evidence = record(hold_id(1), tenant.id, 30);
         let ops = [
@@ -212,7 +212,7 @@ async fn orphans_end_by_the_policy() {
         drop(store); // as a crash would: nobody says goodbye
 
         let store = home.open().await;
-        let node = store.register("node", at(10)).await.unwrap();
+        let node = store.register("node", Boot(1), at(10)).await.unwrap();
         assert_eq!(store.reclaim(at(10), policy, at(10)).await.unwrap(), expected, "{policy:?}");
         assert_eq!(store.reclaim(at(11), policy, at(11)).await.unwrap(), Reclaimed::default(), "{policy:?} again");
         let state = store.account(budget.spec.id, at(11)).await.unwrap();
@@ -228,11 +228,11 @@ async fn a_suspended_hold_stays_counted_until_it_ends() {
     let store = home.open().await;
     let tenant = tenant(&store).await;
     let budget = budget(&store, &tenant, 1_000).await;
-    let old = store.register("node", at(0)).await.unwrap();
+    let old = store.register("node", Boot(1), at(0)).await.unwrap();
     let account = acquire(&store, &old, &budget, 600).await.account;
     let ops = [open(&old, hold_id(1), account, 100, tenant.id), open(&old, hold_id(2), account, 50, tenant.id)];
     store.commit(&old, &ops, at(3)).await.unwrap();
-    let new = store.register("node", at(10)).await.unwrap();
+    let new = store.register("node", Boot(1), at(10)).await.unwrap();
     store.reclaim(at(10), OrphanPolicy::Suspend, at(10)).await.unwrap();
     let release = Op::Release { hold: hold_id(2), reason: ReleaseReason::NotSent };
     store.commit(&new, &[settle(&old, hold_id(1), account, 70, tenant.id), release], at(11)).await.unwrap();
@@ -247,14 +247,14 @@ async fn a_late_open_does_not_bring_a_hold_back() {
     let store = home.open().await;
     let tenant = tenant(&store).await;
     let budget = budget(&store, &tenant, 1_000).await;
-    let node = store.register("node", at(0)).await.unwrap();
+    let node = store.register("node", Boot(1), at(0)).await.unwrap();
     let account = acquire(&store, &node, &budget, 600).await.account;
     let opens = [1, 2].map(|number| open(&node, hold_id(number), account, 100, tenant.id));
     let release = Op::Release { hold: hold_id(1), reason: ReleaseReason::NotSent };
     let ends = [opens[0].clone(), release, settle(&node, hold_id(2), account, 10, tenant.id)];
     store.commit(&node, &ends, at(3)).await.unwrap();
     store.commit(&node, &opens, at(4)).await.unwrap();
-    store.register("node", at(5)).await.unwrap();
+    store.register("node", Boot(1), at(5)).await.unwrap();
     let found = store.reclaim(at(5), OrphanPolicy::Evidence, at(5)).await.unwrap();
     assert_eq!(found, Reclaimed { leases: 1, ..Reclaimed::default() });
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use cfr_core::ledger::LimitPolicy;
 use cfr_core::time::Period;
 
-use super::fixture::{Node, TTL, release};
+use super::fixture::{BOOT, Node, TTL, release};
 use crate::store::{Op, OrphanPolicy, Store};
 use crate::usage::UsageFilter;
 
@@ -165,7 +165,8 @@ pub async fn a_late_charge_takes_no_more_than_what_is_left(store: &dyn Store) {
     let late = Node::start(store).await;
     let budget = late.hard(100).await;
     let account = late.lease(budget, 40).await;
-    let other = Node { by: store.register("node-2", late.now).await.expect("the store works"), ..late.later(TTL * 10) };
+    let other =
+        Node { by: store.register("node-2", BOOT, late.now).await.expect("the store works"), ..late.later(TTL * 10) };
     store
         .reclaim(
             other.now.checked_sub(Duration::from_secs(1)).expect("inside the calendar"),

@@ -11,10 +11,12 @@ use cfr_core::time::{Period, TimeZone, Timestamp};
 use crate::budget::{GrantKind, NewBudget, ScopeId};
 use crate::identity::{NewTenant, NewUser, Role, TenantKind, User};
 use crate::store::{
-    AccountState, AcquireError, Incarnation, LeaseAsk, LeaseGrant, NewGrant, Op, OpenedHold, SettledHold, Store,
+    AccountState, AcquireError, Boot, Incarnation, LeaseAsk, LeaseGrant, NewGrant, Op, OpenedHold, SettledHold, Store,
 };
 
 pub(super) const TTL: Duration = Duration::from_secs(30);
+/// All nodes of a rule live in one process, unless it is about processes.
+pub(super) const BOOT: Boot = Boot(1);
 pub(super) const DAY: Duration = Duration::from_secs(86_400);
 
 /// Noon of a day in the middle of a month.
@@ -34,14 +36,14 @@ pub(super) struct Node<'a> {
 impl<'a> Node<'a> {
     pub(super) async fn start(store: &'a dyn Store) -> Self {
         let now = noon();
-        let by = store.register("node-1", now).await.expect("the store works");
+        let by = store.register("node-1", BOOT, now).await.expect("the store works");
         let tenant = store.create_tenant(&new_tenant("acme"), now).await.expect("the slug is free").id;
         Self { store, by, tenant, now }
     }
 
     /// The same node in its next life.
     pub(super) async fn restarted(&self) -> Self {
-        let by = self.store.register(&self.by.node, self.now).await.expect("the store works");
+        let by = self.store.register(&self.by.node, BOOT, self.now).await.expect("the store works");
         Self { by, ..self.clone() }
     }
 
@@ -95,7 +97,7 @@ impl<'a> Node<'a> {
     }
 
     pub(super) async fn assert_books_agree(&self) {
-        assert_eq!(self.store.audit().await.expect("the store works"), Vec::<String>::new());
+        assert_eq!(self.store.audit().await.expect("the store works"), []);
     }
 
     pub(super) fn hold(&self) -> HoldId {

@@ -2,15 +2,15 @@
 
 use std::time::Duration;
 
-use super::fixture::{Node, TTL, release};
+use super::fixture::{BOOT, Node, TTL, release};
 use crate::store::{OrphanPolicy, Reclaimed, Store};
 use crate::usage::UsageFilter;
 
 /// Each life has the next number, of each node its own.
 pub async fn epochs_count_the_lives_of_a_node(store: &dyn Store) {
     let node = Node::start(store).await;
-    let other = store.register("node-2", node.now).await.expect("the store works");
-    let again = store.register("node-1", node.now).await.expect("the store works");
+    let other = store.register("node-2", BOOT, node.now).await.expect("the store works");
+    let again = store.register("node-1", BOOT, node.now).await.expect("the store works");
     assert_eq!((node.by.epoch, other.epoch, again.epoch), (1, 1, 2));
     assert_eq!((&*again.node, &*other.node), ("node-1", "node-2"));
 }

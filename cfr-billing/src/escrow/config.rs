@@ -3,13 +3,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::store::OrphanPolicy;
+use crate::store::{Boot, OrphanPolicy};
 
 /// The settings of an engine. [`EscrowConfig::new`] has defaults for all of them.
 #[derive(Debug, Clone)]
 pub struct EscrowConfig {
     /// The node's name: unique among the nodes of a store, and the same after a restart.
     pub node: Arc<str>,
+    /// This run of the process.
+    pub boot: Boot,
     /// How long leases last on a store that many nodes share. Without the store, a node makes holds for that long.
     pub lease_ttl: Duration,
     /// Steps of holds in one transaction, at most.
@@ -36,6 +38,7 @@ impl EscrowConfig {
     pub fn new(node: impl Into<Arc<str>>) -> Self {
         Self {
             node: node.into(),
+            boot: Boot(rand::random()),
             lease_ttl: Duration::from_secs(30),
             batch_ops_max: 1_024,
             flush_delay: Duration::ZERO,

@@ -128,7 +128,7 @@ impl Engine {
         if current != *dead {
             return Ok(current);
         }
-        let by = self.store.register(&self.config.node, self.clock.now()).await?;
+        let by = self.store.register(&self.config.node, self.config.boot, self.clock.now()).await?;
         tracing::warn!(node = %by.node, epoch = by.epoch, "this node lost its leases and begins a new epoch");
         self.book().reborn(by.clone());
         Ok(by)

@@ -49,7 +49,7 @@ async fn renew(engine: &Engine) -> Result<(), StoreError> {
     };
     let sent = engine.clock.uptime();
     let complete = match engine.store.renew(&by, engine.config.lease_ttl, engine.clock.now()).await {
-        Ok(alive) => engine.book().renewed(&by, &known, &alive, engine.deadline(sent)),
+        Ok(alive) => engine.book().renewed(&by, &known, &alive.accounts, engine.deadline(sent)),
         Err(StoreError::Fenced) => false,
         Err(error) => return Err(error),
     };

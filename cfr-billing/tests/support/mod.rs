@@ -95,7 +95,7 @@ impl Bench {
     }
 
     pub(crate) async fn assert_books_agree(&self) {
-        assert_eq!(self.store.audit().await.expect("the store works"), Vec::<String>::new());
+        assert_eq!(self.store.audit().await.expect("the store works"), []);
     }
 }
 

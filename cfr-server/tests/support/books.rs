@@ -47,7 +47,7 @@ impl Books {
         let owner = UserId::from_u128(store.budget(budget).await.expect("the budget").scope_id.0);
         let accounts = store.accounts(budget).await.expect("accounts");
         let [account] = accounts.try_into().expect("one period");
-        let findings = store.audit().await.expect("an audit");
+        let findings = store.audit().await.expect("an audit").iter().map(ToString::to_string).collect();
         let (open, released) = journal(&store).await;
         assert_eq!(open, 0, "every hold has ended");
         let holds = released.iter().copied().chain(records.iter().map(|record| record.id)).collect();

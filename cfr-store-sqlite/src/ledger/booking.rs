@@ -12,7 +12,7 @@ use cfr_core::ledger::UsageRecord;
 use cfr_core::time::Timestamp;
 
 use super::hold::{self, Journal};
-use super::lease;
+use super::{lease, node};
 use crate::bulk::{Cell, Rows, Script};
 use crate::chain::{self, Amounts, Entries, EntryKind};
 use crate::error::Fault;
@@ -31,7 +31,7 @@ pub(super) async fn commit(writer: &mut Writer, by: &Incarnation, ops: &[Op], no
         return Ok(());
     }
     let mut tx = writer.begin(now).await?;
-    lease::check_alive(&mut tx, by).await?;
+    node::check_alive(&mut tx, by).await?;
     let books = Books::after_a_close_look(&mut tx, &by.node, &settled).await?;
     write(&mut tx, by, books, &journal, &settled).await?;
     tx.commit().await
@@ -46,7 +46,7 @@ async fn commit_in_good_faith(
     now: Timestamp,
 ) -> Result<bool, Fault> {
     let mut tx = writer.begin(now).await?;
-    lease::check_alive(&mut tx, by).await?;
+    node::check_alive(&mut tx, by).await?;
     let books = Books::in_good_faith(settled)?;
     match write(&mut tx, by, books, journal, settled).await {
         Ok(true) => tx.commit().await.map(|()| true),

@@ -200,7 +200,7 @@ pub(super) async fn suspended(tx: &mut Tx<'_>) -> Result<Vec<JournaledHold>, Fau
 /// Open holds of lives that are over.
 pub(super) async fn orphans(tx: &mut Tx<'_>) -> Result<Vec<JournaledHold>, Fault> {
     let sql = "SELECT h.* FROM holds h LEFT JOIN nodes n ON n.name = h.node \
-         WHERE h.state = 0 AND h.epoch < coalesce(n.epoch, 9223372036854775807) ORDER BY h.id";
+         WHERE h.state = 0 AND h.epoch < coalesce(n.epoch + n.fenced, 9223372036854775807) ORDER BY h.id";
     let rows = sqlx::query(sql).fetch_all(tx.connection()).await?;
     rows.iter().map(JournaledHold::from_row).collect()
 }

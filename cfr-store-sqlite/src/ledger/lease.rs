@@ -1,41 +1,17 @@
 //! Leases: spending rights of the node's current life.
 
-use std::sync::Arc;
+use std::time::Duration;
 
-use cfr_billing::store::{AccountState, AcquireError, Incarnation, LeaseAsk, LeaseGrant, StoreError};
+use cfr_billing::store::{AccountState, AcquireError, Incarnation, LeaseAsk, LeaseGrant, Renewal};
 use cfr_core::id::AccountId;
 use cfr_core::ledger::LimitPolicy;
-use cfr_core::time::PeriodWindow;
+use cfr_core::time::{PeriodWindow, Timestamp};
 use sqlx::Row;
 
-use super::account;
+use super::{account, node};
 use crate::catalog::budget;
 use crate::error::Fault;
 use crate::writer::Tx;
-
-/// The next epoch of a node.
-pub(super) async fn register(tx: &mut Tx<'_>, node: &str) -> Result<Incarnation, Fault> {
-    let sql = "INSERT INTO nodes (name, epoch, registered_at) VALUES (?1, 1, ?2) \
-         ON CONFLICT (name) DO UPDATE SET epoch = epoch + 1, registered_at = ?2 RETURNING epoch";
-    let at = tx.micros();
-    tx.note_alive(None);
-    let row = sqlx::query(sql).bind(node).bind(at).fetch_one(tx.connection()).await?;
-    Ok(Incarnation { node: Arc::from(node), epoch: row.try_get(0)? })
-}
-
-/// Refuses a life that another one has followed.
-pub(super) async fn check_alive(tx: &mut Tx<'_>, by: &Incarnation) -> Result<(), Fault> {
-    if tx.is_known_alive(by) {
-        return Ok(());
-    }
-    let sql = "SELECT epoch FROM nodes WHERE name = ?";
-    let epoch: Option<i64> = sqlx::query_scalar(sql).bind(&*by.node).fetch_optional(tx.connection()).await?;
-    if epoch != Some(by.epoch) {
-        return Err(StoreError::Fenced.into());
-    }
-    tx.note_alive(Some(by));
-    Ok(())
-}
 
 /// Rights on every budget asked for, or on none. The periods that it opens stay open when it denies.
 pub(super) async fn acquire(
@@ -43,7 +19,7 @@ pub(super) async fn acquire(
     by: &Incarnation,
     asks: &[LeaseAsk],
 ) -> Result<Vec<LeaseGrant>, AcquireError> {
-    check_alive(tx, by).await?;
+    node::check_alive(tx, by).await?;
     let mut accounts = Vec::with_capacity(asks.len());
     for ask in asks {
         accounts.push(open_for_ask(tx, ask).await?);
@@ -102,6 +78,7 @@ fn lease_grant(account: AccountState, granted: i64) -> LeaseGrant {
         policy: account.policy,
         period: account.period,
         granted,
+        room: account.room() - granted,
     }
 }
 
@@ -116,12 +93,14 @@ async fn take(tx: &mut Tx<'_>, by: &Incarnation, account: &AccountState, amount:
     Ok(())
 }
 
-/// The accounts that this life holds rights on.
-pub(super) async fn renew(tx: &mut Tx<'_>, by: &Incarnation) -> Result<Vec<AccountId>, Fault> {
-    check_alive(tx, by).await?;
+/// The accounts that this life holds rights on. They need no prolonging: a lease in a file ends with its process.
+pub(super) async fn renew(tx: &mut Tx<'_>, by: &Incarnation, ttl: Duration, now: Timestamp) -> Result<Renewal, Fault> {
+    node::check_alive(tx, by).await?;
+    node::note_seen(tx, by, ttl).await?;
     let sql = "SELECT account_id FROM leases WHERE node = ? AND epoch = ? ORDER BY account_id";
     let rows = sqlx::query(sql).bind(&*by.node).bind(by.epoch).fetch_all(tx.connection()).await?;
-    rows.iter().map(|row| Ok(AccountId(row.try_get(0)?))).collect()
+    let accounts = rows.iter().map(|row| Ok(AccountId(row.try_get(0)?))).collect::<Result<_, Fault>>()?;
+    Ok(Renewal { accounts, nodes: node::alive(tx).await?, now })
 }
 
 /// Gives rights back, at most what the lease has left; an empty lease ends. Bought money that comes back to a past

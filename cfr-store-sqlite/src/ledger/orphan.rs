@@ -82,7 +82,7 @@ fn partial(mut record: Box<UsageRecord>) -> Box<UsageRecord> {
 /// Leases of lives that are over, with what they have left.
 async fn dead_leases(tx: &mut Tx<'_>) -> Result<Vec<(Incarnation, AccountId, i64)>, Fault> {
     let sql = "SELECT l.node, l.epoch, l.account_id, l.granted - l.consumed AS remainder FROM leases l \
-         LEFT JOIN nodes n ON n.name = l.node WHERE l.epoch < coalesce(n.epoch, 9223372036854775807)";
+         LEFT JOIN nodes n ON n.name = l.node WHERE l.epoch < coalesce(n.epoch + n.fenced, 9223372036854775807)";
     let rows = sqlx::query(sql).fetch_all(tx.connection()).await?;
     let lease = |row| -> Result<_, Fault> {
         let row: &sqlx::sqlite::SqliteRow = row;

@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use cfr_billing::budget::{Budget, NewBudget, ScopeId};
 use cfr_billing::identity::{NewTenant, Tenant, TenantKind};
-use cfr_billing::store::{CatalogStore, Incarnation, LeaseAsk, LeaseGrant, LedgerStore, Op, OpenedHold, SettledHold};
+use cfr_billing::store::{
+    CatalogStore, Finding, Incarnation, LeaseAsk, LeaseGrant, LedgerStore, Op, OpenedHold, SettledHold,
+};
 use cfr_core::chat::{Operation, Usage, UsageSource};
 use cfr_core::id::{AccountId, HoldId, RequestId, TenantId};
 use cfr_core::ledger::{CallerIds, LimitPolicy, Scope, UsageRecord};
@@ -158,6 +160,6 @@ pub async fn raw(path: &std::path::Path, sql: &'static str) -> Result<(), sqlx::
 
 /// Nothing is wrong with the books.
 #[track_caller]
-pub fn assert_clean(findings: &[String]) {
+pub fn assert_clean(findings: &[Finding]) {
     assert!(findings.is_empty(), "{findings:#?}");
 }

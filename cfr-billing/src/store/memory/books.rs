@@ -9,8 +9,8 @@ use cfr_core::time::{PeriodWindow, Timestamp};
 
 use crate::budget::{Budget, Grant, GrantKind};
 use crate::store::{
-    AccountState, AcquireError, Incarnation, LeaseAsk, LeaseGrant, NewGrant, Op, OpenedHold, OrphanPolicy, Reclaimed,
-    SettledHold, StoreError,
+    AccountState, AcquireError, AuditRule, Boot, Finding, Incarnation, LeaseAsk, LeaseGrant, NewGrant, NodeState, Op,
+    OpenedHold, OrphanPolicy, Reclaimed, Renewal, SettledHold, StoreError,
 };
 
 /// Budgets as the catalog keeps them.
@@ -18,7 +18,7 @@ pub(super) type Budgets = BTreeMap<BudgetId, Budget>;
 
 #[derive(Debug, Default)]
 pub(super) struct Books {
-    epochs: HashMap<Arc<str>, i64>,
+    nodes: BTreeMap<Arc<str>, NodeLife>,
     /// Incarnations that lost their leases.
     fenced: HashSet<Incarnation>,
     accounts: BTreeMap<AccountId, AccountState>,
@@ -32,6 +32,16 @@ pub(super) struct Books {
     pub(super) grants: BTreeMap<GrantId, Grant>,
     grant_keys: HashMap<Arc<str>, GrantId>,
     pub(super) usage: BTreeMap<RequestId, UsageRecord>,
+}
+
+/// The last life of a node.
+#[derive(Debug)]
+struct NodeLife {
+    epoch: i64,
+    boot: Boot,
+    seen_at: Timestamp,
+    /// Until when it is taken for alive.
+    alive_until: Timestamp,
 }
 
 #[derive(Debug, Default)]
@@ -212,14 +222,59 @@ fn allow(account: &mut AccountState) {
 // --- Leases ----------------------------------------------------------------------------------------------------------
 
 impl Books {
-    pub(super) fn register(&mut self, node: &str) -> Incarnation {
-        let epoch = self.epochs.entry(node.into()).and_modify(|epoch| *epoch += 1).or_insert(1);
-        Incarnation { node: node.into(), epoch: *epoch }
+    /// The next life of a node. Another process gets the name only when the last life is over, unless `alone`.
+    pub(super) fn register(
+        &mut self,
+        node: &str,
+        boot: Boot,
+        alone: bool,
+        now: Timestamp,
+    ) -> Result<Incarnation, StoreError> {
+        let before = self.nodes.get(node);
+        if let Some(life) = before.filter(|life| !alone && life.boot != boot && now < life.alive_until) {
+            return Err(StoreError::NodeInUse { node: node.into(), seen_at: life.seen_at });
+        }
+        let epoch = before.map_or(0, |life| life.epoch) + 1;
+        self.nodes.insert(node.into(), NodeLife { epoch, boot, seen_at: now, alive_until: now });
+        Ok(Incarnation { node: node.into(), epoch })
     }
 
     pub(super) fn check_alive(&self, by: &Incarnation) -> Result<(), StoreError> {
-        let current = self.epochs.get(&by.node) == Some(&by.epoch);
+        let current = self.nodes.get(&by.node).is_some_and(|life| life.epoch == by.epoch);
         if current && !self.fenced.contains(by) { Ok(()) } else { Err(StoreError::Fenced) }
+    }
+
+    /// Its name is free at once.
+    pub(super) fn end_life(&mut self, by: &Incarnation, now: Timestamp) {
+        if let Some(life) = self.nodes.get_mut(&by.node).filter(|life| life.epoch == by.epoch) {
+            (life.seen_at, life.alive_until) = (now, now);
+        }
+    }
+
+    pub(super) fn fence(&mut self, node: &str, now: Timestamp) -> Result<(), StoreError> {
+        let Some((name, life)) = self.nodes.get_key_value(node) else {
+            return Err(StoreError::NotFound { what: "node" });
+        };
+        let by = Incarnation { node: name.clone(), epoch: life.epoch };
+        self.fenced.insert(by.clone());
+        self.end_life(&by, now);
+        Ok(())
+    }
+
+    pub(super) fn nodes(&self, now: Timestamp) -> Vec<NodeState> {
+        let state = |(node, life): (&Arc<str>, &NodeLife)| {
+            let leases = || self.leases.iter().filter(|((_, by), _)| by.node == *node);
+            NodeState {
+                node: node.clone(),
+                epoch: life.epoch,
+                alive: now < life.alive_until,
+                seen_at: life.seen_at,
+                leases: leases().count() as u64,
+                leased: leases().map(|(_, lease)| lease.rest()).fold(0, i64::saturating_add),
+                open_holds: self.holds.values().filter(|row| row.node == *node).count() as u64,
+            }
+        };
+        self.nodes.iter().map(state).collect()
     }
 
     pub(super) fn acquire(
@@ -282,16 +337,24 @@ impl Books {
             policy: state.policy,
             period: state.period,
             granted: amount,
+            room: state.room(),
         })
     }
 
-    pub(super) fn renew(&mut self, by: &Incarnation, expires: Timestamp) -> Vec<AccountId> {
+    pub(super) fn renew(&mut self, by: &Incarnation, expires: Timestamp, now: Timestamp) -> Renewal {
+        if let Some(life) = self.nodes.get_mut(&by.node) {
+            (life.seen_at, life.alive_until) = (now, expires);
+        }
         let mine = self.leases.iter_mut().filter(|((_, holder), _)| holder == by);
-        mine.map(|((account, _), lease)| {
-            lease.expires = expires;
-            *account
-        })
-        .collect()
+        let mut accounts: Vec<AccountId> = mine
+            .map(|((account, _), lease)| {
+                lease.expires = expires;
+                *account
+            })
+            .collect();
+        accounts.sort_unstable();
+        let alive = self.nodes.values().filter(|life| now < life.alive_until).count();
+        Renewal { accounts, nodes: u32::try_from(alive).unwrap_or(u32::MAX), now }
     }
 
     pub(super) fn give_back(&mut self, by: &Incarnation, account: AccountId, amount: i64) {
@@ -448,8 +511,8 @@ impl Books {
         let expired = last_expiry.into_iter().filter(|(_, last)| *last < expired_before).map(|(by, _)| by.clone());
         let succeeded =
             self.leases.keys().map(|(_, by)| by.clone()).chain(self.holds.values().map(HoldRow::incarnation));
-        let succeeded = succeeded.filter(|by| self.epochs.get(&by.node).is_none_or(|&epoch| by.epoch < epoch));
-        expired.chain(succeeded).collect()
+        let succeeded = succeeded.filter(|by| self.nodes.get(&by.node).is_none_or(|life| by.epoch < life.epoch));
+        expired.chain(succeeded).chain(self.fenced.iter().cloned()).collect()
     }
 
     fn end_orphan(&mut self, hold: HoldId, policy: OrphanPolicy, found: &mut Reclaimed) {
@@ -490,7 +553,7 @@ impl Books {
     }
 
     /// Every difference between the counters and what they are the sums of.
-    pub(super) fn audit(&self) -> Vec<String> {
+    pub(super) fn audit(&self) -> Vec<Finding> {
         let mut found = Vec::new();
         for account in self.accounts.values() {
             let id = account.account;
@@ -506,14 +569,16 @@ impl Books {
                 ("leased", account.leased, leased),
             ] {
                 if booked != summed {
-                    found.push(format!("{id}: {what} is {booked} but its parts add up to {summed}"));
+                    let what = format!("{id}: {what} is {booked} but its parts add up to {summed}");
+                    found.push(Finding { rule: AuditRule::Sums, what, correction: None });
                 }
             }
             if account.settled + account.leased > account.granted + account.overcommit {
-                found.push(format!(
+                let what = format!(
                     "{id}: settled {} + leased {} exceed granted {} + overcommit {}",
                     account.settled, account.leased, account.granted, account.overcommit
-                ));
+                );
+                found.push(Finding { rule: AuditRule::Limit, what, correction: None });
             }
         }
         found

@@ -9,8 +9,8 @@ use cfr_core::time::Timestamp;
 use super::MemoryStore;
 use crate::budget::Grant;
 use crate::store::{
-    AccountState, AcquireError, Incarnation, LeaseAsk, LeaseGrant, LedgerStore, NewGrant, Op, OrphanPolicy, Reclaimed,
-    StoreError,
+    AccountState, AcquireError, Boot, Finding, Incarnation, LeaseAsk, LeaseGrant, LedgerStore, NewGrant, NodeState, Op,
+    OrphanPolicy, Reclaimed, Renewal, StoreError,
 };
 
 impl MemoryStore {
@@ -30,9 +30,9 @@ impl LedgerStore for MemoryStore {
         self.exclusive
     }
 
-    async fn register(&self, node: &str, _now: Timestamp) -> Result<Incarnation, StoreError> {
+    async fn register(&self, node: &str, boot: Boot, now: Timestamp) -> Result<Incarnation, StoreError> {
         self.faults.check()?;
-        Ok(self.state().books.register(node))
+        self.state().books.register(node, boot, self.exclusive, now)
     }
 
     async fn acquire(
@@ -58,12 +58,12 @@ impl LedgerStore for MemoryStore {
         self.faults.after_commit(ops.len())
     }
 
-    async fn renew(&self, by: &Incarnation, ttl: Duration, now: Timestamp) -> Result<Vec<AccountId>, StoreError> {
+    async fn renew(&self, by: &Incarnation, ttl: Duration, now: Timestamp) -> Result<Renewal, StoreError> {
         self.faults.check()?;
         let expires = self.expiry(ttl, now);
         let books = &mut self.state().books;
         books.check_alive(by)?;
-        Ok(books.renew(by, expires))
+        Ok(books.renew(by, expires, now))
     }
 
     async fn give_back(&self, by: &Incarnation, rights: &[(AccountId, i64)]) -> Result<(), StoreError> {
@@ -104,7 +104,23 @@ impl LedgerStore for MemoryStore {
         state.books.grant(state.catalog.open_budget(grant.budget)?, grant, now)
     }
 
-    async fn audit(&self) -> Result<Vec<String>, StoreError> {
+    async fn retire(&self, by: &Incarnation, now: Timestamp) -> Result<(), StoreError> {
+        self.faults.check()?;
+        self.state().books.end_life(by, now);
+        Ok(())
+    }
+
+    async fn nodes(&self, now: Timestamp) -> Result<Vec<NodeState>, StoreError> {
+        self.faults.check()?;
+        Ok(self.state().books.nodes(now))
+    }
+
+    async fn fence(&self, node: &str, now: Timestamp) -> Result<(), StoreError> {
+        self.faults.check()?;
+        self.state().books.fence(node, now)
+    }
+
+    async fn audit(&self) -> Result<Vec<Finding>, StoreError> {
         self.faults.check()?;
         Ok(self.state().books.audit())
     }

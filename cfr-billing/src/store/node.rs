@@ -1,0 +1,49 @@
+//! The processes that share a store.
+
+use std::sync::Arc;
+
+use cfr_core::id::AccountId;
+use cfr_core::time::Timestamp;
+
+/// One run of a process, by a random number that it draws at its start: two processes of one name differ in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Boot(pub u128);
+
+/// One life of one node: a node that lost a lease or restarted comes back under a higher epoch.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Incarnation {
+    /// The node by its configured name.
+    pub node: Arc<str>,
+    /// Counts its lives, from 1.
+    pub epoch: i64,
+}
+
+/// What a renewal says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Renewal {
+    /// The accounts on which the incarnation has a lease, in the order of their ids.
+    pub accounts: Vec<AccountId>,
+    /// Nodes that are alive, this one included.
+    pub nodes: u32,
+    /// The store's clock; what a store without a clock was told. Periods begin and end by it.
+    pub now: Timestamp,
+}
+
+/// A node as the store knows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NodeState {
+    /// Its name.
+    pub node: Arc<str>,
+    /// The number of its lives.
+    pub epoch: i64,
+    /// Whether its last life is taken for alive: its lease time is not over, and it neither retired nor was fenced.
+    pub alive: bool,
+    /// When the store last heard of it.
+    pub seen_at: Timestamp,
+    /// Accounts on which it, or a life before, has a lease.
+    pub leases: u64,
+    /// What these leases have left, in nano-units of the currencies concerned.
+    pub leased: i64,
+    /// Its holds that are open, of this life or one before.
+    pub open_holds: u64,
+}

@@ -1,0 +1,1 @@
+//! The books of the CloudFreedom Router in Postgres, shared by many replicas.

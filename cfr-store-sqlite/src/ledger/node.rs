@@ -1,0 +1,96 @@
+//! The lives of nodes: who may write, and who may not any more.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use cfr_billing::store::{Boot, Incarnation, NodeState, StoreError};
+use cfr_core::time::Timestamp;
+use sqlx::Row;
+use sqlx::sqlite::{SqlitePool, SqliteRow};
+
+use crate::error::Fault;
+use crate::row::Fields;
+use crate::writer::Tx;
+
+/// The next epoch of a node.
+pub(super) async fn register(tx: &mut Tx<'_>, node: &str, boot: Boot) -> Result<Incarnation, Fault> {
+    let sql = "INSERT INTO nodes (name, epoch, boot, registered_at, seen_at, alive_until) VALUES (?1, 1, ?2, ?3, ?3, ?3) \
+         ON CONFLICT (name) DO UPDATE SET epoch = epoch + 1, boot = ?2, registered_at = ?3, seen_at = ?3, \
+         alive_until = ?3, fenced = 0 RETURNING epoch";
+    let at = tx.micros();
+    tx.note_alive(None);
+    let boot = boot.0.to_be_bytes().to_vec();
+    let row = sqlx::query(sql).bind(node).bind(boot).bind(at).fetch_one(tx.connection()).await?;
+    Ok(Incarnation { node: Arc::from(node), epoch: row.try_get(0)? })
+}
+
+/// Refuses a life that another one has followed, or that was fenced.
+pub(super) async fn check_alive(tx: &mut Tx<'_>, by: &Incarnation) -> Result<(), Fault> {
+    if tx.is_known_alive(by) {
+        return Ok(());
+    }
+    let sql = "SELECT epoch FROM nodes WHERE name = ? AND fenced = 0";
+    let epoch: Option<i64> = sqlx::query_scalar(sql).bind(&*by.node).fetch_optional(tx.connection()).await?;
+    if epoch != Some(by.epoch) {
+        return Err(StoreError::Fenced.into());
+    }
+    tx.note_alive(Some(by));
+    Ok(())
+}
+
+/// A life that renews its leases is alive until they end.
+pub(super) async fn note_seen(tx: &mut Tx<'_>, by: &Incarnation, ttl: Duration) -> Result<(), Fault> {
+    let (now, ttl) = (tx.micros(), i64::try_from(ttl.as_micros()).unwrap_or(i64::MAX));
+    let sql = "UPDATE nodes SET seen_at = ?2, alive_until = ?3 WHERE name = ?1";
+    sqlx::query(sql).bind(&*by.node).bind(now).bind(now.saturating_add(ttl)).execute(tx.connection()).await?;
+    Ok(())
+}
+
+/// How many nodes are taken for alive.
+pub(super) async fn alive(tx: &mut Tx<'_>) -> Result<u32, Fault> {
+    let now = tx.micros();
+    let sql = "SELECT count(*) FROM nodes WHERE alive_until > ?";
+    let alive: i64 = sqlx::query_scalar(sql).bind(now).fetch_one(tx.connection()).await?;
+    Ok(u32::try_from(alive).unwrap_or(u32::MAX))
+}
+
+/// Ends a life in good order.
+pub(super) async fn retire(tx: &mut Tx<'_>, by: &Incarnation) -> Result<(), Fault> {
+    let now = tx.micros();
+    let sql = "UPDATE nodes SET seen_at = ?3, alive_until = ?3 WHERE name = ?1 AND epoch = ?2";
+    sqlx::query(sql).bind(&*by.node).bind(by.epoch).bind(now).execute(tx.connection()).await?;
+    Ok(())
+}
+
+/// Declares a node's life dead.
+pub(super) async fn fence(tx: &mut Tx<'_>, node: &str) -> Result<(), Fault> {
+    let now = tx.micros();
+    tx.note_alive(None);
+    let sql = "UPDATE nodes SET fenced = 1, alive_until = ?2 WHERE name = ?1";
+    let found = sqlx::query(sql).bind(node).bind(now).execute(tx.connection()).await?;
+    if found.rows_affected() == 0 {
+        return Err(StoreError::NotFound { what: "node" }.into());
+    }
+    Ok(())
+}
+
+/// Every node, by name.
+pub(super) async fn all(readers: &SqlitePool, now: Timestamp) -> Result<Vec<NodeState>, Fault> {
+    let sql = "SELECT name, epoch, seen_at, alive_until > ?1 AS alive, \
+         (SELECT count(*) FROM leases l WHERE l.node = name) AS leases, \
+         (SELECT coalesce(sum(granted - consumed), 0) FROM leases l WHERE l.node = name) AS leased, \
+         (SELECT count(*) FROM holds h WHERE h.node = name AND h.state = 0) AS open_holds FROM nodes ORDER BY name";
+    let rows = sqlx::query(sql).bind(now.as_microsecond()).fetch_all(readers).await?;
+    let state = |row: &SqliteRow| -> Result<NodeState, Fault> {
+        Ok(NodeState {
+            node: row.text("name")?,
+            epoch: row.int("epoch")?,
+            alive: row.flag("alive")?,
+            seen_at: row.time("seen_at")?,
+            leases: row.int("leases")?.unsigned_abs(),
+            leased: row.int("leased")?,
+            open_holds: row.int("open_holds")?.unsigned_abs(),
+        })
+    };
+    rows.iter().map(state).collect()
+}
