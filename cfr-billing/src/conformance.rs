@@ -11,6 +11,7 @@ mod fixture;
 mod grants;
 mod history;
 mod leases;
+mod nodes;
 mod orphans;
 mod periods;
 mod usage;
@@ -20,6 +21,7 @@ pub use commits::*;
 pub use grants::*;
 pub use history::random_histories_agree_with_the_reference;
 pub use leases::*;
+pub use nodes::*;
 pub use orphans::*;
 pub use periods::*;
 pub use usage::*;
@@ -59,6 +61,14 @@ macro_rules! store_conformance {
             a_charge_beyond_the_lease_of_an_unlimited_budget_is_booked
             a_late_charge_takes_no_more_than_what_is_left
             an_empty_batch_changes_nothing
+            a_name_belongs_to_one_process_while_it_lives
+            the_same_process_may_begin_again_at_any_time
+            the_name_of_a_retired_node_is_free
+            a_fenced_life_is_refused_and_its_leases_are_free
+            the_name_of_a_fenced_node_is_free
+            nodes_are_listed_by_name_with_what_they_have
+            a_renewal_counts_the_nodes_that_are_alive
+            a_grant_says_what_is_left_for_others
             epochs_count_the_lives_of_a_node
             only_dead_leases_are_taken_back
             expired_leases_are_taken_back

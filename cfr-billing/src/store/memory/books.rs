@@ -255,9 +255,10 @@ impl Books {
         let Some((name, life)) = self.nodes.get_key_value(node) else {
             return Err(StoreError::NotFound { what: "node" });
         };
-        let by = Incarnation { node: name.clone(), epoch: life.epoch };
-        self.fenced.insert(by.clone());
-        self.end_life(&by, now);
+        self.fenced.insert(Incarnation { node: name.clone(), epoch: life.epoch });
+        if let Some(life) = self.nodes.get_mut(node) {
+            life.alive_until = now;
+        }
         Ok(())
     }
 
@@ -341,9 +342,15 @@ impl Books {
         })
     }
 
-    pub(super) fn renew(&mut self, by: &Incarnation, expires: Timestamp, now: Timestamp) -> Renewal {
+    pub(super) fn renew(
+        &mut self,
+        by: &Incarnation,
+        expires: Timestamp,
+        alive_until: Timestamp,
+        now: Timestamp,
+    ) -> Renewal {
         if let Some(life) = self.nodes.get_mut(&by.node) {
-            (life.seen_at, life.alive_until) = (now, expires);
+            (life.seen_at, life.alive_until) = (now, alive_until);
         }
         let mine = self.leases.iter_mut().filter(|((_, holder), _)| holder == by);
         let mut accounts: Vec<AccountId> = mine

@@ -15,13 +15,17 @@ use crate::store::{
 
 impl MemoryStore {
     fn expiry(&self, ttl: Duration, now: Timestamp) -> Timestamp {
-        if self.exclusive { Timestamp::MAX } else { now.checked_add(ttl).unwrap_or(Timestamp::MAX) }
+        if self.exclusive { Timestamp::MAX } else { after(ttl, now) }
     }
 
     /// Changes what is settled on an account without an entry, as a broken program would: for tests of `audit`.
     pub fn tamper(&self, account: AccountId, by: i64) {
         self.state().books.tamper(account, by);
     }
+}
+
+fn after(time: Duration, now: Timestamp) -> Timestamp {
+    now.checked_add(time).unwrap_or(Timestamp::MAX)
 }
 
 #[async_trait]
@@ -63,7 +67,7 @@ impl LedgerStore for MemoryStore {
         let expires = self.expiry(ttl, now);
         let books = &mut self.state().books;
         books.check_alive(by)?;
-        Ok(books.renew(by, expires, now))
+        Ok(books.renew(by, expires, after(ttl, now), now))
     }
 
     async fn give_back(&self, by: &Incarnation, rights: &[(AccountId, i64)]) -> Result<(), StoreError> {
