@@ -5,16 +5,18 @@
 use cfr_core::ledger::BudgetSpec;
 use cfr_core::money::Currency;
 
+pub mod archive;
 mod catalog;
 mod error;
 mod finding;
 mod ledger;
 pub mod memory;
 mod node;
+pub mod rules;
 
 pub use catalog::{CatalogStore, Cursor, PAGE_ROWS_MAX, Page, PageRequest};
 pub use error::StoreError;
-pub use finding::{AccountsAudit, AuditRule, Correction, Finding, Sum};
+pub use finding::{AccountsAudit, AuditRule, Correction, FINDINGS_PER_RULE_MAX, Finding, Findings, Sum};
 pub use ledger::{
     AccountState, Accounts, AcquireError, LeaseAsk, LeaseGrant, LedgerStore, NewGrant, Op, OpenedHold, OrphanPolicy,
     Reclaimed, SettledHold,
