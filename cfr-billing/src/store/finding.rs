@@ -1,11 +1,16 @@
 //! What an audit finds, and what would set it right.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use cfr_core::id::AccountId;
 
+/// Findings of one rule that an audit names one by one; it counts those beyond. Books that are wrong everywhere must not
+/// fill the memory of whoever looks at them.
+pub const FINDINGS_PER_RULE_MAX: usize = 1_000;
+
 /// Which promise of the books is broken.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum AuditRule {
     /// No more is settled and leased than granted (I1).
@@ -16,11 +21,11 @@ pub enum AuditRule {
     Charges,
     /// A charge and what could not be charged add up to the price, and price to cost and margin (I5, I6, I7).
     Prices,
-    /// The periods of a budget do not overlap and leave no gap (I8).
+    /// The periods of a budget are numbered without a gap and do not overlap (I8).
     Periods,
-    /// Nothing is leased by a life that is over, unless a hold is kept counted (I9).
+    /// Nothing is leased by a life that is over, unless a hold is kept counted (I9). Reclaiming sets it right.
     Stranded,
-    /// The budgets of a path belong to one tenant, or to the platform (I10).
+    /// The budgets of a path belong to the tenant of the request, or to the platform (I10).
     Isolation,
     /// Every batch is sealed with the one before it.
     Chain,
@@ -44,6 +49,12 @@ impl AuditRule {
             Self::Days => "days",
         }
     }
+
+    /// Whether the books are right, and only something is still to be done that is done by itself.
+    #[must_use]
+    pub const fn is_warning(self) -> bool {
+        matches!(self, Self::Stranded)
+    }
 }
 
 /// One difference in the books.
@@ -55,6 +66,14 @@ pub struct Finding {
     pub what: String,
     /// The booking that would set it right, where one can.
     pub correction: Option<Correction>,
+}
+
+impl Finding {
+    /// A difference that no booking sets right.
+    #[must_use]
+    pub const fn new(rule: AuditRule, what: String) -> Self {
+        Self { rule, what, correction: None }
+    }
 }
 
 impl fmt::Display for Finding {
@@ -75,6 +94,19 @@ pub enum Sum {
     Leased,
     /// Prices that exceeded what could be charged.
     Overrun,
+}
+
+impl Sum {
+    /// A stable name, as in `settled`.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Granted => "granted",
+            Self::Settled => "settled",
+            Self::Leased => "leased",
+            Self::Overrun => "overrun",
+        }
+    }
 }
 
 /// An account's sum that would be set right by a booking of the difference.
@@ -99,4 +131,39 @@ pub struct AccountsAudit {
     pub checked: u32,
     /// Where the next look begins; none after the last account.
     pub next: Option<AccountId>,
+}
+
+/// Findings while an audit runs: at most [`FINDINGS_PER_RULE_MAX`] of each rule, and how many more there are.
+#[derive(Debug, Default)]
+pub struct Findings {
+    found: Vec<Finding>,
+    counts: BTreeMap<AuditRule, usize>,
+}
+
+impl Findings {
+    /// Adds one.
+    pub fn add(&mut self, finding: Finding) {
+        let count = self.counts.entry(finding.rule).or_default();
+        *count += 1;
+        if *count <= FINDINGS_PER_RULE_MAX {
+            self.found.push(finding);
+        }
+    }
+
+    /// Adds a difference that no booking sets right.
+    pub fn note(&mut self, rule: AuditRule, what: String) {
+        self.add(Finding::new(rule, what));
+    }
+
+    /// All of them, in the order in which they were found; what is only counted comes last.
+    #[must_use]
+    pub fn finish(mut self) -> Vec<Finding> {
+        for (rule, count) in &self.counts {
+            let more = count.saturating_sub(FINDINGS_PER_RULE_MAX);
+            if more > 0 {
+                self.found.push(Finding::new(*rule, format!("and {more} more findings of the rule `{}`", rule.name())));
+            }
+        }
+        self.found
+    }
 }
