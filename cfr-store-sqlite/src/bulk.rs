@@ -6,6 +6,7 @@
 
 use std::io::Write;
 
+use fail::fail_point;
 use futures_util::TryStreamExt;
 use sqlx::sqlite::{SqliteArguments, SqliteQueryResult};
 use sqlx::{Arguments, AssertSqlSafe, Encode, Executor, Sqlite, SqliteConnection, Type};
@@ -176,7 +177,8 @@ impl Script {
             return Ok(Vec::new());
         }
         let query = sqlx::query_with(AssertSqlSafe(self.text), self.arguments);
-        let results: Vec<SqliteQueryResult> = connection.execute_many(query).try_collect().await?;
+        let results = connection.execute_many(query).inspect_ok(|_| fail_point!("script.statement_run"));
+        let results: Vec<SqliteQueryResult> = results.try_collect().await?;
         Ok(results.iter().map(SqliteQueryResult::rows_affected).collect())
     }
 }

@@ -2,6 +2,7 @@
 
 use cfr_billing::store::{Incarnation, StoreError};
 use cfr_core::time::Timestamp;
+use fail::fail_point;
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{ConnectOptions, Connection, Sqlite, SqliteConnection, Transaction};
 
@@ -49,6 +50,7 @@ impl Writer {
         let now = Timestamp::from_microsecond(micros).map_err(StoreError::invalid)?;
         let inner = self.connection.begin_with("BEGIN IMMEDIATE").await?;
         self.state.abandoned = true;
+        fail_point!("transaction.begun");
         Ok(Tx { inner, now, state: &mut self.state, new_head: None })
     }
 
@@ -139,7 +141,9 @@ impl Tx<'_> {
 
     /// Makes everything durable.
     pub(crate) async fn commit(self) -> Result<(), Fault> {
+        fail_point!("transaction.written");
         self.inner.commit().await?;
+        fail_point!("transaction.committed");
         self.state.clock = self.now.as_microsecond();
         self.state.abandoned = false;
         if self.new_head.is_some() {

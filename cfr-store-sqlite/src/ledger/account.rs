@@ -4,6 +4,7 @@ use cfr_billing::budget::{Budget, GrantKind};
 use cfr_billing::store::{AccountState, NewGrant, StoreError};
 use cfr_core::id::{AccountId, BudgetId};
 use cfr_core::time::{PeriodWindow, Timestamp};
+use fail::fail_point;
 use sqlx::sqlite::{SqlitePool, SqliteRow};
 use sqlx::{Row, SqliteConnection};
 
@@ -64,7 +65,9 @@ pub(super) async fn open(tx: &mut Tx<'_>, budget: &Budget) -> Result<Option<Acco
     }
     let seq = last.as_ref().map_or(1, |last| last.seq + 1);
     let account = insert(tx, budget, seq, period).await?;
+    fail_point!("period.account_inserted");
     grant_included(tx, budget, account, seq).await?;
+    fail_point!("period.granted");
     if let Some(last) = last {
         roll_over(tx, last.account, account).await?;
     }
@@ -122,6 +125,7 @@ async fn roll_over(tx: &mut Tx<'_>, from: AccountId, to: AccountId) -> Result<()
     for (account, amount, side) in [(from, -carried, "out"), (to, carried, "in")] {
         let key = format!("rollover:{}:{times}:{side}", from.0);
         grant::book(tx, account, &NewGrant::by_terms(budget, GrantKind::Rollover, amount, &key)).await?;
+        fail_point!("period.rolled_over");
     }
     Ok(())
 }

@@ -10,6 +10,7 @@ use cfr_billing::store::{Incarnation, Op, SettledHold, StoreError};
 use cfr_core::id::{AccountId, HoldId, KeyId, UserId};
 use cfr_core::ledger::UsageRecord;
 use cfr_core::time::Timestamp;
+use fail::fail_point;
 
 use super::hold::{self, Journal};
 use super::{lease, node};
@@ -51,7 +52,10 @@ async fn commit_in_good_faith(
     match write(&mut tx, by, books, journal, settled).await {
         Ok(true) => tx.commit().await.map(|()| true),
         Ok(false) => Ok(false),
-        Err(fault) if fault.is_constraint() => Ok(false),
+        Err(fault) if fault.is_constraint() => {
+            fail_point!("commit.refused");
+            Ok(false)
+        }
         Err(fault) => Err(fault),
     }
 }
@@ -72,11 +76,14 @@ async fn write(
         if !affected.starts_with(&expected) {
             return Ok(false);
         }
+        fail_point!("commit.booked");
         hold::free_suspended(tx, journal, settled).await?;
+        fail_point!("commit.suspended_freed");
         hold::push(&mut script, &by.node, journal, settled)?;
         return script.run(tx.connection()).await.map(|_| true);
     }
     hold::push(&mut script, &by.node, journal, settled)?;
+    fail_point!("commit.prepared");
     Ok(script.run(tx.connection()).await?.starts_with(&expected))
 }
 

@@ -3,6 +3,7 @@
 use cfr_billing::budget::{Budget, Grant, GrantKind};
 use cfr_billing::store::{NewGrant, Page, PageRequest, StoreError};
 use cfr_core::id::{AccountId, BudgetId, GrantId};
+use fail::fail_point;
 use sqlx::sqlite::{SqlitePool, SqliteRow};
 use sqlx::{QueryBuilder, Sqlite, SqliteConnection};
 
@@ -53,7 +54,9 @@ pub(super) async fn book(tx: &mut Tx<'_>, account: AccountId, new: &NewGrant) ->
         at: tx.now,
     };
     insert(tx.connection(), &grant).await?;
+    fail_point!("grant.inserted");
     raise(tx.connection(), account, new.amount, new.overcommit).await?;
+    fail_point!("grant.account_raised");
     let entry = Amounts { amount: new.amount, overrun: 0 };
     let entries = Entries::from([((account, EntryKind::Grant), entry)]);
     let mut script = Script::default();

@@ -6,6 +6,7 @@ use cfr_billing::store::{AccountState, AcquireError, Incarnation, LeaseAsk, Leas
 use cfr_core::id::AccountId;
 use cfr_core::ledger::LimitPolicy;
 use cfr_core::time::{PeriodWindow, Timestamp};
+use fail::fail_point;
 use sqlx::Row;
 
 use super::{account, node};
@@ -87,9 +88,11 @@ async fn take(tx: &mut Tx<'_>, by: &Incarnation, account: &AccountState, amount:
          ON CONFLICT (account_id, node, epoch) DO UPDATE SET granted = granted + ?4";
     let id = account.account.0;
     sqlx::query(sql).bind(id).bind(&*by.node).bind(by.epoch).bind(amount).execute(tx.connection()).await?;
+    fail_point!("acquire.lease_raised");
     let beyond = if is_hard(account) { 0 } else { amount.saturating_sub(account.room()) };
     let sql = "UPDATE accounts SET leased = leased + ?2, overcommit = max(overcommit, ?3) WHERE id = ?1";
     sqlx::query(sql).bind(id).bind(amount).bind(beyond).execute(tx.connection()).await?;
+    fail_point!("acquire.account_raised");
     Ok(())
 }
 
@@ -111,9 +114,11 @@ pub(super) async fn give_back(tx: &mut Tx<'_>, by: &Incarnation, account: Accoun
     let sql = "UPDATE leases SET granted = granted - ?4 WHERE account_id = ?1 AND node = ?2 AND epoch = ?3";
     let lease = sqlx::query(sql).bind(account.0).bind(&*by.node).bind(by.epoch).bind(amount);
     lease.execute(tx.connection()).await?;
+    fail_point!("give_back.lease_lowered");
     let sql = "DELETE FROM leases WHERE account_id = ?1 AND node = ?2 AND epoch = ?3 AND granted = consumed";
     sqlx::query(sql).bind(account.0).bind(&*by.node).bind(by.epoch).execute(tx.connection()).await?;
     free(tx, account, amount).await?;
+    fail_point!("give_back.account_lowered");
     account::roll_over_if_past(tx, account).await
 }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use cfr_billing::store::{Boot, Incarnation, NodeState, StoreError};
 use cfr_core::time::Timestamp;
+use fail::fail_point;
 use sqlx::Row;
 use sqlx::sqlite::{SqlitePool, SqliteRow};
 
@@ -21,6 +22,7 @@ pub(super) async fn register(tx: &mut Tx<'_>, node: &str, boot: Boot) -> Result<
     tx.note_alive(None);
     let boot = boot.0.to_be_bytes().to_vec();
     let row = sqlx::query(sql).bind(node).bind(boot).bind(at).fetch_one(tx.connection()).await?;
+    fail_point!("register.written");
     Ok(Incarnation { node: Arc::from(node), epoch: row.try_get(0)? })
 }
 

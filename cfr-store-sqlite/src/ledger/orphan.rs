@@ -4,6 +4,7 @@ use cfr_billing::store::{Incarnation, OrphanPolicy, Reclaimed, SettledHold};
 use cfr_core::chat::UsageSource;
 use cfr_core::id::{AccountId, HoldId};
 use cfr_core::ledger::UsageRecord;
+use fail::fail_point;
 
 use super::hold::{self, JournaledHold};
 use super::{booking, lease};
@@ -17,9 +18,11 @@ const RELEASED_KEPT_MICROS: i64 = 7 * 24 * 3_600 * 1_000_000;
 /// Ends open holds of dead lives by `policy` and takes their leases back, but what suspended holds keep counted.
 pub(super) async fn reclaim(tx: &mut Tx<'_>, policy: OrphanPolicy) -> Result<Reclaimed, Fault> {
     forget_ended(tx).await?;
+    fail_point!("reclaim.ended_forgotten");
     let mut found = Reclaimed::default();
     for orphan in hold::orphans(tx).await? {
         end(tx, orphan, policy, &mut found).await?;
+        fail_point!("reclaim.orphan_ended");
     }
     let suspended = hold::suspended(tx).await?;
     tx.note_suspended(!suspended.is_empty());
@@ -27,6 +30,7 @@ pub(super) async fn reclaim(tx: &mut Tx<'_>, policy: OrphanPolicy) -> Result<Rec
         let kept: i64 = suspended.iter().filter(|hold| lies_on(hold, &by, account)).map(|hold| hold.amount).sum();
         if left > kept || kept == 0 {
             lease::give_back(tx, &by, account, left - kept).await?;
+            fail_point!("reclaim.lease_taken");
             found.leases += 1;
         }
     }
@@ -57,6 +61,7 @@ async fn end(tx: &mut Tx<'_>, orphan: JournaledHold, policy: OrphanPolicy, found
             let accounts = orphan.accounts.into_iter().collect();
             let settled = SettledHold { id, epoch, accounts, charged: charged.max(0), record: partial(record) };
             booking::settle_orphans(tx, &orphan.by, &[settled]).await?;
+            fail_point!("reclaim.orphan_charged");
             set_state(tx, id, "DELETE FROM holds WHERE id = ?").await?;
             found.charged += 1;
         }
