@@ -1,4 +1,5 @@
-//! The hash chain over everything that was booked: each batch seals its entries, its usage records and the batch before.
+//! The hash chain over everything that was booked: each batch seals its entries, its usage records, its corrections and
+//! the batch before.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -9,6 +10,7 @@ use sqlx::{Row, SqliteConnection};
 
 use crate::bulk::{Cell, Rows, Script};
 use crate::error::Fault;
+use crate::usage::{ENTER_INTO_LISTS, LISTED_TOGETHER, NOTE_LISTED};
 use crate::writer::Tx;
 
 /// A SHA-256.
@@ -73,16 +75,32 @@ pub(crate) struct Batch<'a> {
 }
 
 impl Batch<'_> {
-    /// The hash over the one before it, the batch's own columns, its entries and its usage records.
-    pub(crate) fn seal(&self, previous: &Hash, entries: &Rows, usage: &Rows) -> Hash {
+    /// Begins the hash over the one before it, the batch's own columns and its entries; usage records and then corrections
+    /// follow.
+    pub(crate) fn seal(&self, previous: &Hash, entries: &Rows) -> Seal {
         let numbers = [self.id, self.epoch, self.at, self.first_row, self.rows].map(Cell::Int);
         let mut columns = Rows::default();
         columns.push(&[Cell::Text(self.node)]);
         columns.push(&numbers);
         let hasher = Sha256::new_with_prefix(previous);
-        // The rows frame themselves; their number says where entries end and records begin.
+        // The rows frame themselves; the number of entries and that of records, a column of the batch, say where each end.
         let hasher = hasher.chain_update(columns.contents()).chain_update(entries.count().to_be_bytes());
-        hasher.chain_update(entries.contents()).chain_update(usage.contents()).finalize().into()
+        Seal(hasher.chain_update(entries.contents()))
+    }
+}
+
+/// The hash of a batch in the making.
+#[derive(Debug, Clone)]
+pub(crate) struct Seal(Sha256);
+
+impl Seal {
+    /// Adds rows; several calls are the same as one with all rows.
+    pub(crate) fn with(self, rows: &Rows) -> Self {
+        Self(self.0.chain_update(rows.contents()))
+    }
+
+    pub(crate) fn finish(self) -> Hash {
+        self.0.finalize().into()
     }
 }
 
@@ -109,28 +127,74 @@ const INSERT_BATCH: &str =
 pub(crate) async fn append(
     tx: &mut Tx<'_>,
     script: &mut Script,
-    (node, epoch): (&str, i64),
+    life: (&str, i64),
     (entries, usage): (&Entries, Rows),
 ) -> Result<(), Fault> {
     let mut rows = Rows::default();
     for (&(account, kind), &amounts) in entries {
         push_entry(&mut rows, account.0, kind.name(), amounts);
     }
+    let at = tx.micros();
+    append_at(tx, script, life, at, (rows, usage)).await
+}
+
+/// The same for a batch of another moment, with entries as rows.
+pub(crate) async fn append_at(
+    tx: &mut Tx<'_>,
+    script: &mut Script,
+    (node, epoch): (&str, i64),
+    at: i64,
+    (entries, usage): (Rows, Rows),
+) -> Result<(), Fault> {
     let head = tx.take_head().await?;
     let (id, first_row) = (head.batch + 1, head.row + 1);
-    let batch = Batch { id, node, epoch, at: tx.micros(), first_row, rows: usage.count() };
-    let hash = batch.seal(&head.hash, &rows, &usage);
+    let batch = Batch { id, node, epoch, at, first_row, rows: usage.count() };
+    let hash = batch.seal(&head.hash, &entries).with(&usage).finish();
     tx.set_head(Head { batch: id, row: head.row + batch.rows, hash });
     insert_batch(script, &batch, &hash)?;
     script.statement(INSERT_ENTRY);
     script.bind(id)?;
-    script.bind_rows(rows)?;
+    script.bind_rows(entries)?;
     if !usage.is_empty() {
         script.statement(INSERT_USAGE);
         script.bind(first_row)?;
         script.bind_rows(usage)?;
+        if (batch.first_row - 1) / LISTED_TOGETHER < (batch.first_row - 1 + batch.rows) / LISTED_TOGETHER {
+            script.statement(ENTER_INTO_LISTS);
+            script.statement(NOTE_LISTED);
+        }
     }
     Ok(())
+}
+
+const INSERT_CORRECTION: &str = "INSERT INTO ledger_corrections (batch, account_id, sum, was, became, reason, actor) \
+     SELECT ?, value->>0, value->>1, value->>2, value->>3, value->>4, value->>5 FROM jsonb_each(?)";
+
+/// Writes and seals a correction: a batch of its own, of no node.
+pub(crate) async fn append_correction(tx: &mut Tx<'_>, correction: Rows) -> Result<(), Fault> {
+    let head = tx.take_head().await?;
+    let (id, first_row) = (head.batch + 1, head.row + 1);
+    let batch = Batch { id, node: "", epoch: 0, at: tx.micros(), first_row, rows: 0 };
+    let hash = batch.seal(&head.hash, &Rows::default()).with(&correction).finish();
+    tx.set_head(Head { batch: id, row: head.row, hash });
+    let mut script = Script::default();
+    insert_batch(&mut script, &batch, &hash)?;
+    script.statement(INSERT_CORRECTION);
+    script.bind(id)?;
+    script.bind_rows(correction)?;
+    script.run(tx.connection()).await.map(drop)
+}
+
+/// Adds a correction as it is sealed.
+pub(crate) fn push_correction(rows: &mut Rows, (account, sum): (i64, &str), (was, became): (i64, i64), (reason, actor): (&str, &str)) {
+    rows.push(&[
+        Cell::Int(account),
+        Cell::Text(sum),
+        Cell::Int(was),
+        Cell::Int(became),
+        Cell::Text(reason),
+        Cell::Text(actor),
+    ]);
 }
 
 fn insert_batch(script: &mut Script, batch: &Batch<'_>, hash: &Hash) -> Result<(), Fault> {
