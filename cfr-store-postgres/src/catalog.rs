@@ -1,0 +1,175 @@
+//! [`CatalogStore`]: reads and changes run on any connection of the pool; what books a grant is sealed by the writer.
+
+use async_trait::async_trait;
+use cfr_billing::budget::{Budget, BudgetFilter, Grant, NewBudget};
+use cfr_billing::identity::{
+    ApiKey, KeyContext, KeyMac, NewKey, NewTenant, NewUser, Tenant, TenantPatch, User, UserPatch,
+};
+use cfr_billing::plan::{NewProduct, Product, ProductVersion};
+use cfr_billing::store::{CatalogStore, Page, PageRequest, StoreError};
+use cfr_billing::usage::{UsageDay, UsageFilter};
+use cfr_core::id::{BudgetId, KeyId, ProductId, ProductVersionId, TenantId, UserId};
+use cfr_core::ledger::UsageRecord;
+use cfr_core::time::Timestamp;
+
+use crate::PostgresStore;
+use crate::identity::{key, tenant, user};
+use crate::ledger::grant;
+use crate::usage;
+use crate::writer::write;
+
+pub(crate) mod budget;
+mod price;
+pub(crate) mod product;
+
+#[async_trait]
+impl CatalogStore for PostgresStore {
+    async fn create_tenant(&self, new: &NewTenant, now: Timestamp) -> Result<Tenant, StoreError> {
+        write!(self, now, |tx| tenant::create(tx, new)).await
+    }
+
+    async fn tenant(&self, id: TenantId) -> Result<Tenant, StoreError> {
+        Ok(tenant::by_id(&mut *self.reader().await?, id).await?)
+    }
+
+    async fn tenant_by_slug(&self, slug: &str) -> Result<Option<Tenant>, StoreError> {
+        Ok(tenant::by_slug(&mut *self.reader().await?, slug).await?)
+    }
+
+    async fn tenants(&self, page: PageRequest) -> Result<Page<Tenant>, StoreError> {
+        Ok(tenant::list(&mut *self.reader().await?, page).await?)
+    }
+
+    async fn update_tenant(
+        &self,
+        id: TenantId,
+        version: i64,
+        patch: &TenantPatch,
+        now: Timestamp,
+    ) -> Result<Tenant, StoreError> {
+        write!(self, now, |tx| tenant::update(tx, id, version, patch)).await
+    }
+
+    async fn publish_product(&self, new: &NewProduct, now: Timestamp) -> Result<ProductVersion, StoreError> {
+        write!(self, now, |tx| product::publish(tx, new)).await
+    }
+
+    async fn products(&self, page: PageRequest) -> Result<Page<Product>, StoreError> {
+        Ok(product::list(&mut *self.reader().await?, page).await?)
+    }
+
+    async fn product(&self, id: ProductId) -> Result<Product, StoreError> {
+        Ok(product::by_id(&mut *self.reader().await?, id).await?)
+    }
+
+    async fn product_by_code(&self, code: &str) -> Result<Option<Product>, StoreError> {
+        Ok(product::by_code(&mut *self.reader().await?, code).await?)
+    }
+
+    async fn product_version(&self, id: ProductVersionId) -> Result<ProductVersion, StoreError> {
+        Ok(product::version(&mut *self.reader().await?, id).await?)
+    }
+
+    async fn product_versions(&self, id: ProductId) -> Result<Vec<ProductVersion>, StoreError> {
+        Ok(product::versions(&mut *self.reader().await?, id).await?)
+    }
+
+    async fn set_product_active(&self, id: ProductId, active: bool) -> Result<Product, StoreError> {
+        write!(self, Timestamp::MIN, |tx| product::set_active(tx, id, active)).await // the moment is not kept
+    }
+
+    async fn create_user(&self, new: &NewUser, now: Timestamp) -> Result<User, StoreError> {
+        write!(self, now, |tx| user::create(tx, new)).await
+    }
+
+    async fn user(&self, id: UserId) -> Result<User, StoreError> {
+        Ok(user::by_id(&mut *self.reader().await?, id).await?)
+    }
+
+    async fn users(&self, tenant: Option<TenantId>, page: PageRequest) -> Result<Page<User>, StoreError> {
+        Ok(user::list(&mut *self.reader().await?, tenant, page).await?)
+    }
+
+    async fn user_by_email(&self, email: &str) -> Result<Option<User>, StoreError> {
+        Ok(user::by_email(&mut *self.reader().await?, email).await?)
+    }
+
+    async fn update_user(
+        &self,
+        id: UserId,
+        version: i64,
+        patch: &UserPatch,
+        now: Timestamp,
+    ) -> Result<User, StoreError> {
+        write!(self, now, |tx| user::update(tx, id, version, patch)).await
+    }
+
+    async fn create_key(&self, new: &NewKey, now: Timestamp) -> Result<ApiKey, StoreError> {
+        write!(self, now, |tx| key::create(tx, new)).await
+    }
+
+    async fn key(&self, id: KeyId) -> Result<ApiKey, StoreError> {
+        Ok(key::by_id(&mut *self.reader().await?, id).await?)
+    }
+
+    async fn keys(
+        &self,
+        tenant: Option<TenantId>,
+        user: Option<UserId>,
+        page: PageRequest,
+    ) -> Result<Page<ApiKey>, StoreError> {
+        Ok(key::list(&mut *self.reader().await?, tenant, user, page).await?)
+    }
+
+    async fn revoke_key(&self, id: KeyId, now: Timestamp) -> Result<ApiKey, StoreError> {
+        write!(self, now, |tx| key::revoke(tx, id)).await
+    }
+
+    async fn key_context(&self, mac: &KeyMac) -> Result<Option<KeyContext>, StoreError> {
+        Ok(key::context(&mut *self.reader().await?, mac).await?)
+    }
+
+    async fn create_budget(&self, new: &NewBudget, now: Timestamp) -> Result<Budget, StoreError> {
+        write!(self, now, |tx| budget::create(tx, new)).await
+    }
+
+    async fn budget(&self, id: BudgetId) -> Result<Budget, StoreError> {
+        let budget = budget::find(&mut *self.reader().await?, id).await?;
+        budget.ok_or(StoreError::NotFound { what: "budget" })
+    }
+
+    async fn budgets(&self, filter: &BudgetFilter, page: PageRequest) -> Result<Page<Budget>, StoreError> {
+        Ok(budget::list(&mut *self.reader().await?, filter, page).await?)
+    }
+
+    async fn set_budget_limit(
+        &self,
+        id: BudgetId,
+        version: i64,
+        included: i64,
+        actor: &str,
+        now: Timestamp,
+    ) -> Result<Budget, StoreError> {
+        write!(sealing self, now, |tx| budget::set_limit(tx, id, version, included, actor)).await
+    }
+
+    async fn grants(&self, budget: BudgetId, page: PageRequest) -> Result<Page<Grant>, StoreError> {
+        Ok(grant::list(&mut *self.reader().await?, budget, page).await?)
+    }
+
+    async fn usage(&self, filter: &UsageFilter, page: PageRequest) -> Result<Page<UsageRecord>, StoreError> {
+        Ok(usage::list(&mut *self.reader().await?, filter, page).await?)
+    }
+
+    async fn usage_daily(&self, filter: &UsageFilter) -> Result<Vec<UsageDay>, StoreError> {
+        Ok(usage::daily(&mut *self.reader().await?, filter).await?)
+    }
+
+    async fn save_prices(&self, hash: &[u8; 32], source: &str, body: &[u8], now: Timestamp) -> Result<(), StoreError> {
+        write!(self, now, |tx| price::save(tx, hash, source, body)).await
+    }
+
+    async fn latest_prices(&self) -> Result<Option<Vec<u8>>, StoreError> {
+        Ok(price::latest(&mut *self.reader().await?).await?)
+    }
+}

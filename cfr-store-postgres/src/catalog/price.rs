@@ -1,0 +1,21 @@
+//! Price tables under their hash.
+
+use sqlx::PgConnection;
+
+use crate::error::Fault;
+use crate::row::query;
+use crate::writer::Tx;
+
+/// Keeps a table; a known hash changes nothing.
+pub(super) async fn save(tx: &mut Tx<'_>, hash: &[u8; 32], source: &str, body: &[u8]) -> Result<(), Fault> {
+    let sql = "INSERT INTO price_versions (hash, source, body, saved_at) VALUES ($1, $2, $3, $4) ON CONFLICT (hash) DO NOTHING";
+    let at = tx.micros();
+    query(sql).bind(&hash[..]).bind(source).bind(body).bind(at).execute(tx.connection()).await?;
+    Ok(())
+}
+
+/// The table that was saved last.
+pub(super) async fn latest(connection: &mut PgConnection) -> Result<Option<Vec<u8>>, Fault> {
+    let sql = "SELECT body FROM price_versions ORDER BY seq DESC LIMIT 1";
+    Ok(sqlx::query_scalar(sql).persistent(false).fetch_optional(connection).await?)
+}

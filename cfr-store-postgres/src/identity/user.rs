@@ -1,0 +1,182 @@
+//! Users: each address once, no more of them than tenant and product allow, and with a product a budget.
+
+use cfr_billing::identity::{NewUser, Tenant, User, UserPatch, UserStatus};
+use cfr_billing::plan::ProductVersion;
+use cfr_billing::store::{Page, PageRequest, StoreError};
+use cfr_core::id::{ProductVersionId, TenantId, UserId};
+use sqlx::postgres::PgRow;
+use sqlx::{PgConnection, Postgres, QueryBuilder};
+use uuid::Uuid;
+
+use super::tenant;
+use crate::catalog::{budget, product};
+use crate::error::Fault;
+use crate::page::{page_of, rows_wanted};
+use crate::row::{Fields, query, uuid, word};
+use crate::writer::Tx;
+
+/// Writes a user, and the user's budget by the product's terms. Places are counted while the tenant's row is locked.
+pub(crate) async fn create(tx: &mut Tx<'_>, new: &NewUser) -> Result<User, Fault> {
+    let tenant = tenant::lock(tx.connection(), new.tenant).await?;
+    let version = terms_of(tx, new.product_version).await?;
+    check_room(tx, &tenant).await?;
+    check_seat(tx, tenant.id, version.as_ref()).await?;
+    let id = UserId::generate(tx.now);
+    insert(tx, id, new).await?;
+    if let Some(version) = version {
+        budget::create_for_user(tx, id, tenant.id, tenant.zone, &version.terms).await?;
+    }
+    by_id(tx.connection(), id).await
+}
+
+async fn terms_of(tx: &mut Tx<'_>, id: Option<ProductVersionId>) -> Result<Option<ProductVersion>, Fault> {
+    match id {
+        Some(id) => product::version(tx.connection(), id).await.map(Some),
+        None => Ok(None),
+    }
+}
+
+async fn insert(tx: &mut Tx<'_>, id: UserId, new: &NewUser) -> Result<(), Fault> {
+    let sql = "INSERT INTO users (id, tenant_id, email, email_normal, name, role, status, product_version_id, \
+         created_at, updated_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $9)";
+    let insert = query(sql)
+        .bind(uuid(id.to_bytes()))
+        .bind(uuid(new.tenant.to_bytes()))
+        .bind(new.email.clone())
+        .bind(normal(&new.email))
+        .bind(new.name.clone())
+        .bind(word(&new.role)?)
+        .bind(word(&UserStatus::Active)?)
+        .bind(new.product_version.map(|id| uuid(id.to_bytes())))
+        .bind(tx.micros());
+    insert.execute(tx.connection()).await?;
+    Ok(())
+}
+
+/// The form in which two addresses are the same.
+pub(crate) fn normal(email: &str) -> String {
+    email.trim().to_lowercase()
+}
+
+async fn check_room(tx: &mut Tx<'_>, tenant: &Tenant) -> Result<(), Fault> {
+    let Some(max) = tenant.users_max else { return Ok(()) };
+    let sql = "SELECT count(*) FROM users WHERE tenant_id = $1 AND status <> 'deleted'";
+    let users: i64 =
+        sqlx::query_scalar(sql).persistent(false).bind(uuid(tenant.id.to_bytes())).fetch_one(tx.connection()).await?;
+    if users < i64::from(max) {
+        return Ok(());
+    }
+    Err(StoreError::conflict(format_args!("the tenant has all of its {max} users")).into())
+}
+
+async fn check_seat(tx: &mut Tx<'_>, tenant: TenantId, version: Option<&ProductVersion>) -> Result<(), Fault> {
+    let Some(version) = version else { return Ok(()) };
+    let Some(seats) = version.terms.seats else { return Ok(()) };
+    let sql = "SELECT count(*) FROM users u JOIN product_versions v ON v.id = u.product_version_id \
+         WHERE u.tenant_id = $1 AND u.status <> 'deleted' AND v.product_id = $2";
+    let query =
+        sqlx::query_scalar(sql).persistent(false).bind(uuid(tenant.to_bytes())).bind(uuid(version.product.to_bytes()));
+    let taken: i64 = query.fetch_one(tx.connection()).await?;
+    if taken < i64::from(seats) {
+        return Ok(());
+    }
+    Err(StoreError::conflict(format_args!("all {seats} seats of the product `{}` are taken", version.code)).into())
+}
+
+/// Changes a user if its version is still `version`.
+pub(crate) async fn update(tx: &mut Tx<'_>, id: UserId, version: i64, patch: &UserPatch) -> Result<User, Fault> {
+    let user = lock(tx.connection(), id).await?;
+    if user.version != version {
+        return Err(StoreError::conflict("the user was changed meanwhile").into());
+    }
+    check_return(tx, &user, patch).await?;
+    if patch.product_version.is_some() {
+        change_terms(tx, &user, patch.product_version).await?;
+    }
+    let sql = "UPDATE users SET name = $2, role = $3, status = $4, product_version_id = $5, version = version + 1, \
+         updated_at = $6 WHERE id = $1";
+    let terms = patch.product_version.or(user.product_version);
+    let update = query(sql)
+        .bind(uuid(id.to_bytes()))
+        .bind(patch.name.clone().unwrap_or(user.name))
+        .bind(word(&patch.role.unwrap_or(user.role))?)
+        .bind(word(&patch.status.unwrap_or(user.status))?)
+        .bind(terms.map(|id| uuid(id.to_bytes())))
+        .bind(tx.micros());
+    update.execute(tx.connection()).await?;
+    by_id(tx.connection(), id).await
+}
+
+/// A deleted user who comes back needs a place like a new one.
+async fn check_return(tx: &mut Tx<'_>, user: &User, patch: &UserPatch) -> Result<(), Fault> {
+    let returns =
+        user.status == UserStatus::Deleted && patch.status.is_some_and(|status| status != UserStatus::Deleted);
+    if !returns {
+        return Ok(());
+    }
+    let tenant = tenant::lock(tx.connection(), user.tenant).await?;
+    check_room(tx, &tenant).await?;
+    let version = terms_of(tx, user.product_version).await?;
+    check_seat(tx, tenant.id, version.as_ref()).await
+}
+
+async fn change_terms(tx: &mut Tx<'_>, user: &User, wanted: Option<ProductVersionId>) -> Result<(), Fault> {
+    let Some(version) = terms_of(tx, wanted).await? else { return Ok(()) };
+    let before = terms_of(tx, user.product_version).await?;
+    if before.is_none_or(|before| before.product != version.product) {
+        let tenant = tenant::lock(tx.connection(), user.tenant).await?;
+        check_seat(tx, tenant.id, Some(&version)).await?;
+    }
+    if !budget::follow_terms(tx, user.id, &version.terms).await? {
+        let tenant = tenant::by_id(tx.connection(), user.tenant).await?;
+        budget::create_for_user(tx, user.id, tenant.id, tenant.zone, &version.terms).await?;
+    }
+    Ok(())
+}
+
+/// A user whom nobody else changes before this transaction ends.
+async fn lock(connection: &mut PgConnection, id: UserId) -> Result<User, Fault> {
+    let query = query("SELECT * FROM users WHERE id = $1 FOR NO KEY UPDATE").bind(uuid(id.to_bytes()));
+    from_row(&query.fetch_optional(connection).await?.ok_or(StoreError::NotFound { what: "user" })?)
+}
+
+pub(crate) async fn by_id(connection: &mut PgConnection, id: UserId) -> Result<User, Fault> {
+    let query = query("SELECT * FROM users WHERE id = $1").bind(uuid(id.to_bytes()));
+    from_row(&query.fetch_optional(connection).await?.ok_or(StoreError::NotFound { what: "user" })?)
+}
+
+pub(crate) async fn by_email(connection: &mut PgConnection, email: &str) -> Result<Option<User>, Fault> {
+    let query = query("SELECT * FROM users WHERE email_normal = $1").bind(normal(email));
+    query.fetch_optional(connection).await?.as_ref().map(from_row).transpose()
+}
+
+pub(crate) async fn list(
+    connection: &mut PgConnection,
+    tenant: Option<TenantId>,
+    page: PageRequest,
+) -> Result<Page<User>, Fault> {
+    let mut sql = QueryBuilder::<Postgres>::new("SELECT * FROM users WHERE TRUE");
+    if let Some(tenant) = tenant {
+        sql.push(" AND tenant_id = ").push_bind(uuid(tenant.to_bytes()));
+    }
+    if let Some(after) = page.after {
+        sql.push(" AND id > ").push_bind(Uuid::from_u128(after.0));
+    }
+    sql.push(" ORDER BY id LIMIT ").push_bind(rows_wanted(page));
+    page_of(sql.build().persistent(false).fetch_all(connection).await?, page, from_row, |user| user.id.as_u128())
+}
+
+pub(crate) fn from_row(row: &PgRow) -> Result<User, Fault> {
+    Ok(User {
+        id: row.id("id", UserId::from_bytes)?,
+        tenant: row.id("tenant_id", TenantId::from_bytes)?,
+        email: row.text("email")?,
+        name: row.text("name")?,
+        role: row.word("role")?,
+        status: row.word("status")?,
+        product_version: row.id_opt("product_version_id", ProductVersionId::from_bytes)?,
+        version: row.int("version")?,
+        created_at: row.time("created_at")?,
+        updated_at: row.time("updated_at")?,
+    })
+}
