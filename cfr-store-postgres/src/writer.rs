@@ -1,0 +1,414 @@
+//! The transaction that every change is, its moment, and the one connection of this process that seals what is booked.
+//!
+//! Most changes run on any connection of the pool, several at a time. Those that book entries take the [`Writer`] first,
+//! before they lock any row: it keeps the end of this process's hash chain.
+
+use std::future::Future;
+use std::ops::{Deref, DerefMut};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::time::Duration;
+
+use cfr_billing::store::StoreError;
+use cfr_core::time::Timestamp;
+use sqlx::pool::PoolConnection;
+use sqlx::postgres::{PgArguments, PgConnectOptions};
+use sqlx::query::Query;
+use sqlx::{ConnectOptions, Connection, PgConnection, PgPool, Postgres, SqlSafeStr, SqlStr, Transaction};
+
+use crate::chain::Head;
+use crate::error::Fault;
+use crate::open::StoreClock;
+
+/// How long a change may take, with its repetitions: whoever waits for it would rather hear that the store is out of reach.
+const CHANGE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long the writer waits for a connection.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long the database may take to answer that an abandoned transaction is undone.
+const RECOVERY_TIMEOUT: Duration = Duration::from_secs(1);
+/// How often a transaction is done again that the database gave up for the sake of another one.
+const COLLISIONS_MAX: u32 = 10;
+
+/// Runs one function inside a transaction and commits what it did: again, when the database gave the transaction up for
+/// another one, or when it turned out that something has to be sealed. With `sealing` it is expected to be.
+macro_rules! write {
+    ($store:expr, $now:expr, |$tx:ident| $work:expr) => {
+        $crate::writer::write!($store, $now, $crate::writer::Attempts::default(), |$tx| $work)
+    };
+    (sealing $store:expr, $now:expr, |$tx:ident| $work:expr) => {
+        $crate::writer::write!($store, $now, $crate::writer::Attempts::sealing(), |$tx| $work)
+    };
+    ($store:expr, $now:expr, $attempts:expr, |$tx:ident| $work:expr) => {
+        $crate::writer::in_time(async {
+            let mut attempts = $attempts;
+            loop {
+                let mut writer = if attempts.seals() { Some($store.writer().await?) } else { None };
+                let mut transaction = match &mut writer {
+                    Some(writer) => writer.begin($store.clock(), $now).await?,
+                    None => $store.begin($now).await?,
+                };
+                let $tx = &mut transaction;
+                let outcome = $work.await;
+                match transaction.end(outcome).await {
+                    Ok(done) => break Ok(done),
+                    Err(fault) => attempts.next($store.collisions(), fault)?,
+                }
+            }
+        })
+    };
+}
+pub(crate) use write;
+
+/// Gives up when the database does not answer: then nobody knows whether the change was made.
+pub(crate) async fn in_time<T, E: From<Fault>>(change: impl Future<Output = Result<T, E>>) -> Result<T, E> {
+    let late = || Fault::from(StoreError::unavailable("the database did not answer in time"));
+    tokio::time::timeout(CHANGE_TIMEOUT, change).await.unwrap_or_else(|_| Err(late().into()))
+}
+
+/// How a change is tried the next time.
+#[derive(Debug, Default)]
+pub(crate) struct Attempts {
+    seals: bool,
+    collisions: u32,
+}
+
+impl Attempts {
+    /// A change that books for certain.
+    pub(crate) const fn sealing() -> Self {
+        Self { seals: true, collisions: 0 }
+    }
+
+    /// Whether the writer is needed.
+    pub(crate) const fn seals(&self) -> bool {
+        self.seals
+    }
+
+    /// Whether it is worth another try: the fault when it is not.
+    pub(crate) fn next(&mut self, collisions: &AtomicU64, fault: Fault) -> Result<(), Fault> {
+        match fault {
+            Fault::MustSeal if !self.seals => self.seals = true,
+            fault if fault.is_collision() && self.collisions < COLLISIONS_MAX => {
+                self.collisions += 1;
+                collisions.fetch_add(1, Ordering::Relaxed);
+                tracing::debug!(times = self.collisions, "a transaction collided with another one");
+            }
+            fault => return Err(fault),
+        }
+        Ok(())
+    }
+}
+
+/// The clock of the store. Its time never goes back behind what this process committed.
+#[derive(Debug)]
+pub(crate) struct Clock {
+    kind: StoreClock,
+    /// In microseconds.
+    latest: AtomicI64,
+}
+
+impl Clock {
+    pub(crate) const fn new(kind: StoreClock, latest: i64) -> Self {
+        Self { kind, latest: AtomicI64::new(latest) }
+    }
+
+    /// The moment of a transaction.
+    async fn moment(&self, connection: &mut PgConnection, now: Timestamp) -> Result<Timestamp, Fault> {
+        match self.kind {
+            StoreClock::Caller => self.not_before_the_last(now.as_microsecond()),
+            StoreClock::Database => {
+                let sql = "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint";
+                let micros: i64 = sqlx::query_scalar(sql).persistent(false).fetch_one(connection).await?;
+                self.not_before_the_last(micros)
+            }
+        }
+    }
+
+    /// A moment to begin with; the first statement of the transaction brings the right one.
+    fn expected(&self, now: Timestamp) -> Result<Timestamp, Fault> {
+        match self.kind {
+            StoreClock::Caller => self.not_before_the_last(now.as_microsecond()),
+            StoreClock::Database => self.not_before_the_last(i64::MIN),
+        }
+    }
+
+    fn not_before_the_last(&self, micros: i64) -> Result<Timestamp, Fault> {
+        let micros = micros.max(self.latest.load(Ordering::Relaxed));
+        Ok(Timestamp::from_microsecond(micros).map_err(StoreError::invalid)?)
+    }
+}
+
+/// How transactions begin.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Session {
+    /// Behind a pooler the next transaction may have another server process: what is set or prepared is set and prepared
+    /// for one transaction only.
+    pub(crate) pooled: bool,
+}
+
+impl Session {
+    fn begin(self) -> SqlStr {
+        SqlStr::from_static(if self.pooled {
+            "BEGIN; SET LOCAL statement_timeout = '30s'; SET LOCAL lock_timeout = '5s'; \
+             SET LOCAL idle_in_transaction_session_timeout = '10s'"
+        } else {
+            "BEGIN"
+        })
+    }
+
+    /// The same limits for every transaction of a session that is ours alone.
+    pub(crate) fn apply(self, options: PgConnectOptions) -> PgConnectOptions {
+        if self.pooled {
+            return options;
+        }
+        options.options([
+            ("statement_timeout", "30s"),
+            ("lock_timeout", "5s"),
+            ("idle_in_transaction_session_timeout", "10s"),
+        ])
+    }
+}
+
+/// The connection that seals, and the end of the chain that it extends.
+#[derive(Debug)]
+pub(crate) struct Writer {
+    options: PgConnectOptions,
+    session: Session,
+    /// None until it is needed, and after it broke.
+    connection: Option<PgConnection>,
+    /// None before the first batch, and when it is not known whether the last one was committed: then a new chain begins.
+    head: Option<Head>,
+    /// A transaction was begun and not ended.
+    abandoned: bool,
+}
+
+impl Writer {
+    /// A writer that connects when it is needed.
+    pub(crate) const fn new(options: PgConnectOptions, session: Session) -> Self {
+        Self { options, session, connection: None, head: None, abandoned: false }
+    }
+
+    /// Begins a transaction that can seal. Dropping it undoes everything.
+    pub(crate) async fn begin<'a>(&'a mut self, clock: &'a Clock, now: Timestamp) -> Result<Tx<'a>, Fault> {
+        let mut tx = self.begin_untimed(clock, now).await?;
+        tx.now = clock.moment(tx.connection(), now).await?;
+        Ok(tx)
+    }
+
+    /// Begins one whose first statement tells the time: see [`Tx::set_moment`].
+    pub(crate) async fn begin_untimed<'a>(&'a mut self, clock: &'a Clock, now: Timestamp) -> Result<Tx<'a>, Fault> {
+        self.recover().await;
+        let connection = match &mut self.connection {
+            Some(connection) => connection,
+            none => none.insert(connect(&self.options).await?),
+        };
+        self.abandoned = true;
+        let inner = connection.begin_with(self.session.begin()).await?;
+        let seal = Seal { head: &mut self.head, ends: None, abandoned: &mut self.abandoned };
+        Ok(Tx { inner, now: clock.expected(now)?, clock, session: self.session, seal: Some(seal) })
+    }
+
+    /// Says goodbye to the server.
+    pub(crate) async fn close(self) -> Result<(), Fault> {
+        match self.connection {
+            Some(connection) => Ok(connection.close().await?),
+            None => Ok(()),
+        }
+    }
+
+    /// Waits for the rollback of an abandoned transaction; replaces a connection that does not answer.
+    async fn recover(&mut self) {
+        let Some(connection) = self.connection.as_mut().filter(|_| self.abandoned) else { return };
+        let answer = tokio::time::timeout(RECOVERY_TIMEOUT, connection.ping()).await;
+        if !matches!(answer, Ok(Ok(()))) {
+            tracing::warn!("connecting to the database again after a failed write");
+            self.connection = None;
+        }
+        self.abandoned = false;
+    }
+}
+
+async fn connect(options: &PgConnectOptions) -> Result<PgConnection, Fault> {
+    let late = || StoreError::unavailable("the database did not accept a connection in time");
+    Ok(tokio::time::timeout(CONNECT_TIMEOUT, options.connect()).await.map_err(|_| late())??)
+}
+
+/// A change of the books: all of it or nothing.
+#[derive(Debug)]
+pub(crate) struct Tx<'a> {
+    inner: Transaction<'a, Postgres>,
+    /// The moment of the change, never before that of an earlier one of this process, in whole microseconds.
+    pub(crate) now: Timestamp,
+    clock: &'a Clock,
+    session: Session,
+    /// None when it cannot seal.
+    seal: Option<Seal<'a>>,
+}
+
+/// The end of the chain, for the transaction that extends it.
+#[derive(Debug)]
+struct Seal<'a> {
+    /// What the writer keeps: empty until the commit succeeds, so that nothing is ever built upon a stale end.
+    head: &'a mut Option<Head>,
+    /// The ends before this transaction and after it.
+    ends: Option<Ends>,
+    abandoned: &'a mut bool,
+}
+
+#[derive(Debug)]
+struct Ends {
+    before: Option<Head>,
+    after: Head,
+}
+
+impl Tx<'_> {
+    /// The connection, to run a statement on.
+    pub(crate) fn connection(&mut self) -> &mut PgConnection {
+        &mut self.inner
+    }
+
+    /// The moment of the change as columns keep it.
+    pub(crate) fn micros(&self) -> i64 {
+        self.now.as_microsecond()
+    }
+
+    /// The moment by the clock of the database, as a statement of this transaction told it. A caller's clock stays.
+    pub(crate) fn set_moment(&mut self, micros: i64) -> Result<(), Fault> {
+        if self.clock.kind == StoreClock::Database {
+            self.now = self.clock.not_before_the_last(micros)?;
+        }
+        Ok(())
+    }
+
+    /// A statement of the hot path: prepared once per connection, where connections are ours.
+    pub(crate) fn prepared<'q>(
+        &self,
+        sql: impl SqlSafeStr,
+        arguments: PgArguments,
+    ) -> Query<'q, Postgres, PgArguments> {
+        sqlx::query_with(sql, arguments).persistent(!self.session.pooled)
+    }
+
+    /// The end of the hash chain, of a new one if there is none.
+    pub(crate) async fn take_head(&mut self) -> Result<Head, Fault> {
+        let Some(seal) = &mut self.seal else { return Err(Fault::MustSeal) };
+        if let Some(ends) = &seal.ends {
+            return Ok(ends.after.clone());
+        }
+        match seal.head.take() {
+            Some(head) => {
+                seal.ends = Some(Ends { before: Some(head.clone()), after: head.clone() });
+                Ok(head)
+            }
+            None => Head::begin(&mut self.inner, self.now).await,
+        }
+    }
+
+    /// Sets the end of the hash chain as this transaction leaves it.
+    pub(crate) fn set_head(&mut self, head: Head) {
+        let Some(seal) = &mut self.seal else { return };
+        let before = seal.ends.take().and_then(|ends| ends.before);
+        seal.ends = Some(Ends { before, after: head });
+    }
+
+    /// Commits what was done, or undoes it: then the fault is the answer.
+    pub(crate) async fn end<T>(self, outcome: Result<T, Fault>) -> Result<T, Fault> {
+        match outcome {
+            Ok(done) => self.commit().await.map(|()| done),
+            Err(fault) => {
+                self.roll_back().await;
+                Err(fault)
+            }
+        }
+    }
+
+    /// Makes everything durable.
+    pub(crate) async fn commit(self) -> Result<(), Fault> {
+        self.inner.commit().await?;
+        self.clock.latest.fetch_max(self.now.as_microsecond(), Ordering::Relaxed);
+        if let Some(seal) = self.seal {
+            *seal.abandoned = false;
+            if let Some(ends) = seal.ends {
+                *seal.head = Some(ends.after);
+            }
+        }
+        Ok(())
+    }
+
+    /// Undoes everything, and knows it: the chain ends where it ended before.
+    pub(crate) async fn roll_back(self) {
+        if self.inner.rollback().await.is_err() {
+            return;
+        }
+        if let Some(seal) = self.seal {
+            *seal.abandoned = false;
+            if let Some(ends) = seal.ends {
+                *seal.head = ends.before;
+            }
+        }
+    }
+}
+
+/// A connection that only reads. Behind a pooler its statements are one transaction, for else they would meet different
+/// server processes.
+#[derive(Debug)]
+pub(crate) enum Reader {
+    Connection(PoolConnection<Postgres>),
+    Transaction(Transaction<'static, Postgres>),
+}
+
+impl Deref for Reader {
+    type Target = PgConnection;
+    fn deref(&self) -> &PgConnection {
+        match self {
+            Self::Connection(connection) => connection,
+            Self::Transaction(transaction) => transaction,
+        }
+    }
+}
+
+impl DerefMut for Reader {
+    fn deref_mut(&mut self) -> &mut PgConnection {
+        match self {
+            Self::Connection(connection) => connection,
+            Self::Transaction(transaction) => transaction,
+        }
+    }
+}
+
+/// The connections that most changes and all reads use.
+#[derive(Debug)]
+pub(crate) struct Pool {
+    connections: PgPool,
+    session: Session,
+}
+
+impl Pool {
+    pub(crate) const fn new(connections: PgPool, session: Session) -> Self {
+        Self { connections, session }
+    }
+
+    /// Begins a transaction that cannot seal. Dropping it undoes everything.
+    pub(crate) async fn begin<'a>(&self, clock: &'a Clock, now: Timestamp) -> Result<Tx<'a>, Fault> {
+        let mut tx = self.begin_untimed(clock, now).await?;
+        tx.now = clock.moment(tx.connection(), now).await?;
+        Ok(tx)
+    }
+
+    /// Begins one whose first statement tells the time: see [`Tx::set_moment`].
+    pub(crate) async fn begin_untimed<'a>(&self, clock: &'a Clock, now: Timestamp) -> Result<Tx<'a>, Fault> {
+        let inner = self.connections.begin_with(self.session.begin()).await?;
+        Ok(Tx { inner, now: clock.expected(now)?, clock, session: self.session, seal: None })
+    }
+
+    /// A connection to read from.
+    pub(crate) async fn reader(&self) -> Result<Reader, Fault> {
+        Ok(if self.session.pooled {
+            Reader::Transaction(self.connections.begin_with(self.session.begin()).await?)
+        } else {
+            Reader::Connection(self.connections.acquire().await?)
+        })
+    }
+
+    pub(crate) async fn close(&self) {
+        self.connections.close().await;
+    }
+}
