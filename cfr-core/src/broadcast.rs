@@ -21,6 +21,11 @@ pub enum Notice {
     Prices,
 }
 
+impl Notice {
+    /// Every kind.
+    pub const ALL: &[Self] = &[Self::Access, Self::Prices];
+}
+
 /// A notice that may not have reached the others.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("the other replicas could not be told: {reason}")]
@@ -41,6 +46,12 @@ pub trait Broadcast: Debug + Send + Sync + 'static {
     /// Everything that is told from now on. After a gap in the connection to the others, every kind of notice is given
     /// once, since any of them may have been missed.
     fn subscribe(&self) -> Receiver<Notice>;
+
+    /// Whether notices of the others arrive now. While they do not, what is remembered should be believed for a moment
+    /// only. Asked on every request: an answer from memory.
+    fn is_connected(&self) -> bool {
+        true
+    }
 }
 
 const _: fn(&dyn Broadcast) = |_| {};

@@ -13,6 +13,7 @@ use axum::middleware;
 use axum::response::Response;
 use cfr_billing::escrow::Escrow;
 use cfr_billing::store::Store;
+use cfr_core::broadcast::Broadcast;
 use cfr_core::price::PriceTable;
 use cfr_core::time::Clock;
 use utoipa_axum::router::OpenApiRouter;
@@ -25,6 +26,7 @@ mod input;
 mod keys;
 mod lookup;
 mod money;
+mod nodes;
 mod page;
 mod precondition;
 mod prices;
@@ -56,6 +58,8 @@ pub struct ApiState {
     pub keys: Arc<Keys>,
     /// The prices that requests are charged by.
     pub prices: Arc<dyn PriceDesk>,
+    /// Tells the other replicas of new prices.
+    pub broadcast: Arc<dyn Broadcast>,
 }
 
 /// What the API needs of whatever charges requests.
@@ -114,6 +118,8 @@ pub fn routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(usage::daily))
         .routes(routes!(prices::list))
         .routes(routes!(prices::show))
+        .routes(routes!(nodes::list))
+        .routes(routes!(nodes::fence))
         .merge(price_table())
 }
 

@@ -1,4 +1,4 @@
-//! The management commands: `tenant`, `product`, `user`, `key`, `budget`, `usage`, `prices`.
+//! The management commands: `tenant`, `product`, `user`, `key`, `budget`, `usage`, `prices`, `node`.
 //!
 //! Each is a client of the management API and of nothing else: of a running server's, or of one without a socket over the
 //! data folder when no server runs.
@@ -13,6 +13,7 @@ mod client;
 mod error;
 mod key;
 mod local;
+mod node;
 mod output;
 mod prices;
 mod product;
@@ -23,6 +24,7 @@ mod user;
 use self::client::{Call, Client};
 use self::error::CliError;
 use self::output::Printer;
+use crate::command::secret;
 
 /// A management command.
 #[derive(Debug, Subcommand)]
@@ -41,6 +43,8 @@ pub(crate) enum Command {
     Usage(Noun<usage::Command>),
     /// What providers charge
     Prices(Noun<prices::Command>),
+    /// The processes that share the database
+    Node(Noun<node::Command>),
 }
 
 /// A command about one kind of thing.
@@ -68,6 +72,10 @@ pub(crate) struct Connection {
     /// The data folder, when no server is named [default: the configuration's, else ./cfr-data]
     #[arg(long, global = true, value_name = "FOLDER", env = "CFR_DATA")]
     data: Option<PathBuf>,
+    /// The database, when no server is named: sqlite:path or postgres://user@host/name [default: the configuration's, else
+    /// cfr.db in the data folder]
+    #[arg(long, global = true, value_name = "URL", env = "CFR_DATABASE_URL", hide_env_values = true, value_parser = secret)]
+    database: Option<Secret>,
     /// The configuration, when no server is named [default: cfr.toml, when it exists]
     #[arg(long, global = true, value_name = "FILE", env = "CFR_CONFIG")]
     config: Option<PathBuf>,
@@ -117,6 +125,7 @@ pub(crate) async fn run(command: Command) -> Result<(), CliError> {
         Command::Budget(noun) => noun.run().await,
         Command::Usage(noun) => noun.run().await,
         Command::Prices(noun) => noun.run().await,
+        Command::Node(noun) => noun.run().await,
     }
 }
 
@@ -128,8 +137,4 @@ impl<C: Verb> Noun<C> {
         let closed = session.client.close().await;
         done.and(closed)
     }
-}
-
-fn secret(text: &str) -> Result<Secret, std::convert::Infallible> {
-    Ok(Secret::new(text))
 }

@@ -6,19 +6,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cfr_core::money::Currency;
+use cfr_core::secret::Secret;
 use cfr_core::time::{Clock, SystemClock};
-use cfr_store_sqlite::{SqliteOptions, SqliteStore};
 use clap::{Args, Parser, Subcommand};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{Config, Problems, summary};
+use crate::database::Database;
 use crate::demo;
 use crate::observe::start_logs;
 use crate::router::router;
 use crate::seed::first_admin_key;
 use crate::serve::{ListenError, StopSignals, listen, serve};
-use crate::state::{App, Books, StartError, database, make_data_folder};
+use crate::state::{App, Books, StartError};
 use crate::terminal;
 
 /// An LLM router that cannot overspend.
@@ -61,9 +62,18 @@ struct Source {
     /// The configuration [default: cfr.toml, when it exists]
     #[arg(long, value_name = "FILE", env = "CFR_CONFIG")]
     config: Option<PathBuf>,
-    /// The folder of the database and keys [default: ./cfr-data]
+    /// The folder of an SQLite database and of keys [default: ./cfr-data]
     #[arg(long, value_name = "FOLDER")]
     data: Option<PathBuf>,
+    /// The database: sqlite:path, or postgres://user@host/name for many replicas; a password belongs into
+    /// CFR_DATABASE_URL [default: cfr.db in the data folder]
+    #[arg(long, value_name = "URL", value_parser = secret)]
+    database: Option<Secret>,
+}
+
+/// A text that no message repeats.
+pub(crate) fn secret(text: &str) -> Result<Secret, std::convert::Infallible> {
+    Ok(Secret::new(text))
 }
 
 #[derive(Debug, Args)]
@@ -121,12 +131,6 @@ pub enum CommandError {
 impl From<Problems> for CommandError {
     fn from(problems: Problems) -> Self {
         Self::Start(problems.into())
-    }
-}
-
-impl From<cfr_store_sqlite::OpenError> for CommandError {
-    fn from(error: cfr_store_sqlite::OpenError) -> Self {
-        Self::Start(error.into())
     }
 }
 
@@ -243,30 +247,38 @@ fn check_config(source: &Source) -> Result<ExitCode, CommandError> {
 }
 
 async fn migrate(arguments: &Migrate) -> Result<ExitCode, CommandError> {
-    let config = Config::load_without_keys(arguments.source.config.as_deref(), &read_environment)?;
-    let data = arguments.source.data.as_ref().unwrap_or(&config.data);
-    let path = database(data);
-    let pending = SqliteStore::pending_migrations(&path).await?;
+    let Migrate { source, check } = arguments;
+    let config = source.applied_to(Config::load_without_keys(source.config.as_deref(), &read_environment)?)?;
+    let url = config.database_url();
+    let pending = Database::pending_migrations(&config).await?;
     if pending.is_empty() {
-        terminal::print(&format!("{} is up to date\n", path.display()))?;
+        terminal::print(&format!("{url} is up to date\n"))?;
         return Ok(ExitCode::SUCCESS);
     }
     for name in &pending {
         terminal::print(&format!("missing: {name}\n"))?;
     }
-    if arguments.check {
+    if *check {
         return Ok(ExitCode::FAILURE);
     }
-    make_data_folder(data)?;
-    SqliteStore::open(&path, SqliteOptions::default()).await?.close().await.map_err(StartError::from)?;
-    terminal::print(&format!("{} is now up to date\n", path.display()))?;
+    Database::migrate(&config).await?;
+    terminal::print(&format!("{url} is now up to date\n"))?;
     Ok(ExitCode::SUCCESS)
 }
 
 fn load(source: &Source) -> Result<Config, Problems> {
-    let mut config = Config::load(source.config.as_deref(), &read_environment)?;
-    if let Some(data) = &source.data {
-        config.data.clone_from(data);
+    source.applied_to(Config::load(source.config.as_deref(), &read_environment)?)
+}
+
+impl Source {
+    /// What the command line says wins.
+    fn applied_to(&self, mut config: Config) -> Result<Config, Problems> {
+        if let Some(data) = &self.data {
+            config.data.clone_from(data);
+        }
+        if let Some(url) = &self.database {
+            config.use_database(url)?;
+        }
+        Ok(config)
     }
-    Ok(config)
 }

@@ -4,8 +4,10 @@
 
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
+use cfr_billing::escrow::EscrowConfig;
 use cfr_billing::store::OrphanPolicy;
 use cfr_core::gateway::{Durability, GatewayConfig};
 use cfr_core::money::FxRate;
@@ -16,10 +18,12 @@ use http::StatusCode;
 
 use crate::auth::KeyText;
 
+mod database;
 mod file;
 mod offer;
 mod resolve;
 
+pub use database::{DatabaseConfig, DatabaseUrl, FILE as DATABASE, Migration, PostgresUrl};
 pub use offer::{Offering, offer, offering, prices, summary};
 
 /// Where the server listens when nobody says.
@@ -32,6 +36,10 @@ pub const FILE: &str = "cfr.toml";
 pub const BODY_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// How long running calls may take to finish at the end, when nobody says.
 pub const DRAIN: Duration = Duration::from_secs(30);
+/// What the only process of an SQLite file calls itself.
+pub const LOCAL_NODE: &str = "local";
+/// How long rights on a shared database lie unused before they go back, when nobody says.
+pub const SHARED_IDLE: Duration = Duration::from_secs(2);
 /// Dollars for one euro, in millionths, when nobody says: a rate that an operator should set.
 pub const USD_PER_EUR_E6: i64 = 1_160_000;
 
@@ -45,8 +53,10 @@ pub struct Config {
     pub source: Option<PathBuf>,
     /// Where to listen: an address and a port.
     pub listen: String,
-    /// The folder of the books and keys.
+    /// The folder of an SQLite file and of keys.
     pub data: PathBuf,
+    /// Where the books are.
+    pub database: DatabaseConfig,
     /// A price table in place of the bundled one.
     pub prices: Option<PathBuf>,
     /// How long running calls may take to finish at the end.
@@ -69,6 +79,8 @@ pub struct Config {
     pub pepper: Option<Secret>,
     /// A key for the management API that is in no store.
     pub admin_key: Option<KeyText>,
+    /// The name of this machine, if it can be a node's.
+    host: Option<Arc<str>>,
 }
 
 /// What every request reads of the configuration.
@@ -94,7 +106,7 @@ pub struct Timeouts {
 }
 
 /// How money becomes durable.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct LedgerConfig {
     /// What waits for the hold.
     pub durability: Durability,
@@ -104,6 +116,14 @@ pub struct LedgerConfig {
     pub synchronous: Synchronous,
     /// How holds of a dead process end.
     pub orphan_policy: OrphanPolicy,
+    /// What this process calls itself among those that share a database.
+    pub node: Option<Arc<str>>,
+    /// How long a process that lost the shared database makes holds from what it has.
+    pub lease: Duration,
+    /// How long after its longest call a process that is not heard of is taken for dead.
+    pub reclaim_grace: Duration,
+    /// How long rights lie unused before they go back.
+    pub idle: Option<Duration>,
 }
 
 /// One server that answers.
@@ -209,6 +229,43 @@ impl fmt::Display for Problems {
 }
 
 impl Config {
+    /// Uses this database in place of the configured one.
+    ///
+    /// # Errors
+    /// When it is none that we know.
+    pub fn use_database(&mut self, url: &Secret) -> Result<(), Problems> {
+        let refused = |what: &str| Problem { line: None, key: "--database".into(), what: what.into() };
+        let url = DatabaseUrl::parse(url).map_err(|what| Problems { file: None, list: vec![refused(what)] })?;
+        self.database.url = Some(url);
+        Ok(())
+    }
+
+    /// Where the books are: as configured, else in the data folder.
+    #[must_use]
+    pub fn database_url(&self) -> DatabaseUrl {
+        self.database.url.clone().unwrap_or_else(|| DatabaseUrl::of_folder(&self.data))
+    }
+
+    /// What this process calls itself among those that share its database: the machine's name when nobody says.
+    ///
+    /// # Errors
+    /// When the machine has no name that can be one.
+    pub fn node(&self) -> Result<Arc<str>, Problems> {
+        let named = self.ledger.node.clone();
+        let usual = || if self.database_url().is_shared() { self.host.clone() } else { Some(LOCAL_NODE.into()) };
+        named.or_else(usual).ok_or_else(|| {
+            let what = "this machine has no name that can be used: set it, or CFR_NODE".into();
+            Problems { file: None, list: vec![Problem { line: None, key: "ledger.node".into(), what }] }
+        })
+    }
+
+    /// How long rights lie unused before they go back: on a shared database somebody else may need them.
+    #[must_use]
+    pub fn idle_after(&self) -> Duration {
+        let usual = || if self.database_url().is_shared() { SHARED_IDLE } else { usual_engine().idle_after };
+        self.ledger.idle.unwrap_or_else(usual)
+    }
+
     /// Reads a file, or [`FILE`] when it exists, and the environment.
     ///
     /// # Errors
@@ -256,6 +313,10 @@ impl Config {
     }
 }
 
+fn usual_engine() -> EscrowConfig {
+    EscrowConfig::new(LOCAL_NODE)
+}
+
 impl Default for LedgerConfig {
     fn default() -> Self {
         Self {
@@ -263,6 +324,10 @@ impl Default for LedgerConfig {
             ack_settle: true,
             synchronous: Synchronous::Full,
             orphan_policy: OrphanPolicy::Evidence,
+            node: None,
+            lease: usual_engine().lease_ttl,
+            reclaim_grace: usual_engine().reclaim_grace,
+            idle: None,
         }
     }
 }

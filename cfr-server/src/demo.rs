@@ -8,7 +8,7 @@ use cfr_core::time::TimeZone;
 use serde::{Deserialize, Serialize};
 
 use crate::auth::{KeyText, KeyWish};
-use crate::config::{Config, Environment, Problems};
+use crate::config::{Config, DatabaseConfig, Environment, Problems};
 use crate::files::replace_private;
 use crate::seed;
 use crate::state::{Books, StartError};
@@ -64,6 +64,7 @@ pub fn config(listen: String, data: PathBuf, environment: Environment<'_>) -> Re
     let mut config = Config::parse(None, CONFIG, environment)?;
     config.listen = listen;
     config.data = data;
+    config.database = DatabaseConfig::default(); // a demo needs no server, whatever the environment says
     Ok(config)
 }
 

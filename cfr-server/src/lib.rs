@@ -5,7 +5,10 @@
 
 pub mod command;
 pub mod config;
+pub mod database;
 pub mod state;
+
+mod notices;
 
 pub mod router;
 

@@ -33,6 +33,7 @@ const TAGS: &[(&str, &str)] = &[
     ("budgets", "Limits per period, live balances, grants"),
     ("usage", "What was used and charged"),
     ("prices", "What providers charge"),
+    ("nodes", "The processes that share the database"),
 ];
 
 /// Answers `/openapi.json`.

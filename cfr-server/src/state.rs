@@ -1,27 +1,25 @@
 //! The running parts, put together once: books, keys, gateway.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use cfr_billing::escrow::{Escrow, EscrowConfig};
 use cfr_billing::store::{Store, StoreError};
+use cfr_core::broadcast::Broadcast;
 use cfr_core::gateway::{Gateway, GatewayConfig};
 use cfr_core::ledger::{BudgetLedger, LedgerError};
 use cfr_core::price::PriceTable;
 use cfr_core::time::Clock;
-use cfr_store_sqlite::{OpenError, SqliteOptions, SqliteStore};
+use cfr_store_sqlite::OpenError;
+use tokio::task::JoinSet;
 
 use crate::api::{ApiState, PriceDesk};
 use crate::auth::{Keys, Pepper, PepperError};
-use crate::config::{Config, Offering, Problems, Settings, offer, offering};
-use crate::files::make_private_folder;
+use crate::config::{Config, Offering, Problems, Settings, offer, offering, prices};
+use crate::database::Database;
+use crate::notices::Listener;
 use crate::observe::Metrics;
-
-/// The database inside the data folder.
-pub const DATABASE: &str = "cfr.db";
-/// This process among those that share a database. An SQLite file has only one.
-const NODE: &str = "local";
 
 /// How long the parts may take to say that they work.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
@@ -33,6 +31,14 @@ pub enum StartError {
     /// The database cannot be opened.
     #[error("{open}{hint}", open = .0, hint = next_step(.0))]
     Open(#[from] OpenError),
+    /// The data folder cannot be made.
+    #[error("cannot make the folder {}: {source}; name a folder that is writable with --data", path.display())]
+    DataFolder {
+        /// The folder.
+        path: PathBuf,
+        /// What the system says.
+        source: std::io::Error,
+    },
     /// The store fails.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -62,15 +68,8 @@ fn next_step(error: &OpenError) -> &'static str {
     }
 }
 
-/// Makes the data folder for its owner alone, when it is missing: it holds keys, and the names of people.
-///
-/// # Errors
-/// When it cannot be made.
-pub fn make_data_folder(data: &Path) -> Result<(), OpenError> {
-    make_private_folder(data).map_err(|source| OpenError::Folder { path: database(data), source })
-}
-
-/// The books of one data folder, open for writing. Only one process has them.
+/// The books, open for writing, with everything that decides over them. Only one process has an SQLite file; many share
+/// a Postgres database.
 #[derive(Debug)]
 pub struct Books {
     /// Everything durable.
@@ -81,60 +80,55 @@ pub struct Books {
     pub keys: Arc<Keys>,
     /// The time.
     pub clock: Arc<dyn Clock>,
-    sqlite: Arc<SqliteStore>,
+    /// Word between the processes that share the database.
+    pub broadcast: Arc<dyn Broadcast>,
+    /// What the store is.
+    pub database: Database,
 }
 
 impl Books {
-    /// Opens the data folder, makes it when it is missing, and ends what an earlier process left open.
+    /// Opens the database, makes it when it is missing, and ends what earlier processes left open.
     ///
     /// # Errors
     /// When another process has it, or it cannot be read, written or understood.
     pub async fn open(config: &Config, clock: Arc<dyn Clock>) -> Result<Self, StartError> {
-        let mut options = SqliteOptions::default();
-        options.synchronous = config.ledger.synchronous;
-        make_data_folder(&config.data)?;
-        let sqlite = Arc::new(SqliteStore::open(database(&config.data), options).await?);
-        let store: Arc<dyn Store> = Arc::clone(&sqlite) as _;
+        let escrow_config = escrow_config(config)?;
+        let database = Database::open(config).await?;
+        let (store, broadcast) = (database.store(), database.broadcast());
         let pepper = match &config.pepper {
             Some(secret) => Pepper::new(secret)?,
             None => Pepper::load_or_create(&config.data)?,
         };
-        let escrow = Escrow::start(Arc::clone(&store) as _, Arc::clone(&clock), escrow_config(config)).await?;
-        let keys = Keys::new(Arc::clone(&store) as _, Arc::clone(&clock), pepper);
+        let escrow = Escrow::start(Arc::clone(&store) as _, Arc::clone(&clock), escrow_config).await?;
+        let keys = Keys::new(Arc::clone(&store) as _, Arc::clone(&clock), pepper, Arc::clone(&broadcast));
         let keys = Arc::new(match &config.admin_key {
             Some(key) => keys.with_operator(key),
             None => keys,
         });
-        Ok(Self { store, escrow, keys, clock, sqlite })
+        Ok(Self { store, escrow, keys, clock, broadcast, database })
     }
 
-    /// Writes what is open and closes the file.
+    /// Writes what is open, gives back what was leased, and closes the database.
     ///
     /// # Errors
     /// When the last entries cannot be written; the next start then finds them as open holds.
     pub async fn close(self) -> Result<(), StartError> {
         self.escrow.shutdown().await?;
-        let Self { store, escrow, keys, clock: _, sqlite } = self;
-        drop((store, escrow, keys));
-        match Arc::into_inner(sqlite) {
-            Some(sqlite) => Ok(sqlite.close().await?),
-            None => {
-                tracing::warn!("the database is still in use and is left to be checked at the next start");
-                Ok(())
-            }
-        }
+        let Self { store, escrow, keys, clock: _, broadcast, database } = self;
+        drop((store, escrow, keys, broadcast));
+        database.close().await
     }
 }
 
-/// The database of a data folder.
-#[must_use]
-pub fn database(data: &Path) -> PathBuf {
-    data.join(DATABASE)
-}
-
-fn escrow_config(config: &Config) -> EscrowConfig {
-    let hold_max = gateway_config(config).hold_max;
-    EscrowConfig { orphan_policy: config.ledger.orphan_policy, hold_max, ..EscrowConfig::new(NODE) }
+fn escrow_config(config: &Config) -> Result<EscrowConfig, Problems> {
+    Ok(EscrowConfig {
+        lease_ttl: config.ledger.lease,
+        hold_max: gateway_config(config).hold_max,
+        reclaim_grace: config.ledger.reclaim_grace,
+        idle_after: config.idle_after(),
+        orphan_policy: config.ledger.orphan_policy,
+        ..EscrowConfig::new(config.node()?)
+    })
 }
 
 /// Everything that a request can reach.
@@ -152,8 +146,10 @@ pub struct App {
     pub keys: Arc<Keys>,
     /// The time; the same as in the books.
     pub clock: Arc<dyn Clock>,
-    config: Arc<Config>,
+    prices: Arc<RunningPrices>,
     started_at: i64,
+    /// What runs beside the requests, until the end.
+    tasks: JoinSet<()>,
 }
 
 impl App {
@@ -175,15 +171,24 @@ impl App {
         let ledger: Arc<dyn BudgetLedger> = Arc::clone(&books.escrow) as _;
         let gateway = Gateway::builder(ledger, offer, Arc::clone(&books.clock)).config(gateway_config(&config));
         let gateway = upstreams.into_iter().fold(gateway, |gateway, (name, upstream)| gateway.upstream(name, upstream));
+        let gateway = gateway.post_hook(Arc::clone(&metrics) as _).build();
+        let settings = config.settings;
+        let clock = Arc::clone(&books.clock);
+        let prices = Arc::new(RunningPrices { gateway: gateway.clone(), config: Arc::new(config), clock });
+        let mut tasks = JoinSet::new();
+        let (keys, store) = (Arc::clone(&books.keys), Arc::clone(&books.store) as _);
+        let listener = Listener { keys, prices: Arc::clone(&prices), store };
+        tasks.spawn(listener.follow(books.broadcast.subscribe()));
         Ok(Self {
-            settings: config.settings,
-            gateway: gateway.post_hook(Arc::clone(&metrics) as _).build(),
+            settings,
+            gateway,
             metrics,
             keys: Arc::clone(&books.keys),
             clock: Arc::clone(&books.clock),
             started_at: books.clock.now().as_second(),
             books,
-            config: Arc::new(config),
+            prices,
+            tasks,
         })
     }
 
@@ -214,11 +219,8 @@ impl App {
             escrow: Arc::clone(&self.books.escrow),
             clock: Arc::clone(&self.clock),
             keys: Arc::clone(&self.keys),
-            prices: Arc::new(RunningPrices {
-                gateway: self.gateway.clone(),
-                config: Arc::clone(&self.config),
-                clock: Arc::clone(&self.clock),
-            }),
+            prices: Arc::clone(&self.prices) as _,
+            broadcast: Arc::clone(&self.books.broadcast),
         }
     }
 
@@ -227,8 +229,9 @@ impl App {
     /// # Errors
     /// As [`Books::close`].
     pub async fn close(self) -> Result<(), StartError> {
-        let Self { books, gateway, keys, .. } = self;
-        drop((gateway, keys));
+        let Self { books, gateway, keys, prices, mut tasks, .. } = self;
+        tasks.shutdown().await;
+        drop((gateway, keys, prices));
         books.close().await
     }
 }
@@ -246,10 +249,25 @@ fn gateway_config(config: &Config) -> GatewayConfig {
 
 /// The price table of the running gateway.
 #[derive(Debug)]
-struct RunningPrices {
+pub(crate) struct RunningPrices {
     gateway: Gateway,
     config: Arc<Config>,
     clock: Arc<dyn Clock>,
+}
+
+impl RunningPrices {
+    /// Puts the table in force that a start would find, given the newest imported one.
+    pub(crate) async fn reload(self: &Arc<Self>, imported: Option<Vec<u8>>) {
+        let desk = Arc::clone(self);
+        // A megabyte of JSON takes milliseconds: not on a thread that forwards answers.
+        let read = tokio::task::spawn_blocking(move || match prices(&desk.config, imported.as_deref()) {
+            Ok(table) => desk.replace(table),
+            Err(problem) => tracing::error!(key = problem.key, "{}: the old prices stay", problem.what),
+        });
+        if let Err(error) = read.await {
+            tracing::error!(%error, "the imported prices could not be read: the old ones stay");
+        }
+    }
 }
 
 impl PriceDesk for RunningPrices {

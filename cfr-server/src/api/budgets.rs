@@ -183,7 +183,7 @@ pub(crate) async fn create(
     let found = subject(&state, body.scope, body.subject.as_deref()).await;
     let new = check(&body, &lookup::named("subject", found)?, state.clock.now())?;
     let row = state.store.create_budget(&new, state.clock.now()).await?;
-    state.keys.forget();
+    state.keys.changed().await;
     with_balance(&state, row).await.map(|budget| Versioned::created(budget.version, budget))
 }
 
@@ -222,7 +222,7 @@ pub(crate) async fn change(
     let included = limit.map_or(row.spec.included_nanos, |limit| limit.nanos());
     let change = state.store.set_budget_limit(row.spec.id, row.version, included, &actor.0, state.clock.now());
     let row = state.escrow.recalled(row.spec.id, change).await?;
-    state.keys.forget();
+    state.keys.changed().await;
     with_balance(&state, row).await.map(|budget| Versioned::ok(budget.version, budget))
 }
 

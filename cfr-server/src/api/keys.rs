@@ -194,7 +194,7 @@ pub(crate) async fn revoke(
         ));
     }
     let row = state.store.revoke_key(id, state.clock.now()).await?;
-    state.keys.forget();
+    state.keys.changed().await;
     Ok(Answer(row.into()))
 }
 

@@ -7,6 +7,7 @@ use axum::body::Bytes;
 use axum::extract::{Path, Request, State};
 use axum::{Extension, Json as Answer};
 use cfr_billing::store::Cursor;
+use cfr_core::broadcast::Notice;
 use cfr_core::price::{PRICE_TABLE_BYTES_MAX, PriceEntry, PriceTable};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -143,6 +144,9 @@ pub(crate) async fn import(
     let diff = compare(&state.prices.current(), &upload.in_force);
     keep(&state, &upload, &actor).await?;
     state.prices.replace(upload.table);
+    if let Err(error) = state.broadcast.publish(Notice::Prices).await {
+        tracing::warn!(%error, "other replicas read the new prices at their next start");
+    }
     Ok(Answer(diff))
 }
 

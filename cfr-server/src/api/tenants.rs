@@ -218,6 +218,6 @@ pub(crate) async fn change(
     if_match.check(row.version)?;
     let patch = TenantPatch { name: body.name.map(Into::into), status: body.status, users_max: body.users_max };
     let row = state.store.update_tenant(row.id, row.version, &patch, state.clock.now()).await?;
-    state.keys.forget();
+    state.keys.changed().await;
     Ok(row.into())
 }

@@ -150,7 +150,7 @@ pub(crate) async fn create(
         product_version: product_version(&state, body.product.as_deref(), tenant.currency).await?,
     };
     let row = state.store.create_user(&new, state.clock.now()).await?;
-    state.keys.forget();
+    state.keys.changed().await;
     let version = row.version;
     Ok(Versioned::created(version, present(row, &mut Memo::new(&*state.store)).await?))
 }
@@ -195,7 +195,7 @@ pub(crate) async fn change(
     if patch.product_version.is_some() {
         forget_budgets(&state, row.id).await?;
     }
-    state.keys.forget();
+    state.keys.changed().await;
     Ok(Versioned::ok(row.version, present(row, &mut Memo::new(&*state.store)).await?))
 }
 

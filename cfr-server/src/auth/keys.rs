@@ -7,6 +7,7 @@ use std::time::Duration;
 use axum::http::HeaderMap;
 use cfr_billing::identity::{ApiKey, KeyContext, KeyKind, KeyMac, KeyStatus, NewKey};
 use cfr_billing::store::{CatalogStore, StoreError};
+use cfr_core::broadcast::{Broadcast, Notice};
 use cfr_core::gateway::Caller;
 use cfr_core::id::{KeyId, TenantId, UserId};
 use cfr_core::time::{Clock, Timestamp};
@@ -16,8 +17,10 @@ use super::caller::caller;
 use super::text::is_well_formed;
 use super::{AuthError, KeyText, Pepper, presented};
 
-/// How long a known key is believed without another look. Changes through the management API hold at once.
+/// How long a known key is believed without another look. Changes through the management API of any replica hold at once.
 const KNOWN_FOR: Duration = Duration::from_secs(30);
+/// The same while the notices of other replicas do not arrive.
+const KNOWN_FOR_UNTOLD: Duration = Duration::from_secs(1);
 /// How long an unknown key stays unknown.
 const UNKNOWN_FOR: Duration = Duration::from_secs(5);
 /// Keys that are remembered.
@@ -67,8 +70,18 @@ impl Principal {
 #[derive(Debug, Clone)]
 struct Memory {
     principal: Option<Arc<Principal>>,
-    until: Duration,
+    /// When it was read, in uptime.
+    read_at: Duration,
     generation: u64,
+}
+
+impl Memory {
+    /// Whether it still holds, when other replicas could tell of changes or could not.
+    fn holds(&self, generation: u64, now: Duration, told: bool) -> bool {
+        let known_for = if told { KNOWN_FOR } else { KNOWN_FOR_UNTOLD };
+        let patience = if self.principal.is_some() { known_for } else { UNKNOWN_FOR };
+        self.generation == generation && now < self.read_at + patience
+    }
 }
 
 /// Every key, by way of its MAC.
@@ -77,6 +90,7 @@ pub struct Keys {
     store: Arc<dyn CatalogStore>,
     clock: Arc<dyn Clock>,
     pepper: Pepper,
+    broadcast: Arc<dyn Broadcast>,
     operator: Option<(KeyMac, Arc<Principal>)>,
     memories: Cache<KeyMac, Memory>,
     /// Counts management changes. What was read before the last one is not believed.
@@ -84,11 +98,16 @@ pub struct Keys {
 }
 
 impl Keys {
-    /// Keys of this store, hashed under this pepper.
+    /// Keys of this store, hashed under this pepper. What changes is told to the other replicas.
     #[must_use]
-    pub fn new(store: Arc<dyn CatalogStore>, clock: Arc<dyn Clock>, pepper: Pepper) -> Self {
+    pub fn new(
+        store: Arc<dyn CatalogStore>,
+        clock: Arc<dyn Clock>,
+        pepper: Pepper,
+        broadcast: Arc<dyn Broadcast>,
+    ) -> Self {
         let memories = Cache::new(KEYS_REMEMBERED);
-        Self { store, clock, pepper, operator: None, memories, generation: AtomicU64::new(0) }
+        Self { store, clock, pepper, broadcast, operator: None, memories, generation: AtomicU64::new(0) }
     }
 
     /// Also accepts this key, which is in no store, for the management API.
@@ -113,9 +132,18 @@ impl Keys {
         Ok(principal)
     }
 
-    /// Forgets everything that was read before: something about keys, users, tenants, products or budgets has changed.
+    /// Forgets everything that was read before.
     pub fn forget(&self) {
         self.generation.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Something about keys, users, tenants, products or budgets was changed here: forgets everything that was read before
+    /// and tells the other replicas. When they cannot be told, they believe what they know for its usual time.
+    pub async fn changed(&self) {
+        self.forget();
+        if let Err(error) = self.broadcast.publish(Notice::Access).await {
+            tracing::warn!(%error, "other replicas may honour what was changed for another {KNOWN_FOR:?}");
+        }
     }
 
     /// Makes a key and stores its MAC. The text is shown once and kept nowhere.
@@ -145,7 +173,7 @@ impl Keys {
             expires_at: wish.expires_at,
         };
         let key = self.store.create_key(&new, self.clock.now()).await?;
-        self.forget();
+        self.changed().await;
         Ok(key)
     }
 
@@ -170,14 +198,12 @@ impl Keys {
         let generation = self.generation.load(Ordering::Acquire);
         let now = self.clock.uptime();
         if let Some(memory) = self.memories.get(&mac)
-            && memory.generation == generation
-            && now < memory.until
+            && memory.holds(generation, now, self.broadcast.is_connected())
         {
             return Ok(memory.principal);
         }
         let principal = self.store.key_context(&mac).await?.map(|context| Arc::new(Principal::new(context)));
-        let until = now + if principal.is_some() { KNOWN_FOR } else { UNKNOWN_FOR };
-        self.memories.insert(mac, Memory { principal: principal.clone(), until, generation });
+        self.memories.insert(mac, Memory { principal: principal.clone(), read_at: now, generation });
         Ok(principal)
     }
 }

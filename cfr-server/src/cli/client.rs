@@ -105,7 +105,7 @@ impl Client {
     /// # Errors
     /// When nothing answers, with what to do about it.
     pub(crate) async fn connect(connection: Connection) -> Result<Self, CliError> {
-        let Connection { server, admin_key, data, config, .. } = connection;
+        let Connection { server, admin_key, data, database, config, .. } = connection;
         if let Some(base) = server {
             let missing =
                 || CliError::misused("a server needs an admin key: give it with --admin-key or CFR_ADMIN_KEY");
@@ -114,6 +114,12 @@ impl Client {
         let environment = |name: &str| std::env::var(name).ok();
         let mut config = Config::load_without_keys(config.as_deref(), &environment).map_err(StartError::from)?;
         config.data = data.unwrap_or(config.data);
+        if let Some(url) = database {
+            config.use_database(&url).map_err(StartError::from)?;
+        }
+        if config.database_url().is_shared() {
+            config.ledger.node = Some(own_node());
+        }
         let config = Arc::new(config);
         match local::open(&config).await {
             Ok((router, books)) => Ok(Self::Local { router, books: Box::new(books) }),
@@ -178,6 +184,11 @@ impl Client {
             }
         }
     }
+}
+
+/// A command is a node of its own beside the servers that share the database.
+fn own_node() -> Arc<str> {
+    format!("cli-{:08x}", rand::random::<u32>()).into()
 }
 
 async fn send_remote(

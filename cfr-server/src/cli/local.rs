@@ -1,4 +1,4 @@
-//! The management API without a socket, over a data folder that no server owns.
+//! The management API without a socket: over a data folder that no server owns, or beside the servers that share a database.
 
 use std::sync::Arc;
 
@@ -8,15 +8,17 @@ use cfr_core::time::{Clock, SystemClock};
 
 use super::error::CliError;
 use crate::api::{self, ApiState, PriceDesk};
-use crate::config::{Config, offer, prices};
-use crate::state::{Books, StartError, database};
+use crate::config::{Config, DatabaseUrl, offer, prices};
+use crate::state::{Books, StartError};
 
 /// Opens the folder of a configuration. The books are closed by whoever gets them.
 ///
 /// # Errors
 /// When there is no such folder, or a server owns it, or its prices cannot be read.
 pub(crate) async fn open(config: &Arc<Config>) -> Result<(Router, Books), CliError> {
-    if !database(&config.data).exists() {
+    if let DatabaseUrl::Sqlite(path) = config.database_url()
+        && !path.exists()
+    {
         let data = config.data.display();
         let begin = format!("begin one with `cfr-server migrate --data {data}`");
         let hint = format!("name another with --data, a server with --server, or {begin}");
@@ -40,6 +42,7 @@ fn router(books: &Books, prices: FolderPrices) -> Router {
         clock: Arc::clone(&books.clock),
         keys: Arc::clone(&books.keys),
         prices: Arc::new(prices),
+        broadcast: Arc::clone(&books.broadcast),
     };
     Router::new().nest_service(api::BASE_PATH, api::local_router(state))
 }

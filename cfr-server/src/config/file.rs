@@ -14,6 +14,8 @@ pub(super) struct File {
     pub(super) data: Option<String>,
     pub(super) prices: Option<String>,
     #[serde(default)]
+    pub(super) database: Database,
+    #[serde(default)]
     pub(super) ledger: Ledger,
     #[serde(default)]
     pub(super) limits: Limits,
@@ -25,6 +27,16 @@ pub(super) struct File {
     pub(super) model: Vec<Spanned<Model>>,
 }
 
+/// `[database]`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Database {
+    pub(super) url: Option<Spanned<Secret>>,
+    pub(super) pool: Option<Spanned<u32>>,
+    pub(super) prepared_statements: Option<bool>,
+    pub(super) migrate: Option<super::Migration>,
+}
+
 /// `[ledger]`.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -33,6 +45,10 @@ pub(super) struct Ledger {
     pub(super) ack_settle: Option<bool>,
     pub(super) synchronous: Option<Synchronous>,
     pub(super) orphan_policy: Option<cfr_billing::store::OrphanPolicy>,
+    pub(super) node: Option<Spanned<String>>,
+    pub(super) lease_seconds: Option<Spanned<u64>>,
+    pub(super) reclaim_grace_seconds: Option<Spanned<u64>>,
+    pub(super) idle_seconds: Option<Spanned<u64>>,
 }
 
 #[derive(Debug, Clone, Copy, Deserialize)]
@@ -48,6 +64,25 @@ pub(super) enum Durability {
 pub(super) enum Synchronous {
     Full,
     Normal,
+}
+
+impl From<Durability> for cfr_core::gateway::Durability {
+    fn from(durability: Durability) -> Self {
+        match durability {
+            Durability::Overlap => Self::Overlap,
+            Durability::Strict => Self::Strict,
+            Durability::Relaxed => Self::Relaxed,
+        }
+    }
+}
+
+impl From<Synchronous> for cfr_store_sqlite::Synchronous {
+    fn from(synchronous: Synchronous) -> Self {
+        match synchronous {
+            Synchronous::Full => Self::Full,
+            Synchronous::Normal => Self::Normal,
+        }
+    }
 }
 
 /// `[limits]`.

@@ -197,6 +197,7 @@ pub fn summary(config: &Config, now: Timestamp) -> Result<String, Problems> {
     line("config", source);
     line("listen", config.listen.clone());
     line("data", config.data.display().to_string());
+    line("database", config.database_url().to_string());
     line("currency", format!("{} at {}.{:06} USD", config.fx.currency(), rate / 1_000_000, rate % 1_000_000));
     line("durability", format!("{:?}", config.ledger.durability).to_lowercase());
     for upstream in &config.upstreams {

@@ -1,29 +1,37 @@
 //! From the file and the environment to what runs, collecting every problem on the way.
 
+use std::ops::RangeInclusive;
 use std::path::Path;
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
-use cfr_core::gateway::Durability;
 use cfr_core::money::{BPS_PER_ONE, Currency, FxRate};
 use cfr_core::secret::Secret;
-use cfr_store_sqlite::Synchronous;
 use http::StatusCode;
 use rust_decimal::Decimal;
 use toml::Spanned;
 
+use super::database::{NODE_CHARS_MAX, host_name, is_node_name};
 use super::file::{self, line_of};
 use super::{
-    Config, DATA, DRAIN, Environment, LISTEN, LedgerConfig, Problem, ProviderKeys, Settings, Timeouts, USD_PER_EUR_E6,
+    Config, DATA, DRAIN, DatabaseConfig, DatabaseUrl, Environment, LISTEN, LedgerConfig, Problem, ProviderKeys,
+    Settings, Timeouts, USD_PER_EUR_E6,
 };
 use crate::auth::KeyText;
 
 mod answering;
 
 /// Bodies below this would refuse ordinary chats; above it, one request could fill the memory.
-const BODY_BYTES_RANGE: std::ops::RangeInclusive<usize> = 1_024..=1_073_741_824;
+const BODY_BYTES_RANGE: RangeInclusive<usize> = 1_024..=1_073_741_824;
 /// From a second to a day: a call that takes longer holds money that nobody can use.
-const TIMEOUT_SECONDS_RANGE: std::ops::RangeInclusive<u64> = 1..=86_400;
+const TIMEOUT_SECONDS_RANGE: RangeInclusive<u64> = 1..=86_400;
+/// Below a second, a network that hiccups stops all holds; above an hour, a lost process keeps what it had for too long.
+const LEASE_SECONDS_RANGE: RangeInclusive<u64> = 1..=3_600;
+/// Up to a week.
+const GRACE_SECONDS_RANGE: RangeInclusive<u64> = 0..=604_800;
+/// More connections than this would be more than Postgres runs well with.
+const POOL_RANGE: RangeInclusive<u32> = 2..=500;
 /// The statuses that clients of other gateways expect for an exhausted budget.
 const BUDGET_STATUSES: [u16; 4] = [402, 403, 422, 429];
 /// A buffer above this is a typing error.
@@ -54,7 +62,8 @@ pub(super) fn resolve(
         prices: file.prices.map(Into::into),
         drain: file.limits.drain_seconds.map_or(DRAIN, Duration::from_secs),
         timeouts: reader.timeouts(&file.limits),
-        ledger: ledger(&file.ledger),
+        database: reader.database(file.database),
+        ledger: reader.ledger(&file.ledger),
         settings: reader.settings(&file.limits, &file.money),
         fx: fx.unwrap_or(FxRate::USD),
         fx_is_set,
@@ -62,6 +71,7 @@ pub(super) fn resolve(
         models: reader.models(file.model),
         pepper: reader.variable("CFR_KEY_PEPPER").map(Secret::new),
         admin_key: reader.admin_key(),
+        host: host_name(environment).map(Arc::from),
     };
     reader.check_targets(&config);
     if reader.problems.is_empty() {
@@ -69,23 +79,6 @@ pub(super) fn resolve(
     }
     reader.problems.sort_by_key(|problem| problem.line);
     Err(reader.problems)
-}
-
-fn ledger(section: &file::Ledger) -> LedgerConfig {
-    let usual = LedgerConfig::default();
-    LedgerConfig {
-        durability: section.durability.map_or(usual.durability, |durability| match durability {
-            file::Durability::Overlap => Durability::Overlap,
-            file::Durability::Strict => Durability::Strict,
-            file::Durability::Relaxed => Durability::Relaxed,
-        }),
-        ack_settle: section.ack_settle.unwrap_or(usual.ack_settle),
-        synchronous: section.synchronous.map_or(usual.synchronous, |synchronous| match synchronous {
-            file::Synchronous::Full => Synchronous::Full,
-            file::Synchronous::Normal => Synchronous::Normal,
-        }),
-        orphan_policy: section.orphan_policy.unwrap_or(usual.orphan_policy),
-    }
 }
 
 impl Reader<'_> {
@@ -125,6 +118,64 @@ impl Reader<'_> {
         settings
     }
 
+    fn database(&mut self, section: file::Database) -> DatabaseConfig {
+        let usual = DatabaseConfig::default();
+        let pool = section.pool.as_ref().map_or(usual.pool, |pool| *pool.get_ref());
+        if !POOL_RANGE.contains(&pool) {
+            let line = section.pool.as_ref().and_then(|pool| self.line(pool));
+            self.problem(line, "database.pool", format!("from {} to {}", POOL_RANGE.start(), POOL_RANGE.end()));
+        }
+        let url = match self.variable("CFR_DATABASE_URL") {
+            Some(text) => self.database_url(None, "CFR_DATABASE_URL", &Secret::new(text)),
+            None => section.url.and_then(|url| self.database_url(self.line(&url), "database.url", url.get_ref())),
+        };
+        let prepared_statements = section.prepared_statements.unwrap_or(usual.prepared_statements);
+        DatabaseConfig { url, pool, prepared_statements, migration: section.migrate.unwrap_or(usual.migration) }
+    }
+
+    fn database_url(&mut self, line: Option<usize>, key: &str, text: &Secret) -> Option<DatabaseUrl> {
+        DatabaseUrl::parse(text).map_err(|what| self.problem(line, key, what)).ok()
+    }
+
+    fn ledger(&mut self, section: &file::Ledger) -> LedgerConfig {
+        let usual = LedgerConfig::default();
+        LedgerConfig {
+            durability: section.durability.map_or(usual.durability, Into::into),
+            ack_settle: section.ack_settle.unwrap_or(usual.ack_settle),
+            synchronous: section.synchronous.map_or(usual.synchronous, Into::into),
+            orphan_policy: section.orphan_policy.unwrap_or(usual.orphan_policy),
+            node: self.node(section.node.as_ref()),
+            lease: self.within(
+                LEASE_SECONDS_RANGE,
+                "ledger.lease_seconds",
+                section.lease_seconds.as_ref(),
+                usual.lease,
+            ),
+            reclaim_grace: self.within(
+                GRACE_SECONDS_RANGE,
+                "ledger.reclaim_grace_seconds",
+                section.reclaim_grace_seconds.as_ref(),
+                usual.reclaim_grace,
+            ),
+            idle: section
+                .idle_seconds
+                .as_ref()
+                .map(|idle| self.within(TIMEOUT_SECONDS_RANGE, "ledger.idle_seconds", Some(idle), Duration::default())),
+        }
+    }
+
+    fn node(&mut self, section: Option<&Spanned<String>>) -> Option<Arc<str>> {
+        let (key, line, name) = match (self.variable("CFR_NODE"), section) {
+            (Some(name), _) => ("CFR_NODE", None, name),
+            (None, Some(name)) => ("ledger.node", self.line(name), name.get_ref().clone()),
+            (None, None) => return None,
+        };
+        if !is_node_name(&name) {
+            self.problem(line, key, format!("1 to {NODE_CHARS_MAX} letters, digits, `-`, `_` or `.`"));
+        }
+        Some(name.into())
+    }
+
     fn timeouts(&mut self, limits: &file::Limits) -> Timeouts {
         let usual = Timeouts::default();
         Timeouts {
@@ -135,9 +186,19 @@ impl Reader<'_> {
     }
 
     fn seconds(&mut self, key: &str, value: Option<&Spanned<u64>>, usual: Duration) -> Duration {
+        self.within(TIMEOUT_SECONDS_RANGE, key, value, usual)
+    }
+
+    fn within(
+        &mut self,
+        range: RangeInclusive<u64>,
+        key: &str,
+        value: Option<&Spanned<u64>>,
+        usual: Duration,
+    ) -> Duration {
         let Some(value) = value else { return usual };
-        if !TIMEOUT_SECONDS_RANGE.contains(value.get_ref()) {
-            let what = format!("from {} to {}", TIMEOUT_SECONDS_RANGE.start(), TIMEOUT_SECONDS_RANGE.end());
+        if !range.contains(value.get_ref()) {
+            let what = format!("from {} to {}", range.start(), range.end());
             self.problem(self.line(value), key, what);
         }
         Duration::from_secs(*value.get_ref())

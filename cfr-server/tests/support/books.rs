@@ -40,7 +40,7 @@ impl Books {
 
     /// Reads everything that was booked, with the account of one budget.
     pub async fn read_all(site: &Site, budget: &str) -> Self {
-        let path = site.data().join(cfr_server::state::DATABASE);
+        let path = site.data().join(cfr_server::config::DATABASE);
         let store = SqliteStore::open_read_only(path).await.expect("the file");
         let records = records(&store).await;
         let budget = budget.parse().expect("an id");

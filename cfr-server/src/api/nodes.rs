@@ -1,0 +1,76 @@
+//! `/nodes`: the processes that share the database, and the declaration that one of them is dead.
+
+use std::sync::Arc;
+
+use axum::Json as Answer;
+use axum::extract::{Path, State};
+use cfr_billing::store::NodeState;
+use cfr_core::money::NANOS_PER_UNIT;
+use cfr_core::time::Timestamp;
+use rust_decimal::Decimal;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::page::Listing;
+use super::problem::{Problem, Problems};
+use super::{ApiState, schema};
+
+/// A process among those that share the database.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Node {
+    /// Its name: `ledger.node` of its configuration.
+    #[schema(value_type = String, example = "gateway-1")]
+    pub(crate) node: Arc<str>,
+    /// The number of its lives.
+    pub(crate) epoch: i64,
+    /// Whether its last life is taken for alive.
+    pub(crate) alive: bool,
+    /// When the database last heard of it.
+    #[schema(value_type = schema::Time)]
+    pub(crate) seen_at: Timestamp,
+    /// Budgets on which it, or a life before, has leased money.
+    pub(crate) leases: u64,
+    /// What these leases have left: whole units of all their currencies together, as a decimal number in text.
+    #[schema(example = "12.34")]
+    pub(crate) leased: String,
+    /// Calls whose money it, or a life before, holds.
+    pub(crate) open_holds: u64,
+}
+
+impl From<NodeState> for Node {
+    fn from(state: NodeState) -> Self {
+        let leased = Decimal::from(state.leased) / Decimal::from(NANOS_PER_UNIT);
+        Self {
+            node: state.node,
+            epoch: state.epoch,
+            alive: state.alive,
+            seen_at: state.seen_at,
+            leases: state.leases,
+            leased: leased.normalize().to_string(),
+            open_holds: state.open_holds,
+        }
+    }
+}
+
+/// List every process that ever used the database under a name, by name.
+#[utoipa::path(get, path = "/nodes", operation_id = "list_nodes", tag = "nodes",
+    responses((status = 200, description = "All nodes", body = Listing<Node>), Problems))]
+pub(crate) async fn list(State(state): State<ApiState>) -> Result<Answer<Listing<Node>>, Problem> {
+    let nodes = state.store.nodes(state.clock.now()).await?;
+    Ok(Answer(Listing::complete(nodes.into_iter().map(Node::from).collect())))
+}
+
+/// Declare a node's current life dead: what it leased can be taken back at once. A process that lives comes back by itself
+/// with a new epoch.
+#[utoipa::path(post, path = "/nodes/{node}/fence", operation_id = "fence_node", tag = "nodes",
+    params(("node" = String, Path, description = "Its name")),
+    responses((status = 200, description = "The node as it is now", body = Node), Problems))]
+pub(crate) async fn fence(State(state): State<ApiState>, Path(name): Path<String>) -> Result<Answer<Node>, Problem> {
+    if state.store.exclusive() {
+        return Err(Problem::conflict("this database has one process only, and no other that could be dead"));
+    }
+    let now = state.clock.now();
+    state.store.fence(&name, now).await?;
+    let node = state.store.nodes(now).await?.into_iter().find(|node| *node.node == *name);
+    node.map(|node| Answer(node.into())).ok_or_else(|| Problem::not_found("node"))
+}

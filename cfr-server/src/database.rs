@@ -1,0 +1,115 @@
+//! The database as the server sees it: either store behind one URL, and what differs between the two.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use cfr_billing::store::Store;
+use cfr_core::broadcast::{Broadcast, LocalBroadcast};
+use cfr_store_sqlite::{SqliteOptions, SqliteStore};
+
+use crate::config::{Config, DatabaseUrl};
+use crate::files::make_private_folder;
+use crate::state::StartError;
+
+/// An open database.
+#[derive(Debug)]
+pub enum Database {
+    /// One file, which this process owns.
+    Sqlite(Arc<SqliteStore>),
+}
+
+impl Database {
+    /// Opens what the configuration names for reading and writing. Makes an SQLite file when it is missing.
+    ///
+    /// # Errors
+    /// One line with the next step.
+    pub async fn open(config: &Config) -> Result<Self, StartError> {
+        match config.database_url() {
+            DatabaseUrl::Sqlite(path) => {
+                make_data_folder(&config.data)?;
+                Ok(Self::Sqlite(Arc::new(SqliteStore::open(path, sqlite_options(config)).await?)))
+            }
+            DatabaseUrl::Postgres(_) => Err(not_yet()),
+        }
+    }
+
+    /// Opens it for reading, also while servers write to it.
+    ///
+    /// # Errors
+    /// When it is missing, not ours, or of another version.
+    pub async fn open_read_only(config: &Config) -> Result<Self, StartError> {
+        match config.database_url() {
+            DatabaseUrl::Sqlite(path) => Ok(Self::Sqlite(Arc::new(SqliteStore::open_read_only(path).await?))),
+            DatabaseUrl::Postgres(_) => Err(not_yet()),
+        }
+    }
+
+    /// The migrations that it still needs. Changes nothing.
+    ///
+    /// # Errors
+    /// As [`Database::open_read_only`].
+    pub async fn pending_migrations(config: &Config) -> Result<Vec<String>, StartError> {
+        match config.database_url() {
+            DatabaseUrl::Sqlite(path) => Ok(SqliteStore::pending_migrations(path).await?),
+            DatabaseUrl::Postgres(_) => Err(not_yet()),
+        }
+    }
+
+    /// Brings it up to date, whoever does so otherwise. Makes an SQLite file when it is missing.
+    ///
+    /// # Errors
+    /// As [`Database::open`].
+    pub async fn migrate(config: &Config) -> Result<(), StartError> {
+        Self::open(config).await?.close().await
+    }
+
+    /// Everything durable.
+    #[must_use]
+    pub fn store(&self) -> Arc<dyn Store> {
+        match self {
+            Self::Sqlite(store) => Arc::clone(store) as _,
+        }
+    }
+
+    /// Word between the processes that share it.
+    #[must_use]
+    pub fn broadcast(&self) -> Arc<dyn Broadcast> {
+        match self {
+            Self::Sqlite(_) => Arc::new(LocalBroadcast::default()),
+        }
+    }
+
+    /// Waits for what is being written and closes it. Nobody else may hold the store any longer.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub async fn close(self) -> Result<(), StartError> {
+        match self {
+            Self::Sqlite(store) => match Arc::into_inner(store) {
+                Some(store) => Ok(store.close().await?),
+                None => {
+                    tracing::warn!("the database is still in use and is left to be checked at the next start");
+                    Ok(())
+                }
+            },
+        }
+    }
+}
+
+/// Makes the data folder for its owner alone, when it is missing: it holds keys, and the names of people.
+///
+/// # Errors
+/// When it cannot be made.
+pub fn make_data_folder(data: &Path) -> Result<(), StartError> {
+    make_private_folder(data).map_err(|source| StartError::DataFolder { path: data.to_owned(), source })
+}
+
+fn sqlite_options(config: &Config) -> SqliteOptions {
+    let mut options = SqliteOptions::default();
+    options.synchronous = config.ledger.synchronous;
+    options
+}
+
+fn not_yet() -> StartError {
+    StartError::Store(cfr_billing::store::StoreError::unavailable("Postgres is not connected to the server yet"))
+}
