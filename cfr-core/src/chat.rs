@@ -4,6 +4,7 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::cache::CacheUse;
 use crate::id::RequestId;
 
 pub mod envelope;
@@ -50,6 +51,8 @@ pub struct Call {
     pub body: Bytes,
     /// The caller's own names for the request.
     pub tags: Tags,
+    /// What the caller wants of the response cache.
+    pub cache: CacheUse,
 }
 
 /// The caller's own names for a request. They mean nothing to us and are kept on its usage record.
@@ -88,6 +91,6 @@ impl Call {
     pub fn parse(operation: Operation, body: Bytes, now: Timestamp) -> Result<Self, EnvelopeError> {
         let envelope = Envelope::parse(operation, &body)?;
         let tags = Tags::of(&envelope);
-        Ok(Self { id: RequestId::generate(now), operation, envelope, body, tags })
+        Ok(Self { id: RequestId::generate(now), operation, envelope, body, tags, cache: CacheUse::default() })
     }
 }

@@ -12,26 +12,30 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use http::HeaderValue;
 
+use crate::cache::{CacheOutcome, CachePolicy, ResponseCache};
 use crate::chat::Call;
 use crate::hook::{PostHook, PreHook, StreamHook, Verdict};
 use crate::ledger::{BudgetLedger, Hold, HoldRequest};
-use crate::limit::{RateLimits, RateState};
+use crate::limit::{LimitExceeded, Permit, RateLimiter, RateLimits, RateState};
 use crate::money::{FxRate, Money};
 use crate::price::PriceTable;
 use crate::route::{self, Failure, Model, Plan, Routes, Target, first_success};
 use crate::time::{Clock, Timestamp};
 use crate::upstream::{Order, Reply, StreamReply, UpstreamError, Upstreams, WholeReply};
 
+mod cached;
 mod caller;
 mod error;
 mod open_call;
 mod quote;
 mod stream;
 
+pub(crate) use caller::covers;
 pub use caller::{Caller, ModelAccess};
 pub use error::{BudgetExceeded, GatewayError};
 pub use stream::AnswerStream;
 
+use cached::{Caching, Lookup};
 use open_call::{Ending, OpenCall};
 use quote::Quote;
 
@@ -109,11 +113,29 @@ struct Inner {
     offer: ArcSwap<Offer>,
     upstreams: Upstreams,
     ledger: Arc<dyn BudgetLedger>,
-    limits: RateLimits,
+    limits: Limits,
+    caching: Option<Caching>,
     clock: Arc<dyn Clock>,
     pre_hooks: Vec<Arc<dyn PreHook>>,
     post_hooks: Vec<Arc<dyn PostHook>>,
     stream_hooks: Vec<Arc<dyn StreamHook>>,
+}
+
+/// Who lets requests in. The usual limiter costs no allocation.
+#[derive(Debug)]
+enum Limits {
+    Memory(RateLimits),
+    Other(Arc<dyn RateLimiter>),
+}
+
+impl Limits {
+    async fn admit(&self, caller: &Caller) -> Result<Permit, LimitExceeded> {
+        match self {
+            _ if caller.limits.is_empty() => Ok(Permit::default()),
+            Self::Memory(limits) => limits.admit(&caller.limits),
+            Self::Other(limiter) => limiter.admit(&caller.limits).await,
+        }
+    }
 }
 
 /// Puts a [`Gateway`] together.
@@ -153,6 +175,20 @@ impl GatewayBuilder {
     #[must_use]
     pub fn stream_hook(mut self, hook: Arc<dyn StreamHook>) -> Self {
         self.0.stream_hooks.push(hook);
+        self
+    }
+
+    /// Lets requests in through this limiter; through [`RateLimits`] of its own without one.
+    #[must_use]
+    pub fn rate_limiter(mut self, limiter: Arc<dyn RateLimiter>) -> Self {
+        self.0.limits = Limits::Other(limiter);
+        self
+    }
+
+    /// Keeps answers here by this policy; without it none is kept.
+    #[must_use]
+    pub fn response_cache(mut self, answers: Arc<dyn ResponseCache>, policy: CachePolicy) -> Self {
+        self.0.caching = Some(Caching { answers, policy });
         self
     }
 
@@ -211,6 +247,8 @@ pub struct AnswerHead {
     pub charged: Option<Money>,
     /// What the tightest budget has left beside this call.
     pub available: Money,
+    /// What the response cache did; none when it is off for this call.
+    pub cache: Option<CacheOutcome>,
 }
 
 impl Gateway {
@@ -222,7 +260,8 @@ impl Gateway {
             offer: ArcSwap::from_pointee(offer),
             upstreams: Upstreams::new(),
             ledger,
-            limits: RateLimits::new(Arc::clone(&clock)),
+            limits: Limits::Memory(RateLimits::new(Arc::clone(&clock))),
+            caching: None,
             clock,
             pre_hooks: Vec::new(),
             post_hooks: Vec::new(),
@@ -273,14 +312,20 @@ impl Gateway {
     pub async fn answer(&self, caller: &Arc<Caller>, call: Call) -> Result<Answer, GatewayError> {
         let gateway = &self.inner;
         let call = gateway.run_pre_hooks(caller, call).await?;
-        let permit = gateway.limits.admit(&caller.limits)?;
+        let permit = gateway.limits.admit(caller).await?;
         let offer = gateway.offer.load_full();
         let at = gateway.clock.now();
         let plan = gateway.plan(&offer, caller, &call, at)?;
+        let cache_key = match gateway.look_up(&offer, caller, &call).await {
+            Lookup::Hit(found) => return OpenCall::replay(gateway, offer, caller, call, found, permit, at).await,
+            Lookup::Miss(key) => Some(key),
+            Lookup::Off => None,
+        };
         let quote = Quote::worst_case(&offer, &plan, caller, &call, &gateway.config, at)?;
         let hold = gateway.hold(caller, &call, &quote).await?;
         // Boxed: it is large, and moves through every future down to the stream's end.
         let mut open = Box::new(OpenCall::begin(gateway, offer, caller, call, quote, hold, permit));
+        open.cache_key = cache_key;
         match open.send_and_commit(&plan).await {
             Ok((target, Reply::Whole(reply))) => open.finish_whole(&target, reply).await,
             Ok((target, Reply::Stream(reply))) => Ok(open.begin_stream(&target, reply)),
@@ -401,14 +446,15 @@ impl OpenCall {
         }
     }
 
-    async fn finish_whole(mut self: Box<Self>, target: &Target, reply: WholeReply) -> Result<Answer, GatewayError> {
-        self.answered(reply.upstream_id);
-        self.note(reply.report);
+    async fn finish_whole(mut self: Box<Self>, target: &Target, mut reply: WholeReply) -> Result<Answer, GatewayError> {
+        self.answered(reply.upstream_id.take());
+        self.note(std::mem::take(&mut reply.report));
         let settled = self.close(Ending::Complete)?;
         let head = self.head(target, Some(&settled));
         if self.gateway.config.ack_settle {
             settled.committed.await?;
         }
+        self.keep(target, &reply);
         Ok(Answer::Whole { head, content_type: reply.content_type, body: reply.body })
     }
 

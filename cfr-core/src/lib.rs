@@ -1,6 +1,7 @@
 //! The rules of the CloudFreedom Router: a gateway for LLM calls that cannot overspend, without any I/O of its own.
 
 pub mod broadcast;
+pub mod cache;
 pub mod chat;
 #[cfg(feature = "conformance")]
 pub mod conformance;

@@ -1,15 +1,19 @@
-//! Rate limits in memory: requests per minute by GCRA, and requests at the same time.
+//! Rate limits: requests per minute by GCRA, and requests at the same time.
+//!
+//! [`RateLimits`] keeps them in memory, for one process. Several processes share theirs through another [`RateLimiter`].
 
 use std::collections::HashMap;
+use std::fmt::Debug;
 use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use async_trait::async_trait;
+use governor::Quota;
 use governor::clock::{Clock as GovernorClock, Reference};
 use governor::middleware::StateInformationMiddleware;
 use governor::state::{InMemoryState, NotKeyed};
-use governor::{Quota, RateLimiter};
 use smallvec::SmallVec;
 
 use crate::ledger::Scope;
@@ -22,7 +26,7 @@ pub const REQUESTS_PER_MINUTE: &str = "requests_per_minute";
 /// The name of the limit on requests at the same time.
 pub const PARALLEL_REQUESTS_MAX: &str = "parallel_requests_max";
 /// After a refusal because of parallel requests, when to try again: nobody knows when one ends.
-const PARALLEL_RETRY: Duration = Duration::from_secs(1);
+pub const PARALLEL_RETRY: Duration = Duration::from_secs(1);
 
 /// What one key, user, tenant or product may do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -48,6 +52,16 @@ pub struct RateState {
     pub reset: Duration,
 }
 
+impl RateState {
+    /// `remaining` of `limit` requests per minute are left.
+    #[must_use]
+    pub fn new(limit: NonZeroU32, remaining: u32) -> Self {
+        let (limit, remaining) = (limit.get(), remaining.min(limit.get()));
+        let reset = Duration::from_mins(1).saturating_mul(limit - remaining) / limit; // down to the nanosecond
+        Self { limit, remaining, reset }
+    }
+}
+
 /// A request came too early.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{what} of the {} exceeded: {limit}", .scope.name())]
@@ -62,13 +76,58 @@ pub struct LimitExceeded {
     pub retry_after: Duration,
 }
 
+/// Lets requests in, or says which limit they exceed.
+///
+/// # Contract
+/// - A request is let in when it is under all of its limits; a refusal names one that it exceeds. Limits are ordered from
+///   the widest scope to the narrowest.
+/// - A request counts as parallel until its [`Permit`] is dropped, or until the place where that is counted takes it for
+///   lost together with its process.
+/// - Who shares limits with other processes and loses the place where they are kept goes on alone and lets in fewer
+///   requests, never more. A limiter never fails, and never waits long: it stands before every request.
+#[async_trait]
+pub trait RateLimiter: Debug + Send + Sync + 'static {
+    /// Lets a request in under all of `limits`.
+    ///
+    /// # Errors
+    /// [`LimitExceeded`] with the time to wait.
+    ///
+    /// # Cancel safety
+    /// A dropped future may have used up a turn of each limit per minute; no place is kept.
+    async fn admit(&self, limits: &[Limit]) -> Result<Permit, LimitExceeded>;
+}
+
+const _: fn(&dyn RateLimiter) = |_| {};
+
 /// A request that was let in. It counts as parallel until it is dropped.
 #[derive(Debug, Default)]
 #[must_use = "a dropped permit no longer counts as a parallel request"]
 pub struct Permit {
     running: SmallVec<[Arc<Bucket>; 2]>,
+    elsewhere: Option<Box<dyn Place>>,
     /// The tightest limit per minute, if there is any.
     pub rate: Option<RateState>,
+}
+
+/// Whatever counts a request as running for as long as it lives.
+trait Place: Debug + Send + Sync {}
+
+impl<T: Debug + Send + Sync> Place for T {}
+
+impl Permit {
+    /// The same permit, which also keeps `place` until it is dropped: how a limiter of one's own counts parallel requests.
+    pub fn keeping(mut self, place: impl Debug + Send + Sync + 'static) -> Self {
+        self.elsewhere = Some(Box::new(place));
+        self
+    }
+
+    /// The same permit, with what is left under another limit per minute if that is the tighter one.
+    pub fn under(mut self, rate: RateState) -> Self {
+        if self.rate.is_none_or(|tightest| rate.remaining < tightest.remaining) {
+            self.rate = Some(rate);
+        }
+        self
+    }
 }
 
 impl Drop for Permit {
@@ -92,7 +151,7 @@ struct Bucket {
     rate: Option<Gcra>,
 }
 
-type Gcra = RateLimiter<NotKeyed, InMemoryState, Uptime, StateInformationMiddleware>;
+type Gcra = governor::RateLimiter<NotKeyed, InMemoryState, Uptime, StateInformationMiddleware>;
 
 /// Our clock as governor wants it.
 #[derive(Debug, Clone)]
@@ -121,12 +180,28 @@ impl RateLimits {
         let mut permit = Permit::default();
         for limit in limits {
             let bucket = self.bucket(limit);
-            self.run(limit, bucket, &mut permit)?;
+            permit = self.run(limit, bucket, permit)?;
         }
         Ok(permit)
     }
 
-    fn run(&self, limit: &Limit, bucket: Arc<Bucket>, permit: &mut Permit) -> Result<(), LimitExceeded> {
+    /// Counts a request that somebody else let in, even beyond `limits`: who later has to decide here knows of it.
+    pub fn note(&self, limits: &[Limit]) -> Permit {
+        let mut permit = Permit::default();
+        for limit in limits {
+            let bucket = self.bucket(limit);
+            if let Some(rate) = &bucket.rate {
+                let _beyond_the_limit = rate.check();
+            }
+            if limit.parallel_requests_max.is_some() {
+                bucket.running.fetch_add(1, Ordering::Relaxed);
+                permit.running.push(bucket);
+            }
+        }
+        permit
+    }
+
+    fn run(&self, limit: &Limit, bucket: Arc<Bucket>, mut permit: Permit) -> Result<Permit, LimitExceeded> {
         if let Some(max) = limit.parallel_requests_max {
             let before = bucket.running.fetch_add(1, Ordering::Relaxed);
             permit.running.push(Arc::clone(&bucket)); // from here on the permit gives the place back
@@ -139,9 +214,9 @@ impl RateLimits {
                 let wait = until.wait_time_from(self.clock.uptime());
                 exceeded(limit, REQUESTS_PER_MINUTE, max, wait)
             })?;
-            tighten(&mut permit.rate, max.get(), state.remaining_burst_capacity());
+            permit = permit.under(RateState::new(max, state.remaining_burst_capacity()));
         }
-        Ok(())
+        Ok(permit)
     }
 
     fn bucket(&self, limit: &Limit) -> Arc<Bucket> {
@@ -155,11 +230,18 @@ impl RateLimits {
         }
         let rate = limit.requests_per_minute.map(|max| {
             let clock = Uptime(Arc::clone(&self.clock));
-            RateLimiter::direct_with_clock(Quota::per_minute(max), clock).with_middleware()
+            governor::RateLimiter::direct_with_clock(Quota::per_minute(max), clock).with_middleware()
         });
         let bucket = Arc::new(Bucket { running: AtomicU32::new(0), rate });
         buckets.insert(*limit, Arc::clone(&bucket));
         bucket
+    }
+}
+
+#[async_trait]
+impl RateLimiter for RateLimits {
+    async fn admit(&self, limits: &[Limit]) -> Result<Permit, LimitExceeded> {
+        Self::admit(self, limits)
     }
 }
 
@@ -173,13 +255,6 @@ impl Bucket {
 
 fn exceeded(limit: &Limit, what: &'static str, max: NonZeroU32, retry_after: Duration) -> LimitExceeded {
     LimitExceeded { what, scope: limit.scope, limit: max.get(), retry_after }
-}
-
-fn tighten(rate: &mut Option<RateState>, limit: u32, remaining: u32) {
-    if rate.is_none_or(|tightest| remaining < tightest.remaining) {
-        let reset = Duration::from_mins(1).saturating_mul(limit - remaining.min(limit)) / limit; // down to the nanosecond
-        *rate = Some(RateState { limit, remaining, reset });
-    }
 }
 
 const _: fn(Duration) -> governor::nanos::Nanos = |duration| Reference::duration_since(&duration, Duration::ZERO);
@@ -238,6 +313,26 @@ mod tests {
         drop(rates.admit(&[wide, narrow]).expect("first"));
         assert_eq!(rates.admit(&[wide, narrow]).expect_err("rate").what, "requests_per_minute");
         assert!(rates.admit(&[wide]).is_ok());
+    }
+
+    #[test]
+    fn a_noted_request_counts_and_is_never_refused() {
+        let (_, rates, limit) = limits(2, 2);
+        let noted = [rates.note(&[limit]), rates.note(&[limit]), rates.note(&[limit])];
+        assert_eq!(rates.admit(&[limit]).expect_err("three run").what, "parallel_requests_max");
+        drop(noted);
+        assert_eq!(rates.admit(&[limit]).expect_err("two of two have come").what, "requests_per_minute");
+    }
+
+    #[test]
+    fn a_permit_keeps_its_place_elsewhere_and_the_tightest_rate() {
+        let (kept, two) = (Arc::new(()), NonZeroU32::new(2).expect("two"));
+        let permit = Permit::default().keeping(Arc::clone(&kept));
+        let permit = permit.under(RateState::new(two, 1)).under(RateState::new(two, 2));
+        assert_eq!(permit.rate.expect("limited"), RateState { limit: 2, remaining: 1, reset: Duration::from_secs(30) });
+        assert_eq!(Arc::strong_count(&kept), 2);
+        drop(permit);
+        assert_eq!(Arc::strong_count(&kept), 1);
     }
 
     #[test]

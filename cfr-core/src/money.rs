@@ -137,6 +137,14 @@ impl Money {
         self.currency
     }
 
+    /// So many hundredths of the amount, at most all of it: half to even.
+    #[must_use]
+    pub fn share(self, percent: u8) -> Self {
+        let scaled = i128::from(self.nanos) * i128::from(percent.min(100));
+        let nanos = i64::try_from(divide(scaled, 100, Rounding::HalfEven)).unwrap_or(self.nanos);
+        Self { nanos, ..self }
+    }
+
     /// The sum.
     ///
     /// # Errors

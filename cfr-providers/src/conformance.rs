@@ -150,7 +150,8 @@ fn chat(model: &str, stream: bool, more: Value) -> Call {
 fn call(operation: Operation, body: &Value) -> Call {
     let body = Bytes::from(body.to_string());
     let envelope = Envelope::parse(operation, &body).unwrap_or_else(|cause| panic!("{cause}"));
-    Call { id: RequestId::from_u128(1), operation, envelope, body, tags: cfr_core::chat::Tags::default() }
+    let (tags, cache) = (cfr_core::chat::Tags::default(), cfr_core::cache::CacheUse::default());
+    Call { id: RequestId::from_u128(1), operation, envelope, body, tags, cache }
 }
 
 fn order(call: &Call, output_tokens_max: Option<u64>) -> Order<'_> {

@@ -240,6 +240,8 @@ pub enum UsageSource {
     External,
     /// Nothing was used: the call failed before any output.
     None,
+    /// The cache had the answer: what it used when an upstream gave it. Nothing was used this time.
+    Cache,
 }
 
 impl UsageSource {
@@ -253,6 +255,7 @@ impl UsageSource {
             Self::Partial => 3,
             Self::External => 4,
             Self::None => 5,
+            Self::Cache => 6,
         }
     }
 
@@ -266,6 +269,7 @@ impl UsageSource {
             3 => Self::Partial,
             4 => Self::External,
             5 => Self::None,
+            6 => Self::Cache,
             _ => return None,
         })
     }

@@ -67,7 +67,8 @@ impl ModelAccess {
     }
 }
 
-fn covers(pattern: &str, model: &str) -> bool {
+/// Whether a name is meant by a pattern: the name itself, or the beginning of names followed by `*`.
+pub(crate) fn covers(pattern: &str, model: &str) -> bool {
     pattern.strip_suffix('*').map_or(pattern == model, |prefix| model.starts_with(prefix))
 }
 

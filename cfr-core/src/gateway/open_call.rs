@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::quote::Quote;
 use super::{AnswerHead, Caller, GatewayError, Inner, Offer};
+use crate::cache::{CacheKey, CacheOutcome};
 use crate::chat::usage::tokens_estimated;
 use crate::chat::{Call, Meter, Usage, UsageSource};
 use crate::ledger::{Attempt, Commit, Hold, LedgerError, Settled, Settlement, UsageRecord};
@@ -12,7 +13,7 @@ use crate::limit::Permit;
 use crate::money::{Charge, Money};
 use crate::price::{PicoUsd, PriceError, PriceTerms};
 use crate::route::{Failure, Target};
-use crate::upstream::{Report, UpstreamError};
+use crate::upstream::{FinishReason, Report, UpstreamError};
 
 /// Bytes of an upstream's word that a record keeps.
 const WORD_BYTES_MAX: usize = 256;
@@ -39,6 +40,10 @@ pub(super) struct OpenCall {
     pub(super) attempts: Vec<Attempt>,
     /// The cap to set on answer tokens because the caller set none.
     pub(super) output_tokens_max: Option<u64>,
+    /// Where the answer goes when it is to be kept.
+    pub(super) cache_key: Option<CacheKey>,
+    /// Whether the answer was given before and comes out of the cache: no upstream is asked, and the price is the quote's.
+    replayed: bool,
     /// The target that was asked last; none while the call cannot have reached an upstream.
     asked: Mutex<Option<Arc<Target>>>,
     upstream_id: Option<Box<str>>,
@@ -72,6 +77,8 @@ impl OpenCall {
             report: Report::default(),
             attempts: Vec::new(),
             output_tokens_max: quote.output_tokens_max(hold.amount),
+            cache_key: None,
+            replayed: false,
             asked: Mutex::default(),
             upstream_id: None,
             bytes_counted: 0,
@@ -101,6 +108,13 @@ impl OpenCall {
         self.asked.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// The answer comes out of the cache, as this target gave it before.
+    pub(super) fn replays(&mut self, target: &Arc<Target>, usage: Usage, finish: Option<FinishReason>) {
+        self.asks(target);
+        self.report = Report { usage: Some(usage), finish, ..Report::default() };
+        self.replayed = true;
+    }
+
     /// The target that was asked last answers.
     pub(super) fn answered(&mut self, upstream_id: Option<Box<str>>) {
         self.first_byte = Some(self.elapsed());
@@ -125,6 +139,7 @@ impl OpenCall {
             rate: self.permit.rate,
             charged: settled.map(|settled| settled.charged),
             available: settled.map_or(self.available, |settled| settled.available),
+            cache: if self.replayed { Some(CacheOutcome::Hit) } else { self.cache_key.map(|_| CacheOutcome::Miss) },
         }
     }
 
@@ -199,6 +214,12 @@ impl OpenCall {
     /// What was used, by the table of money.md §2.6: the provider's word first, even when it says zero; what came after
     /// that word, or came without any, is counted from bytes. An answer that never began used nothing.
     fn usage(&self, ending: Ending<'_>) -> (Usage, UsageSource) {
+        if self.replayed {
+            return match (ending, self.report.usage) {
+                (Ending::Complete, Some(usage)) => (usage, UsageSource::Cache),
+                _ => (Usage::default(), UsageSource::None),
+            };
+        }
         let counted_here =
             if matches!(ending, Ending::Complete) { UsageSource::Estimated } else { UsageSource::Partial };
         let uncounted = tokens_estimated(self.report.output_bytes.saturating_sub(self.bytes_counted));
@@ -234,20 +255,30 @@ impl OpenCall {
         if source == UsageSource::None {
             return Charge { cost: nothing, margin: nothing, price: nothing };
         }
-        let cost = match self.provider_cost().filter(|_| source == UsageSource::ProviderCost) {
-            Some(cost) => Ok(cost),
-            None => self.cost(usage),
-        };
-        let charge =
-            cost.and_then(|cost| self.quote.fx.charge(cost, self.quote.margin).map_err(|_| PriceError::OutOfRange));
+        if source == UsageSource::Cache {
+            return Charge { cost: nothing, margin: self.quote.amount, price: self.quote.amount };
+        }
+        let charge = self
+            .cost(usage, source)
+            .and_then(|cost| self.quote.fx.charge(cost, self.quote.margin).map_err(|_| PriceError::OutOfRange));
         charge.unwrap_or_else(|error| {
             tracing::error!(request = %self.call.id, %error, "usage without a price: the whole hold is charged");
             Charge { cost: self.held, margin: nothing, price: self.held }
         })
     }
 
-    /// Priced as the model that answered when the table knows it, else as the one that was asked.
-    fn cost(&self, usage: &Usage) -> Result<PicoUsd, PriceError> {
+    /// What the complete answer used and cost; none when that has no price.
+    pub(super) fn used(&self) -> Option<(Usage, PicoUsd)> {
+        let (usage, source) = self.usage(Ending::Complete);
+        Some((usage, self.cost(&usage, source).ok()?))
+    }
+
+    /// The provider's own word, else priced as the model that answered when the table knows it, else as the one that was
+    /// asked.
+    fn cost(&self, usage: &Usage, source: UsageSource) -> Result<PicoUsd, PriceError> {
+        if let Some(cost) = self.provider_cost().filter(|_| source == UsageSource::ProviderCost) {
+            return Ok(cost);
+        }
         let unknown = || PriceError::UnknownModel { model: self.call.envelope.model.clone() };
         let target = self.asked().ok_or_else(unknown)?;
         let find = |model: &str| self.offer.prices.find(&target.provider, model, self.quote.at);

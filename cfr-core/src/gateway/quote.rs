@@ -73,6 +73,30 @@ impl Quote {
         })
     }
 
+    /// What an answer out of the cache costs: so many hundredths of its price.
+    pub(super) fn of_hit(
+        offer: &Offer,
+        caller: &Caller,
+        call: &Call,
+        cost: PicoUsd,
+        percent: u8,
+        at: Timestamp,
+    ) -> Result<Self, GatewayError> {
+        let fx = rate(offer, caller.currency)?;
+        let amount = fx.charge(cost, caller.margin).map_err(|_| GatewayError::TooLarge)?.price.share(percent);
+        Ok(Self {
+            amount,
+            amount_min: amount,
+            model: Arc::from(&*call.envelope.model),
+            at,
+            fx,
+            margin: caller.margin,
+            output_tokens: 0,
+            capped_by_us: false,
+            bounds: SmallVec::new(),
+        })
+    }
+
     /// The cap on answer tokens that makes `held` a true bound: none when the caller set one.
     pub(super) fn output_tokens_max(&self, held: Money) -> Option<u64> {
         self.capped_by_us.then(|| {

@@ -1,6 +1,7 @@
 //! The gateway over a scripted upstream and a ledger whose commits the test decides.
 #![allow(clippy::expect_used, clippy::panic, unreachable_pub, reason = "this is a test")]
 
+mod cached;
 mod durability;
 mod scripted;
 mod streamed;

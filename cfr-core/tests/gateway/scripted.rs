@@ -201,6 +201,10 @@ impl Setup {
     }
 
     pub fn build_with(self, extend: impl FnOnce(GatewayBuilder) -> GatewayBuilder) -> World {
+        self.build_with_clock(|builder, _| extend(builder))
+    }
+
+    pub fn build_with_clock(self, extend: impl FnOnce(GatewayBuilder, Arc<dyn Clock>) -> GatewayBuilder) -> World {
         let now: Timestamp = "2026-11-21T12:00:00Z".parse().expect("valid");
         let clock = Arc::new(ManualClock::new(now));
         let budget = BudgetId::generate(now);
@@ -231,7 +235,15 @@ impl Setup {
             }],
             ..Caller::new(TenantId::generate(now), [budget], Currency::EUR)
         };
-        World { gateway: extend(builder).build(), ledger, first, second, clock, caller: Arc::new(caller), budget }
+        World {
+            gateway: extend(builder, Arc::clone(&clock) as _).build(),
+            ledger,
+            first,
+            second,
+            clock,
+            caller: Arc::new(caller),
+            budget,
+        }
     }
 }
 

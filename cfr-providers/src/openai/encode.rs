@@ -143,8 +143,8 @@ mod tests {
     fn encoded(quirks: &Quirks, operation: Operation, body: &str, model: &str, cap: Option<u64>) -> String {
         let body = Bytes::copy_from_slice(body.as_bytes());
         let envelope = Envelope::parse(operation, &body).unwrap();
-        let call =
-            Call { id: RequestId::from_u128(1), operation, envelope, body, tags: cfr_core::chat::Tags::default() };
+        let (tags, cache) = (cfr_core::chat::Tags::default(), cfr_core::cache::CacheUse::default());
+        let call = Call { id: RequestId::from_u128(1), operation, envelope, body, tags, cache };
         let (timeout, idle_timeout) = (Duration::ZERO, Duration::ZERO);
         let order = Order { call: &call, model, output_tokens_max: cap, timeout, idle_timeout };
         String::from_utf8(super::body(quirks, &order).unwrap().to_vec()).unwrap()

@@ -32,6 +32,7 @@ impl Transport for Loopback {
             envelope,
             body: request.body,
             tags: cfr_core::chat::Tags::default(),
+            cache: cfr_core::cache::CacheUse::default(),
         };
         let model = call.envelope.model.clone();
         let order = Order { call: &call, model: &model, output_tokens_max: None, timeout, idle_timeout: timeout };

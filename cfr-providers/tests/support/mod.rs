@@ -220,7 +220,8 @@ pub struct Outcome {
 pub fn call(operation: Operation, body: &Value) -> Call {
     let body = Bytes::from(body.to_string());
     let envelope = Envelope::parse(operation, &body).unwrap_or_else(|cause| panic!("{cause}: {body:?}"));
-    Call { id: RequestId::from_u128(1), operation, envelope, body, tags: cfr_core::chat::Tags::default() }
+    let (tags, cache) = (cfr_core::chat::Tags::default(), cfr_core::cache::CacheUse::default());
+    Call { id: RequestId::from_u128(1), operation, envelope, body, tags, cache }
 }
 
 pub fn order<'a>(call: &'a Call, timeout: Duration) -> Order<'a> {

@@ -55,7 +55,7 @@ words! {
     /// What a request asked for.
     Operation: "chat_completions" "completions" "embeddings";
     /// Where the quantities of a usage record come from.
-    UsageSource: "provider" "provider_cost" "estimated" "partial" "external" "none";
+    UsageSource: "provider" "provider_cost" "estimated" "partial" "external" "none" "cache";
     /// What differs between two price tables.
     PriceChangeKind: "added" "removed" "rate" "fee" "limits" "effective_to" "terms";
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use axum::body::Body;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
+use cfr_core::cache::{CacheOutcome, CacheUse};
 use cfr_core::chat::{Call, Envelope, Operation, Tags};
 use cfr_core::gateway::{Answer, AnswerHead, Caller};
 use cfr_core::id::RequestId;
@@ -64,7 +65,22 @@ async fn call(
     let (headers, body) = body::read(request, app.settings.body_bytes_max).await?;
     let envelope = Envelope::parse(operation, &body).map_err(|error| api_error(error.into(), &app.settings))?;
     let tags = Tags { request_id: own_request_id(&headers), ..Tags::of(&envelope) };
-    Ok((caller, Call { id, operation, envelope, body, tags }))
+    Ok((caller, Call { id, operation, envelope, body, tags, cache: cache_use(&headers) }))
+}
+
+/// What `cache-control` says: `no-store` beats `no-cache`, other words are about caches elsewhere.
+fn cache_use(headers: &HeaderMap) -> CacheUse {
+    let values = headers.get_all(CACHE_CONTROL).iter().filter_map(|value| value.to_str().ok());
+    let mut wish = CacheUse::Allowed;
+    for word in values.flat_map(|value| value.split(',')).map(str::trim) {
+        if word.eq_ignore_ascii_case("no-store") {
+            return CacheUse::Off;
+        }
+        if word.eq_ignore_ascii_case("no-cache") {
+            wish = CacheUse::Refresh;
+        }
+    }
+    wish
 }
 
 /// The caller's own id of the request. We answer with ours, and keep theirs on the record.
@@ -92,10 +108,17 @@ fn respond(app: &App, id: RequestId, answer: Answer) -> Response {
     }
 }
 
-/// Headers about limits, always; about money, when the operator wants them.
+/// Headers about limits and the response cache, always; about money, when the operator wants them.
 fn describe(app: &App, head: &AnswerHead, headers: &mut HeaderMap) {
     if let Some(rate) = head.rate {
         describe_rate(rate, headers);
+    }
+    if let Some(outcome) = head.cache {
+        let word = match outcome {
+            CacheOutcome::Hit => "hit",
+            CacheOutcome::Miss => "miss",
+        };
+        headers.insert(HeaderName::from_static("x-cfr-cache"), HeaderValue::from_static(word));
     }
     if let Some(tokens) = head.output_tokens_max_applied {
         headers.insert(HeaderName::from_static("x-cfr-max-tokens-applied"), tokens.into());
@@ -120,5 +143,28 @@ fn describe_rate(rate: RateState, headers: &mut HeaderMap) {
     headers.insert(HeaderName::from_static("x-ratelimit-remaining-requests"), rate.remaining.into());
     if let Ok(reset) = HeaderValue::try_from(format!("{}ms", rate.reset.as_millis())) {
         headers.insert(HeaderName::from_static("x-ratelimit-reset-requests"), reset);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(values: &[&str], expected: CacheUse) {
+        let mut headers = HeaderMap::new();
+        for value in values {
+            headers.append(CACHE_CONTROL, HeaderValue::from_str(value).expect("a value"));
+        }
+        assert_eq!(cache_use(&headers), expected, "{values:?}");
+    }
+
+    #[test]
+    fn cache_control_says_what_a_caller_wants_of_the_cache() {
+        check(&[], CacheUse::Allowed);
+        check(&["max-age=0"], CacheUse::Allowed);
+        check(&["No-Cache"], CacheUse::Refresh);
+        check(&["no-cache, no-store"], CacheUse::Off);
+        check(&["no-cache", "max-age=0,no-store"], CacheUse::Off);
     }
 }
