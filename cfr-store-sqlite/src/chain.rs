@@ -172,9 +172,15 @@ const INSERT_CORRECTION: &str = "INSERT INTO ledger_corrections (batch, account_
 
 /// Writes and seals a correction: a batch of its own, of no node.
 pub(crate) async fn append_correction(tx: &mut Tx<'_>, correction: Rows) -> Result<(), Fault> {
+    let at = tx.micros();
+    append_correction_at(tx, at, correction).await
+}
+
+/// The same for a correction of another moment.
+pub(crate) async fn append_correction_at(tx: &mut Tx<'_>, at: i64, correction: Rows) -> Result<(), Fault> {
     let head = tx.take_head().await?;
     let (id, first_row) = (head.batch + 1, head.row + 1);
-    let batch = Batch { id, node: "", epoch: 0, at: tx.micros(), first_row, rows: 0 };
+    let batch = Batch { id, node: "", epoch: 0, at, first_row, rows: 0 };
     let hash = batch.seal(&head.hash, &Rows::default()).with(&correction).finish();
     tx.set_head(Head { batch: id, row: head.row, hash });
     let mut script = Script::default();
@@ -186,7 +192,12 @@ pub(crate) async fn append_correction(tx: &mut Tx<'_>, correction: Rows) -> Resu
 }
 
 /// Adds a correction as it is sealed.
-pub(crate) fn push_correction(rows: &mut Rows, (account, sum): (i64, &str), (was, became): (i64, i64), (reason, actor): (&str, &str)) {
+pub(crate) fn push_correction(
+    rows: &mut Rows,
+    (account, sum): (i64, &str),
+    (was, became): (i64, i64),
+    (reason, actor): (&str, &str),
+) {
     rows.push(&[
         Cell::Int(account),
         Cell::Text(sum),

@@ -5,8 +5,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use cfr_billing::budget::Grant;
 use cfr_billing::store::{
-    AccountState, AcquireError, Boot, Finding, Incarnation, LeaseAsk, LeaseGrant, LedgerStore, NewGrant, NodeState, Op,
-    OrphanPolicy, Reclaimed, Renewal, StoreError,
+    AccountState, AccountsAudit, AcquireError, Boot, Correction, Finding, Incarnation, LeaseAsk, LeaseGrant,
+    LedgerStore, NewGrant, NodeState, Op, OrphanPolicy, Reclaimed, Renewal, StoreError,
 };
 use cfr_core::id::{AccountId, BudgetId};
 use cfr_core::time::Timestamp;
@@ -15,6 +15,7 @@ use crate::{SqliteStore, audit};
 
 pub(crate) mod account;
 mod booking;
+mod correction;
 pub(crate) mod grant;
 mod hold;
 mod lease;
@@ -134,5 +135,23 @@ impl LedgerStore for SqliteStore {
 
     async fn audit(&self) -> Result<Vec<Finding>, StoreError> {
         Ok(audit::run(self.readers()).await?)
+    }
+
+    async fn audit_accounts(&self, after: AccountId, limit: u32) -> Result<AccountsAudit, StoreError> {
+        Ok(audit::piece(self.readers(), after, limit).await?)
+    }
+
+    async fn correct(
+        &self,
+        correction: &Correction,
+        reason: &str,
+        actor: &str,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        let mut writer = self.writer().await?;
+        let mut tx = writer.begin(now).await?;
+        correction::correct(&mut tx, correction, reason, actor).await?;
+        tx.commit().await?;
+        Ok(())
     }
 }

@@ -12,6 +12,7 @@ const APPLICATION_ID: i64 = 0x6366_7231;
 const MIGRATIONS: &[(i64, &str, &str)] = &[
     (1, "books", include_str!("../migrations/0001_books.sql")),
     (2, "nodes", include_str!("../migrations/0002_nodes.sql")),
+    (3, "corrections", include_str!("../migrations/0003_corrections.sql")),
 ];
 
 /// What a database file is to us.

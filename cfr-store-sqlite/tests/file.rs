@@ -82,9 +82,9 @@ async fn the_audit_finds_what_was_changed_behind_its_back() {
             "batch 4 was changed",
         ),
         ("DROP TRIGGER ledger_batches_keep; DELETE FROM ledger_batches WHERE id = 2", "batch 3 does not follow"),
-        ("DROP TRIGGER usage_records_keep; DELETE FROM usage_records WHERE row = 1", "usage records add up to 140"),
-        ("UPDATE accounts SET settled = settled - 1", "settled is 209 but its entries add up to 210"),
-        ("UPDATE leases SET granted = granted + 1", "leased is 390 but its leases add up to 391"),
+        ("DROP TRIGGER usage_records_keep; DELETE FROM usage_records WHERE row = 1", "usage records add up to 140 and its entries to 210"),
+        ("UPDATE accounts SET settled = settled - 1", "settled is 209 but its parts add up to 210"),
+        ("UPDATE leases SET granted = granted + 1", "leased is 390 but its parts add up to 391"),
         ("UPDATE usage_daily SET requests = 9", "the rollup counts 9 requests"),
     ] {
         let home = Home::new();
@@ -125,7 +125,7 @@ async fn a_file_is_checked_only_when_it_was_not_closed() {
 /// Overwrites the page of an index that nothing reads at the start.
 async fn damage(path: &std::path::Path) {
     let mut connection = SqliteConnectOptions::new().filename(path).connect().await.unwrap();
-    let sql = "SELECT rootpage FROM sqlite_schema WHERE name = 'usage_of_user'";
+    let sql = "SELECT rootpage FROM sqlite_schema WHERE name = 'usage_daily_of_tenant'";
     let page: i64 = sqlx::query_scalar(sql).fetch_one(&mut connection).await.unwrap();
     connection.close().await.unwrap();
     let mut bytes = std::fs::read(path).unwrap();
@@ -176,7 +176,8 @@ async fn an_edited_migration_is_refused() {
 #[tokio::test]
 async fn an_older_schema_is_pending_and_refused_only_to_readers() {
     let home = Home::new();
-    assert_eq!(SqliteStore::pending_migrations(home.path()).await.unwrap(), ["0001_books", "0002_nodes"]);
+    let pending = SqliteStore::pending_migrations(home.path()).await.unwrap();
+    assert_eq!(pending[..2], ["0001_books", "0002_nodes"]);
     std::fs::create_dir_all(home.path().parent().unwrap()).unwrap();
     std::fs::write(home.path(), b"").unwrap();
     let refused = SqliteStore::open_read_only(home.path()).await;

@@ -3,7 +3,7 @@
 //! Every store checks with them, so that one kind of difference has one wording and one correction everywhere.
 
 use cfr_core::id::{AccountId, BudgetId, RequestId, TenantId};
-use cfr_core::time::{PeriodWindow, Timestamp};
+use cfr_core::time::Timestamp;
 
 use super::finding::{AuditRule, Correction, Finding, Findings, Sum};
 
@@ -199,43 +199,36 @@ pub fn check_batch(batch: &str, account: AccountId, entry: RecordSums, records: 
     }
 }
 
-/// The periods of budgets, in the order of budgets and then of their numbers (I8).
-#[derive(Debug, Default)]
-pub struct PeriodsCheck {
-    last: Option<(BudgetId, i64, Option<Timestamp>)>,
+/// A period of a budget beside the one that its number says is before it (I8). A period in which nobody asked for the
+/// budget was never opened: there may be time between two, but no number.
+#[derive(Debug)]
+pub struct PeriodFigures {
+    /// Its account.
+    pub account: AccountId,
+    /// The budget.
+    pub budget: BudgetId,
+    /// Counts the periods of the budget, from 1.
+    pub seq: i64,
+    /// When it begins.
+    pub start: Timestamp,
+    /// The end of the period whose number is one less: `None` when there is none, `Some(None)` when it never ends.
+    pub before: Option<Option<Timestamp>>,
 }
 
-impl PeriodsCheck {
-    /// The next period.
-    pub fn check(
-        &mut self,
-        budget: BudgetId,
-        (account, seq): (AccountId, i64),
-        period: PeriodWindow,
-        found: &mut Findings,
-    ) {
-        let before = self.last.filter(|(last, ..)| *last == budget);
-        let expected = before.map_or(1, |(_, seq, _)| seq + 1);
-        if seq != expected {
-            let what = format!("{account}: it is period {seq} of {budget}, where period {expected} belongs");
-            found.note(AuditRule::Periods, what);
-        }
-        if let Some((_, _, end)) = before
-            && end.is_none_or(|end| period.start < end)
-        {
-            let end = end.map_or_else(|| "never ends".into(), |end| format!("ends at {end}"));
-            let what = format!("{account}: it begins at {}, but the period of {budget} before it {end}", period.start);
-            found.note(AuditRule::Periods, what);
-        }
-        self.last = Some((budget, seq, period.end));
-    }
-}
-
-/// What a life that is over still has on an account: no more than its suspended holds keep counted (I9).
-pub fn check_lease(account: AccountId, life: &str, left: i64, suspended: i64, found: &mut Findings) {
-    if left > suspended {
-        let stranded = left.saturating_sub(suspended);
-        let what = format!("{account}: {stranded} is leased to {life}, which is over; it waits to be reclaimed");
-        found.note(AuditRule::Stranded, what);
+impl PeriodFigures {
+    /// Its number follows another one, and it begins after that one's end.
+    pub fn check(&self, found: &mut Findings) {
+        let Self { account, budget, seq, start, before } = self;
+        let what = match before {
+            None if *seq > 1 => {
+                format!("{account}: it is period {seq} of {budget}, but there is no period {}", seq - 1)
+            }
+            Some(None) => format!("{account}: it follows a period of {budget} that never ends"),
+            Some(Some(end)) if start < end => {
+                format!("{account}: it begins at {start}, but the period of {budget} before it ends at {end}")
+            }
+            _ => return,
+        };
+        found.note(AuditRule::Periods, what);
     }
 }

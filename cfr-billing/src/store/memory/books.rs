@@ -1,6 +1,7 @@
 //! The money part of the state: accounts, leases, holds, charges and grants, as plain arithmetic.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::ops::Bound;
 use std::sync::Arc;
 
 use cfr_core::id::{AccountId, BudgetId, GrantId, HoldId, RequestId};
@@ -8,9 +9,10 @@ use cfr_core::ledger::{LimitPolicy, UsageRecord};
 use cfr_core::time::{PeriodWindow, Timestamp};
 
 use crate::budget::{Budget, Grant, GrantKind};
+use crate::store::rules::{AccountFigures, Counters, EntrySums, PeriodFigures, RecordFigures, RecordSums};
 use crate::store::{
-    AccountState, AcquireError, AuditRule, Boot, Finding, Incarnation, LeaseAsk, LeaseGrant, NewGrant, NodeState, Op,
-    OpenedHold, OrphanPolicy, Reclaimed, Renewal, SettledHold, StoreError,
+    AccountState, AccountsAudit, AcquireError, AuditRule, Boot, Correction, Finding, Findings, Incarnation, LeaseAsk,
+    LeaseGrant, NewGrant, NodeState, Op, OpenedHold, OrphanPolicy, Reclaimed, Renewal, SettledHold, StoreError, Sum,
 };
 
 /// Budgets as the catalog keeps them.
@@ -69,6 +71,7 @@ struct HoldRow {
 struct Charge {
     account: AccountId,
     amount: i64,
+    overrun: i64,
 }
 
 // --- Periods and grants ----------------------------------------------------------------------------------------------
@@ -471,7 +474,7 @@ impl Books {
             state.leased -= leased;
         }
         allow(state);
-        self.charges.push(Charge { account, amount: charged });
+        self.charges.push(Charge { account, amount: charged, overrun });
     }
 
     /// A suspended hold kept its amount leased; with its end the rest is free.
@@ -561,34 +564,67 @@ impl Books {
 
     /// Every difference between the counters and what they are the sums of.
     pub(super) fn audit(&self) -> Vec<Finding> {
-        let mut found = Vec::new();
-        for account in self.accounts.values() {
-            let id = account.account;
-            let granted: i64 =
-                self.grants.values().filter(|grant| grant.account == id).map(|grant| grant.amount_nanos).sum();
-            let settled: i64 =
-                self.charges.iter().filter(|charge| charge.account == id).map(|charge| charge.amount).sum();
-            let leased: i64 =
-                self.leases.iter().filter(|((account, _), _)| *account == id).map(|(_, lease)| lease.rest()).sum();
-            for (what, booked, summed) in [
-                ("granted", account.granted, granted),
-                ("settled", account.settled, settled),
-                ("leased", account.leased, leased),
-            ] {
-                if booked != summed {
-                    let what = format!("{id}: {what} is {booked} but its parts add up to {summed}");
-                    found.push(Finding { rule: AuditRule::Sums, what, correction: None });
-                }
-            }
-            if account.settled + account.leased > account.granted + account.overcommit {
-                let what = format!(
-                    "{id}: settled {} + leased {} exceed granted {} + overcommit {}",
-                    account.settled, account.leased, account.granted, account.overcommit
-                );
-                found.push(Finding { rule: AuditRule::Limit, what, correction: None });
-            }
+        let mut found = Findings::default();
+        self.accounts.values().for_each(|account| self.check(account, &mut found));
+        self.usage.values().for_each(|record| record_figures(record).check(&mut found));
+        for hold in self.holds.keys().filter(|hold| self.usage.contains_key(hold)) {
+            found.note(AuditRule::Charges, format!("{hold}: it is open in the journal, but was charged"));
         }
-        found
+        found.finish()
+    }
+
+    /// The same for a few accounts.
+    pub(super) fn audit_accounts(&self, after: AccountId, limit: u32) -> AccountsAudit {
+        let mut found = Findings::default();
+        let (mut checked, mut next) = (0, None);
+        for account in self.accounts.range((Bound::Excluded(after), Bound::Unbounded)).map(|(_, account)| account) {
+            if checked == limit {
+                return AccountsAudit { findings: found.finish(), checked, next };
+            }
+            self.check(account, &mut found);
+            (checked, next) = (checked + 1, Some(account.account));
+        }
+        AccountsAudit { findings: found.finish(), checked, next: None }
+    }
+
+    fn check(&self, account: &AccountState, found: &mut Findings) {
+        let id = account.account;
+        let AccountState { granted, settled, leased, overrun, overcommit, .. } = *account;
+        let mut records = RecordSums::default();
+        self.charges.iter().filter(|charge| charge.account == id).for_each(|charge| {
+            records.add(charge.amount, charge.overrun);
+        });
+        let grants = self.grants.values().filter(|grant| grant.account == id).map(|grant| grant.amount_nanos).sum();
+        let leases = self.leases.iter().filter(|((account, _), _)| *account == id).map(|(_, lease)| lease.rest()).sum();
+        let entries = EntrySums { granted: grants, settled: records.charged, overrun: records.overrun };
+        let booked = Counters { granted, settled, leased, overrun };
+        let records = Some(records);
+        AccountFigures { account: id, booked, overcommit, grants, leases, entries, records }.check(found);
+        let earlier = self.periods.get(&account.budget).into_iter().flatten().filter_map(|id| self.accounts.get(id));
+        let before = earlier.filter(|other| other.seq + 1 == account.seq).map(|other| other.period.end).next();
+        let (budget, seq, start) = (account.budget, account.seq, account.period.start);
+        PeriodFigures { account: id, budget, seq, start, before }.check(found);
+    }
+
+    /// Sets a sum right, if it is what it was.
+    pub(super) fn correct(&mut self, correction: &Correction) -> Result<(), StoreError> {
+        let Correction { account, sum, from, to } = *correction;
+        let not_found = StoreError::NotFound { what: "account" };
+        let state = self.accounts.get_mut(&account).ok_or(not_found)?;
+        let counter = match sum {
+            Sum::Granted => &mut state.granted,
+            Sum::Settled => &mut state.settled,
+            Sum::Leased => &mut state.leased,
+            Sum::Overrun => &mut state.overrun,
+        };
+        if *counter != from {
+            let what = format_args!("{account}: {} is no longer {from}; look at the books again", sum.name());
+            return Err(StoreError::conflict(what));
+        }
+        *counter = to;
+        let used = state.settled.saturating_add(state.leased);
+        state.overcommit = state.overcommit.max(used.saturating_sub(state.granted));
+        Ok(())
     }
 
     /// Changes a counter without an entry, as a broken program would.
@@ -596,5 +632,15 @@ impl Books {
         if let Some(state) = self.accounts.get_mut(&account) {
             state.settled += by;
         }
+    }
+}
+
+const fn record_figures(record: &UsageRecord) -> RecordFigures {
+    RecordFigures {
+        id: record.id,
+        cost: record.cost_nanos,
+        price: record.price_nanos,
+        charged: record.charged_nanos,
+        overrun: record.overrun_nanos,
     }
 }

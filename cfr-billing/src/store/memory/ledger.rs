@@ -9,8 +9,8 @@ use cfr_core::time::Timestamp;
 use super::MemoryStore;
 use crate::budget::Grant;
 use crate::store::{
-    AccountState, AcquireError, Boot, Finding, Incarnation, LeaseAsk, LeaseGrant, LedgerStore, NewGrant, NodeState, Op,
-    OrphanPolicy, Reclaimed, Renewal, StoreError,
+    AccountState, AccountsAudit, AcquireError, Boot, Correction, Finding, Incarnation, LeaseAsk, LeaseGrant,
+    LedgerStore, NewGrant, NodeState, Op, OrphanPolicy, Reclaimed, Renewal, StoreError,
 };
 
 impl MemoryStore {
@@ -127,5 +127,16 @@ impl LedgerStore for MemoryStore {
     async fn audit(&self) -> Result<Vec<Finding>, StoreError> {
         self.faults.check()?;
         Ok(self.state().books.audit())
+    }
+
+    async fn audit_accounts(&self, after: AccountId, limit: u32) -> Result<AccountsAudit, StoreError> {
+        self.faults.check()?;
+        Ok(self.state().books.audit_accounts(after, limit))
+    }
+
+    /// The store keeps no words beside its sums: the reason is for stores that write.
+    async fn correct(&self, correction: &Correction, _: &str, _: &str, _: Timestamp) -> Result<(), StoreError> {
+        self.faults.check()?;
+        self.state().books.correct(correction)
     }
 }
