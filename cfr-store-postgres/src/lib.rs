@@ -9,6 +9,8 @@ mod open;
 
 mod chain;
 
+mod agreement;
+
 mod error;
 mod migrate;
 mod row;

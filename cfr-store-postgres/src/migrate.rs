@@ -16,7 +16,10 @@ const TABLE: &str = "cfr_migrations";
 const LOCK: i64 = 0x6366_7231;
 
 /// Every migration, oldest first. A published one is never edited: its checksum is in every database.
-const MIGRATIONS: &[(i64, &str, &str)] = &[(1, "books", include_str!("../migrations/0001_books.sql"))];
+const MIGRATIONS: &[(i64, &str, &str)] = &[
+    (1, "books", include_str!("../migrations/0001_books.sql")),
+    (2, "agreements", include_str!("../migrations/0002_agreements.sql")),
+];
 
 /// What a schema is to us.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
