@@ -5,8 +5,10 @@
 //! [`MemoryStore`](crate::store::MemoryStore) is the reference that random histories are compared with.
 #![expect(clippy::panic, clippy::expect_used, reason = "a rule that is broken fails its test by panicking")]
 
+mod archive;
 mod catalog;
 mod commits;
+pub mod crash;
 mod fixture;
 mod grants;
 mod history;
@@ -16,6 +18,7 @@ mod orphans;
 mod periods;
 mod usage;
 
+pub use archive::*;
 pub use catalog::*;
 pub use commits::*;
 pub use grants::*;

@@ -191,7 +191,7 @@ pub(super) const fn caller(tenant: TenantId) -> CallerIds {
     CallerIds { tenant, user: None, key: None, product_version: None }
 }
 
-fn blank_record(id: HoldId) -> UsageRecord {
+pub(super) fn blank_record(id: HoldId) -> UsageRecord {
     UsageRecord {
         id,
         at: noon(),
