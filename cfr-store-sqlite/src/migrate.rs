@@ -13,6 +13,8 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (1, "books", include_str!("../migrations/0001_books.sql")),
     (2, "nodes", include_str!("../migrations/0002_nodes.sql")),
     (3, "corrections", include_str!("../migrations/0003_corrections.sql")),
+    (4, "usage_lists", include_str!("../migrations/0004_usage_lists.sql")),
+    (5, "copies", include_str!("../migrations/0005_copies.sql")),
 ];
 
 /// What a database file is to us.
