@@ -8,7 +8,6 @@
 mod archive;
 mod catalog;
 mod commits;
-pub mod crash;
 mod fixture;
 mod grants;
 mod history;

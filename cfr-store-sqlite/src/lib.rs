@@ -9,6 +9,7 @@ mod open;
 mod catalog;
 mod ledger;
 
+mod archive;
 mod audit;
 mod chain;
 mod identity;

@@ -10,6 +10,8 @@ use crate::open::OpenError;
 #[derive(Debug)]
 pub(crate) struct FileLock {
     file: File,
+    /// What the owner before left in it.
+    before: String,
     /// The owner before did not say goodbye: it crashed, was killed, or the machine lost power.
     pub(crate) unclean: bool,
 }
@@ -25,14 +27,21 @@ impl FileLock {
             Err(TryLockError::WouldBlock) => return Err(in_use(database, &mut file)),
             Err(TryLockError::Error(source)) => return Err(refused(source)),
         }
-        let unclean = !read(&mut file).map_err(refused)?.is_empty();
+        let before = read(&mut file).map_err(refused)?;
+        let unclean = !before.is_empty();
         write(&mut file, &std::process::id().to_string()).map_err(refused)?;
-        Ok(Self { file, unclean })
+        Ok(Self { file, before, unclean })
     }
 
     /// Leaves word that everything was written and closed.
     pub(crate) fn left_in_good_order(mut self) -> io::Result<()> {
         write(&mut self.file, "")
+    }
+
+    /// Leaves the word of the owner before, for whoever wrote nothing.
+    pub(crate) fn left_as_found(mut self) -> io::Result<()> {
+        let before = std::mem::take(&mut self.before);
+        write(&mut self.file, &before)
     }
 }
 

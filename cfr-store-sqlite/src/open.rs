@@ -10,8 +10,10 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePo
 use sqlx::{ConnectOptions, Connection, Sqlite, SqliteConnection};
 
 use cfr_billing::store::StoreError;
+use cfr_core::time::Timestamp;
 use tokio::sync::Mutex;
 
+use crate::archive;
 use crate::error::Fault;
 use crate::lock::FileLock;
 use crate::migrate;
@@ -111,6 +113,16 @@ pub enum OpenError {
         /// What failed.
         reason: Arc<str>,
     },
+    /// It is the target of a copy that did not end.
+    #[error(
+        "the database is an unfinished copy of {origin}, begun {started_at}; delete it, and copy into an empty one again"
+    )]
+    UnfinishedCopy {
+        /// What was copied.
+        origin: String,
+        /// When.
+        started_at: Timestamp,
+    },
     /// The check after an unclean stop found damage.
     #[error("the database file is damaged ({finding}); restore the last backup")]
     Damaged {
@@ -162,6 +174,7 @@ impl SqliteStore {
             check(&mut connection).await?;
         }
         migrate::run(&mut connection).await?;
+        archive::check_complete(&mut connection).await?;
         let writer = Writer::new(connect, connection).await?;
         Ok(Self { path: path.to_owned(), writer: Some(Mutex::new(writer)), readers: readers(path), lock: Some(lock) })
     }
@@ -173,11 +186,33 @@ impl SqliteStore {
     pub async fn open_read_only(path: impl AsRef<Path>) -> Result<Self, OpenError> {
         let path = path.as_ref();
         let readers = readers(path);
-        let missing = migrate::pending(&mut *readers.acquire().await?).await?;
+        let mut connection = readers.acquire().await?;
+        let missing = migrate::pending(&mut connection).await?;
         if !missing.is_empty() {
             return Err(OpenError::OlderSchema { missing });
         }
+        archive::check_complete(&mut connection).await?;
+        drop(connection);
         Ok(Self { path: path.to_owned(), writer: None, readers, lock: None })
+    }
+
+    /// Opens an existing file for reading while no process writes to it, and keeps it so. Changes nothing.
+    ///
+    /// # Errors
+    /// As [`SqliteStore::open_read_only`], and when another process has the file.
+    pub async fn open_stopped(path: impl AsRef<Path>) -> Result<Self, OpenError> {
+        let path = path.as_ref();
+        if !path.exists() {
+            return Err(StoreError::NotFound { what: "database file" }.into());
+        }
+        let lock = FileLock::take(path)?;
+        match Self::open_read_only(path).await {
+            Ok(store) => Ok(Self { lock: Some(lock), ..store }),
+            Err(error) => {
+                lock.left_as_found().map_err(StoreError::unavailable)?;
+                Err(error)
+            }
+        }
     }
 
     /// The names of the migrations that a file still needs, without changing it. All of them when there is no file.
@@ -221,13 +256,20 @@ impl SqliteStore {
     /// When the file cannot be written. The next start then checks it.
     pub async fn close(self) -> Result<(), StoreError> {
         self.readers.close().await;
+        let wrote = self.writer.is_some();
         if let Some(writer) = self.writer {
             writer.into_inner().close().await?;
         }
         match self.lock {
-            Some(lock) => lock.left_in_good_order().map_err(StoreError::unavailable),
+            Some(lock) if wrote => lock.left_in_good_order().map_err(StoreError::unavailable),
+            Some(lock) => lock.left_as_found().map_err(StoreError::unavailable),
             None => Ok(()),
         }
+    }
+
+    /// Whether no other process can write the file.
+    pub(crate) const fn is_locked(&self) -> bool {
+        self.lock.is_some()
     }
 
     /// The connections that read.

@@ -44,7 +44,7 @@ fn number_from_env(name: &str) -> Option<u64> {
     Some(text.parse().unwrap_or_else(|_| panic!("{name} must be a number, not `{text}`")))
 }
 
-async fn play(store: &dyn Store, seed: u64) {
+pub(super) async fn play(store: &dyn Store, seed: u64) {
     let reference = if store.exclusive() { MemoryStore::exclusive() } else { MemoryStore::shared() };
     let node = format!("node-{seed}");
     let mut sides = [Side::begin(store, &node, seed).await, Side::begin(&reference, &node, seed).await];

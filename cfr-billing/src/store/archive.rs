@@ -317,6 +317,25 @@ pub struct BatchRow {
     pub entries: Vec<EntryRow>,
     /// Its usage records, in the order of booking.
     pub usage: Vec<BookedUsage>,
+    /// What an operator set right by it. Such a batch has neither entries nor records.
+    pub correction: Option<CorrectionRow>,
+}
+
+/// A sum that an operator set right.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct CorrectionRow {
+    /// The account.
+    pub account: AccountId,
+    /// Which of its sums, in the stores' word.
+    pub sum: Arc<str>,
+    /// What the books said, in nano-units.
+    pub was: i64,
+    /// What they say since.
+    pub became: i64,
+    /// Why.
+    pub reason: Arc<str>,
+    /// Who did it.
+    pub actor: Arc<str>,
 }
 
 /// What a batch booked on one account.

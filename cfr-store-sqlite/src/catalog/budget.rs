@@ -145,7 +145,7 @@ pub(crate) async fn path(
     Ok(specs)
 }
 
-fn from_row(row: &SqliteRow) -> Result<Budget, Fault> {
+pub(crate) fn from_row(row: &SqliteRow) -> Result<Budget, Fault> {
     let period: Period = row.json("period")?;
     let spec = BudgetSpec {
         id: row.id("id", BudgetId::from_bytes)?,

@@ -83,7 +83,7 @@ pub(super) async fn versions(readers: &SqlitePool, id: ProductId) -> Result<Vec<
     rows.iter().map(version_from_row).collect()
 }
 
-fn version_from_row(row: &SqliteRow) -> Result<ProductVersion, Fault> {
+pub(crate) fn version_from_row(row: &SqliteRow) -> Result<ProductVersion, Fault> {
     Ok(ProductVersion {
         id: row.id("id", ProductVersionId::from_bytes)?,
         product: row.id("product_id", ProductId::from_bytes)?,

@@ -123,7 +123,7 @@ fn rungs(key: &ApiKey, product: Option<&ProductVersion>) -> Vec<(Scope, ScopeId)
     rungs.into_iter().filter_map(|(scope, id)| Some((scope, ScopeId(id?)))).collect()
 }
 
-fn from_row(row: &SqliteRow) -> Result<ApiKey, Fault> {
+pub(crate) fn from_row(row: &SqliteRow) -> Result<ApiKey, Fault> {
     Ok(ApiKey {
         id: row.id("id", KeyId::from_bytes)?,
         tenant: row.id_opt("tenant_id", TenantId::from_bytes)?,

@@ -77,7 +77,7 @@ pub(crate) async fn list(readers: &SqlitePool, page: PageRequest) -> Result<Page
     page_of(sql.build().fetch_all(readers).await?, page, from_row, |tenant| tenant.id.as_u128())
 }
 
-fn from_row(row: &SqliteRow) -> Result<Tenant, Fault> {
+pub(crate) fn from_row(row: &SqliteRow) -> Result<Tenant, Fault> {
     Ok(Tenant {
         id: row.id("id", TenantId::from_bytes)?,
         slug: row.text("slug")?,

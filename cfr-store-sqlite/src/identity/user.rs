@@ -53,7 +53,7 @@ async fn insert(tx: &mut Tx<'_>, id: UserId, new: &NewUser) -> Result<(), Fault>
 }
 
 /// The form in which two addresses are the same.
-fn normal(email: &str) -> String {
+pub(crate) fn normal(email: &str) -> String {
     email.trim().to_lowercase()
 }
 
@@ -156,7 +156,7 @@ pub(crate) async fn list(
     page_of(sql.build().fetch_all(readers).await?, page, from_row, |user| user.id.as_u128())
 }
 
-fn from_row(row: &SqliteRow) -> Result<User, Fault> {
+pub(crate) fn from_row(row: &SqliteRow) -> Result<User, Fault> {
     Ok(User {
         id: row.id("id", UserId::from_bytes)?,
         tenant: row.id("tenant_id", TenantId::from_bytes)?,

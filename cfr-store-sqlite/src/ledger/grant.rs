@@ -116,7 +116,7 @@ pub(crate) async fn list(readers: &SqlitePool, budget: BudgetId, page: PageReque
     page_of(rows, page, from_row, |grant| grant.id.as_u128())
 }
 
-fn from_row(row: &SqliteRow) -> Result<Grant, Fault> {
+pub(crate) fn from_row(row: &SqliteRow) -> Result<Grant, Fault> {
     Ok(Grant {
         id: row.id("id", GrantId::from_bytes)?,
         budget: row.id("budget_id", BudgetId::from_bytes)?,
