@@ -3,11 +3,12 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use cfr_billing::store::Store;
+use cfr_billing::store::{Store, StoreError};
 use cfr_core::broadcast::{Broadcast, LocalBroadcast};
+use cfr_core::time::Timestamp;
 use cfr_store_sqlite::{SqliteOptions, SqliteStore};
 
-use crate::config::{Config, DatabaseUrl};
+use crate::config::{Config, DatabaseUrl, Migration};
 use crate::files::make_private_folder;
 use crate::state::StartError;
 
@@ -27,6 +28,9 @@ impl Database {
         match config.database_url() {
             DatabaseUrl::Sqlite(path) => {
                 make_data_folder(&config.data)?;
+                if config.database.migration == Migration::Check {
+                    refuse_older(SqliteStore::pending_migrations(&path).await?)?;
+                }
                 Ok(Self::Sqlite(Arc::new(SqliteStore::open(path, sqlite_options(config)).await?)))
             }
             DatabaseUrl::Postgres(_) => Err(not_yet()),
@@ -60,7 +64,13 @@ impl Database {
     /// # Errors
     /// As [`Database::open`].
     pub async fn migrate(config: &Config) -> Result<(), StartError> {
-        Self::open(config).await?.close().await
+        match config.database_url() {
+            DatabaseUrl::Sqlite(path) => {
+                make_data_folder(&config.data)?;
+                Ok(SqliteStore::open(path, sqlite_options(config)).await?.close().await?)
+            }
+            DatabaseUrl::Postgres(_) => Err(not_yet()),
+        }
     }
 
     /// Everything durable.
@@ -76,6 +86,27 @@ impl Database {
     pub fn broadcast(&self) -> Arc<dyn Broadcast> {
         match self {
             Self::Sqlite(_) => Arc::new(LocalBroadcast::default()),
+        }
+    }
+
+    /// What the processes that share it agreed upon under this name: `value` from now on, if nobody decided before. The
+    /// only process of a file agrees with itself.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub async fn agree(&self, name: &str, value: &[u8], now: Timestamp) -> Result<Vec<u8>, StoreError> {
+        match self {
+            Self::Sqlite(_) => Ok(value.to_owned()),
+        }
+    }
+
+    /// What was agreed upon, if anything was.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub async fn agreed(&self, name: &str) -> Result<Option<Vec<u8>>, StoreError> {
+        match self {
+            Self::Sqlite(_) => Ok(None),
         }
     }
 
@@ -110,6 +141,11 @@ fn sqlite_options(config: &Config) -> SqliteOptions {
     options
 }
 
+/// The schema is brought up to date by somebody else: also an SQLite file waits for that.
+fn refuse_older(missing: Vec<String>) -> Result<(), StartError> {
+    if missing.is_empty() { Ok(()) } else { Err(StartError::OlderSchema { missing }) }
+}
+
 fn not_yet() -> StartError {
-    StartError::Store(cfr_billing::store::StoreError::unavailable("Postgres is not connected to the server yet"))
+    StartError::Store(StoreError::unavailable("Postgres is not connected to the server yet"))
 }

@@ -12,25 +12,35 @@ use cfr_core::time::{Period, TimeZone};
 
 use crate::auth::{KeyText, KeyWish};
 use crate::config::Config;
+use crate::database::make_data_folder;
 use crate::files::create_private;
 use crate::state::{Books, StartError};
 
+/// What the id of the first key for the management API is agreed upon as.
+const FIRST_ADMIN_KEY: &str = "first_admin_key";
 /// The file in the data folder that holds the first key for the management API.
 pub const ADMIN_KEY_FILE: &str = "admin.key";
 
 /// Makes a key for the management API on the first start and writes it into a private file, unless the operator brings
-/// one in `CFR_ADMIN_KEY`. There are no default credentials.
+/// one in `CFR_ADMIN_KEY`. There are no default credentials. Of several servers that share a database, one makes it.
 ///
 /// # Errors
 /// When the file or the store cannot be written.
 pub async fn first_admin_key(config: &Config, books: &Books) -> Result<(), StartError> {
     let path = config.data.join(ADMIN_KEY_FILE);
-    if config.admin_key.is_some() || path.exists() {
+    if config.admin_key.is_some() || path.exists() || books.database.agreed(FIRST_ADMIN_KEY).await?.is_some() {
         return Ok(());
     }
-    let (text, _) = books.keys.issue(admin_wish("first admin key")).await?;
+    let (text, key) = books.keys.issue(admin_wish("first admin key")).await?;
+    make_data_folder(&config.data)?;
     let written = create_private(&path).and_then(|mut file| writeln!(file, "{}", text.expose()));
-    written.map_err(|source| StartError::File { path: path.clone(), source })?;
+    let failed = |source| StartError::File { path: path.clone(), source };
+    written.map_err(failed)?;
+    let id = key.id.to_string().into_bytes();
+    if books.database.agree(FIRST_ADMIN_KEY, &id, books.clock.now()).await? != id {
+        books.store.revoke_key(key.id, books.clock.now()).await?; // another server made one at the same moment
+        return std::fs::remove_file(&path).map_err(failed);
+    }
     tracing::info!(file = %path.display(), "made a key for the management API");
     Ok(())
 }

@@ -10,7 +10,7 @@ use cfr_core::broadcast::Broadcast;
 use cfr_core::gateway::{Gateway, GatewayConfig};
 use cfr_core::ledger::{BudgetLedger, LedgerError};
 use cfr_core::price::PriceTable;
-use cfr_core::time::Clock;
+use cfr_core::time::{Clock, Timestamp};
 use cfr_store_sqlite::OpenError;
 use tokio::task::JoinSet;
 
@@ -31,6 +31,15 @@ pub enum StartError {
     /// The database cannot be opened.
     #[error("{open}{hint}", open = .0, hint = next_step(.0))]
     Open(#[from] OpenError),
+    /// The Postgres database cannot be opened.
+    #[error(transparent)]
+    OpenPostgres(#[from] cfr_store_postgres::OpenError),
+    /// The schema is not up to date, and `database.migrate` is `check`.
+    #[error("the database lacks the migrations {missing:?}; run `cfr-server migrate`")]
+    OlderSchema {
+        /// What is missing.
+        missing: Vec<String>,
+    },
     /// The data folder cannot be made.
     #[error("cannot make the folder {}: {source}; name a folder that is writable with --data", path.display())]
     DataFolder {
@@ -95,10 +104,7 @@ impl Books {
         let escrow_config = escrow_config(config)?;
         let database = Database::open(config).await?;
         let (store, broadcast) = (database.store(), database.broadcast());
-        let pepper = match &config.pepper {
-            Some(secret) => Pepper::new(secret)?,
-            None => Pepper::load_or_create(&config.data)?,
-        };
+        let pepper = pepper(config, &database, clock.now()).await?;
         let escrow = Escrow::start(Arc::clone(&store) as _, Arc::clone(&clock), escrow_config).await?;
         let keys = Keys::new(Arc::clone(&store) as _, Arc::clone(&clock), pepper, Arc::clone(&broadcast));
         let keys = Arc::new(match &config.admin_key {
@@ -118,6 +124,29 @@ impl Books {
         drop((store, escrow, keys, broadcast));
         database.close().await
     }
+}
+
+/// What the fingerprint of the pepper is agreed upon as.
+const PEPPER: &str = "key_pepper";
+
+/// The secret that keys are hashed with: the same in every process that shares the database.
+async fn pepper(config: &Config, database: &Database, now: Timestamp) -> Result<Pepper, StartError> {
+    let agreed = database.agreed(PEPPER).await?;
+    let (pepper, place) = match (&config.pepper, &agreed) {
+        (Some(secret), _) => (Pepper::new(secret)?, "CFR_KEY_PEPPER".into()),
+        (None, None) => (Pepper::load_or_create(&config.data)?, config.data.display().to_string()),
+        (None, Some(_)) => {
+            let folder = config.data.display().to_string();
+            let found = Pepper::load(&config.data)?;
+            (found.ok_or_else(|| PepperError::Elsewhere { folder: folder.as_str().into() })?, folder)
+        }
+    };
+    let ours = pepper.fingerprint();
+    let agreed = match agreed {
+        Some(agreed) => agreed,
+        None => database.agree(PEPPER, &ours, now).await?,
+    };
+    if agreed == ours { Ok(pepper) } else { Err(PepperError::Another { place: place.into() }.into()) }
 }
 
 fn escrow_config(config: &Config) -> Result<EscrowConfig, Problems> {

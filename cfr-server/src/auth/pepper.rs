@@ -9,10 +9,12 @@ use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
 use super::KeyText;
-use crate::files::create_private;
+use crate::files::{create_private, make_private_folder};
 
 /// The file in the data folder that keeps the pepper when the environment names none.
 const FILE: &str = "key.pepper";
+/// A text that is no key: what it hashes to says which pepper it was.
+const FINGERPRINT_OF: &str = "cfr: which pepper is this?";
 /// Fewer bytes can be guessed.
 const BYTES_MIN: usize = 32;
 
@@ -23,6 +25,24 @@ pub enum PepperError {
     /// Too short to be secret.
     #[error("the key pepper has fewer than {BYTES_MIN} bytes")]
     TooShort,
+    /// Other processes that share the database hash with one that is not here.
+    #[error(
+        "the keys in this database are hashed with a pepper that this machine does not have; set CFR_KEY_PEPPER to the \
+         content of {FILE} in the data folder of the first server, or copy that file into {folder}"
+    )]
+    Elsewhere {
+        /// Our data folder.
+        folder: Box<str>,
+    },
+    /// Other processes that share the database hash with another one.
+    #[error(
+        "the keys in this database are hashed with another pepper than that of {place}; set CFR_KEY_PEPPER to the content \
+         of {FILE} in the data folder of the first server"
+    )]
+    Another {
+        /// Where ours comes from.
+        place: Box<str>,
+    },
     /// The file in the data folder cannot be read or written.
     #[error("cannot read or write {path}: {source}")]
     File {
@@ -32,6 +52,15 @@ pub enum PepperError {
         source: std::io::Error,
     },
 }
+
+impl PepperError {
+    fn file(path: &Path, source: std::io::Error) -> Self {
+        Self::File { path: path.display().to_string().into(), source }
+    }
+}
+
+/// What processes that share a database compare, instead of the pepper itself.
+pub type Fingerprint = [u8; 32];
 
 /// Hashes keys. HMAC-SHA256 with the key schedule done once.
 #[derive(Clone)]
@@ -61,19 +90,35 @@ impl Pepper {
     /// # Errors
     /// When the file cannot be read or written, or is too short.
     pub fn load_or_create(data: &Path) -> Result<Self, PepperError> {
-        let path = data.join(FILE);
-        let failed = |source| PepperError::File { path: path.display().to_string().into(), source };
-        match std::fs::read_to_string(&path) {
-            Ok(text) => Self::new(&Secret::new(text)),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                let secret = Secret::new(random_hex());
-                create_private(&path)
-                    .and_then(|mut file| file.write_all(secret.expose().as_bytes()))
-                    .map_err(failed)?;
-                Self::new(&secret)
-            }
-            Err(error) => Err(failed(error)),
+        if let Some(pepper) = Self::load(data)? {
+            return Ok(pepper);
         }
+        let path = data.join(FILE);
+        let secret = Secret::new(random_hex());
+        let written = make_private_folder(data).and_then(|()| create_private(&path));
+        written
+            .and_then(|mut file| file.write_all(secret.expose().as_bytes()))
+            .map_err(|source| PepperError::file(&path, source))?;
+        Self::new(&secret)
+    }
+
+    /// The pepper of a data folder that has one.
+    ///
+    /// # Errors
+    /// When the file cannot be read, or is too short.
+    pub fn load(data: &Path) -> Result<Option<Self>, PepperError> {
+        let path = data.join(FILE);
+        match std::fs::read_to_string(&path) {
+            Ok(text) => Self::new(&Secret::new(text)).map(Some),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(PepperError::file(&path, error)),
+        }
+    }
+
+    /// Tells peppers apart without telling what they are.
+    #[must_use]
+    pub fn fingerprint(&self) -> Fingerprint {
+        self.mac_of(FINGERPRINT_OF).0
     }
 
     /// What is stored of a key.
