@@ -12,6 +12,7 @@ mod budget;
 mod client;
 mod error;
 mod key;
+pub(crate) mod ledger;
 mod local;
 mod node;
 mod output;

@@ -52,13 +52,16 @@ enum Command {
     CheckConfig(CheckConfig),
     /// Bring the database up to date, or say what is missing
     Migrate(Migrate),
+    /// Check the books, and set right what can be
+    #[command(subcommand)]
+    Ledger(crate::cli::ledger::Command),
     #[command(flatten)]
     Manage(crate::cli::Command),
 }
 
 /// Where the configuration is.
 #[derive(Debug, Clone, Args)]
-struct Source {
+pub(crate) struct Source {
     /// The configuration [default: cfr.toml, when it exists]
     #[arg(long, value_name = "FILE", env = "CFR_CONFIG")]
     config: Option<PathBuf>,
@@ -164,6 +167,7 @@ async fn execute(command: Command) -> Result<ExitCode, CommandError> {
         Command::Demo(arguments) => run_demo(arguments).await,
         Command::CheckConfig(arguments) => check_config(&arguments.source),
         Command::Migrate(arguments) => migrate(&arguments).await,
+        Command::Ledger(command) => Ok(crate::cli::ledger::run(command).await),
         Command::Manage(command) => {
             let done = crate::cli::run(command).await;
             done.map(|()| ExitCode::SUCCESS).map_err(|error| CommandError::Manage(error.to_string().into()))
@@ -248,7 +252,7 @@ fn check_config(source: &Source) -> Result<ExitCode, CommandError> {
 
 async fn migrate(arguments: &Migrate) -> Result<ExitCode, CommandError> {
     let Migrate { source, check } = arguments;
-    let config = source.applied_to(Config::load_without_keys(source.config.as_deref(), &read_environment)?)?;
+    let config = source.load_without_keys()?;
     let url = config.database_url();
     let pending = Database::pending_migrations(&config).await?;
     if pending.is_empty() {
@@ -271,6 +275,11 @@ fn load(source: &Source) -> Result<Config, Problems> {
 }
 
 impl Source {
+    /// The configuration for commands that call no provider.
+    pub(crate) fn load_without_keys(&self) -> Result<Config, Problems> {
+        self.applied_to(Config::load_without_keys(self.config.as_deref(), &read_environment)?)
+    }
+
     /// What the command line says wins.
     fn applied_to(&self, mut config: Config) -> Result<Config, Problems> {
         if let Some(data) = &self.data {

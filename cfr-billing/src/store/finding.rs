@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use cfr_core::id::AccountId;
+use cfr_core::id::{AccountId, BudgetId};
 
 /// Findings of one rule that an audit names one by one; it counts those beyond. Books that are wrong everywhere must not
 /// fill the memory of whoever looks at them.
@@ -47,6 +47,25 @@ impl AuditRule {
             Self::Isolation => "isolation",
             Self::Chain => "chain",
             Self::Days => "days",
+        }
+    }
+
+    /// What to do about a finding that no booking sets right.
+    #[must_use]
+    pub const fn advice(self) -> &'static str {
+        match self {
+            Self::Limit => "correct the sums first; if none is wrong, grant the budget what is missing",
+            Self::Sums => "something that was booked has changed: compare these rows with the last backup",
+            Self::Charges | Self::Prices => {
+                "look the request up in the log and in a backup, and give the customer the difference as a grant"
+            }
+            Self::Periods => "compare the accounts of this budget with the last backup",
+            Self::Stranded => "nothing: it is taken back by the next node that starts, or after the lease time",
+            Self::Isolation => "close the budget's path for this tenant, and give back what was charged as a grant",
+            Self::Chain => {
+                "restore the last backup whose books are clean; what was booked up to the last good batch is as it was"
+            }
+            Self::Days => "no money depends on these sums: reports of these days come from the usage records",
         }
     }
 
@@ -114,6 +133,8 @@ impl Sum {
 pub struct Correction {
     /// The account.
     pub account: AccountId,
+    /// The budget whose period it is, for people.
+    pub budget: BudgetId,
     /// Which of its sums.
     pub sum: Sum,
     /// What the books say, in nano-units.

@@ -12,6 +12,8 @@ use super::finding::{AuditRule, Correction, Finding, Findings, Sum};
 pub struct AccountFigures {
     /// The account.
     pub account: AccountId,
+    /// The budget whose period it is.
+    pub budget: BudgetId,
     /// Its counters.
     pub booked: Counters,
     /// What may be used beyond `granted`.
@@ -93,14 +95,14 @@ impl AccountFigures {
         evidence: (&'static str, i64),
         other: (&'static str, i64),
     ) {
-        let (account, name) = (self.account, sum.name());
+        let (account, budget, name) = (self.account, self.budget, sum.name());
         if booked == evidence.1 && booked == other.1 {
             return;
         }
         if evidence.1 == other.1 {
             let to = evidence.1;
             let what = format!("{account}: {name} is {booked} but its parts add up to {to}");
-            let correction = Some(Correction { account, sum, from: booked, to });
+            let correction = Some(Correction { account, budget, sum, from: booked, to });
             found.add(Finding { rule: AuditRule::Sums, what, correction });
         } else {
             let ((first, evidence), (second, other)) = (evidence, other);

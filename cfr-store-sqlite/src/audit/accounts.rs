@@ -169,8 +169,10 @@ impl Slice {
 impl Audited {
     fn from_row(row: &SqliteRow) -> Result<Self, Fault> {
         let account = AccountId(row.int("id")?);
+        let budget = row.id("budget_id", BudgetId::from_bytes)?;
         let figures = AccountFigures {
             account,
+            budget,
             booked: Counters {
                 granted: row.int("granted")?,
                 settled: row.int("settled")?,
@@ -187,7 +189,6 @@ impl Audited {
             Some(_) => Some(row.time_opt("before_ends_at")?),
             None => None,
         };
-        let budget = row.id("budget_id", BudgetId::from_bytes)?;
         let period = PeriodFigures { account, budget, seq: row.int("seq")?, start: row.time("starts_at")?, before };
         Ok(Self { figures, owner: row.id_opt("tenant_id", TenantId::from_bytes)?, period })
     }

@@ -9,7 +9,7 @@ use crate::writer::Tx;
 
 /// Sets the sum right and seals that it was done: a batch of its own.
 pub(super) async fn correct(tx: &mut Tx<'_>, correction: &Correction, reason: &str, actor: &str) -> Result<(), Fault> {
-    let Correction { account, sum, from, to } = *correction;
+    let Correction { account, sum, from, to, .. } = *correction;
     if set_sum(tx, correction).await? == 0 {
         return Err(refusal(tx, correction).await?.into());
     }

@@ -599,16 +599,17 @@ impl Books {
         let entries = EntrySums { granted: grants, settled: records.charged, overrun: records.overrun };
         let booked = Counters { granted, settled, leased, overrun };
         let records = Some(records);
-        AccountFigures { account: id, booked, overcommit, grants, leases, entries, records }.check(found);
+        let budget = account.budget;
+        AccountFigures { account: id, budget, booked, overcommit, grants, leases, entries, records }.check(found);
         let earlier = self.periods.get(&account.budget).into_iter().flatten().filter_map(|id| self.accounts.get(id));
         let before = earlier.filter(|other| other.seq + 1 == account.seq).map(|other| other.period.end).next();
-        let (budget, seq, start) = (account.budget, account.seq, account.period.start);
+        let (seq, start) = (account.seq, account.period.start);
         PeriodFigures { account: id, budget, seq, start, before }.check(found);
     }
 
     /// Sets a sum right, if it is what it was.
     pub(super) fn correct(&mut self, correction: &Correction) -> Result<(), StoreError> {
-        let Correction { account, sum, from, to } = *correction;
+        let Correction { account, sum, from, to, .. } = *correction;
         let not_found = StoreError::NotFound { what: "account" };
         let state = self.accounts.get_mut(&account).ok_or(not_found)?;
         let counter = match sum {
