@@ -1,0 +1,161 @@
+//! `cfr-server ledger` of the real binary over an SQLite file that somebody edited.
+#![allow(clippy::expect_used, clippy::panic, reason = "a test that cannot be set up fails")]
+
+use std::path::PathBuf;
+use std::process::{Command, Output};
+
+use serde_json::Value;
+use sqlx::{ConnectOptions as _, Connection as _};
+use tempfile::TempDir;
+
+/// A data folder with a customer and some money in it.
+struct Folder(TempDir);
+
+impl Folder {
+    fn new() -> Self {
+        let folder = Self(tempfile::tempdir().expect("a folder"));
+        folder.done(&["migrate"]);
+        folder.done(&["tenant", "create", "acme", "--name", "Acme GmbH"]);
+        folder.done(&["product", "create", "basic", "--name", "Basic", "--price", "20", "--budget", "10"]);
+        folder.done(&["user", "create", "anna@acme.example", "--tenant", "acme", "--product", "basic"]);
+        folder.done(&["budget", "grant", "anna@acme.example", "2.50", "--reason", "welcome"]);
+        folder
+    }
+
+    fn database(&self) -> PathBuf {
+        self.0.path().join("cfr.db")
+    }
+
+    /// Runs the binary with nothing of our own environment that it reads.
+    fn run(&self, arguments: &[&str]) -> Output {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_cfr-server"));
+        for name in ["CFR_SERVER_URL", "CFR_ADMIN_KEY", "CFR_DATA", "CFR_CONFIG", "CFR_KEY_PEPPER", "CFR_DATABASE_URL"]
+        {
+            command.env_remove(name);
+        }
+        command.current_dir(std::env::temp_dir()).args(arguments).arg("--data").arg(self.0.path());
+        command.output().expect("the binary runs")
+    }
+
+    /// The exit code, and what was printed.
+    fn says(&self, arguments: &[&str]) -> (i32, String) {
+        let output = self.run(arguments);
+        let code = output.status.code().expect("it ends by itself");
+        assert!(code < 2 || output.stdout.is_empty(), "what is unreadable has no answer");
+        (code, String::from_utf8_lossy(if code < 2 { &output.stdout } else { &output.stderr }).into_owned())
+    }
+
+    #[track_caller]
+    fn done(&self, arguments: &[&str]) {
+        let output = self.run(arguments);
+        assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+
+    fn json(&self, arguments: &[&str]) -> Value {
+        serde_json::from_slice(&self.run(&[arguments, &["--json"]].concat()).stdout).expect("JSON")
+    }
+
+    /// Edits the file behind the server's back.
+    async fn edit(&self, sql: &'static str) {
+        let options = sqlx::sqlite::SqliteConnectOptions::new().filename(self.database());
+        let mut connection = options.connect().await.expect("the file opens");
+        sqlx::raw_sql(sql).execute(&mut connection).await.expect("the edit works");
+        connection.close().await.expect("the file closes");
+    }
+}
+
+const FORGET_A_GRANT: &str = "UPDATE accounts SET granted = granted - 1500000000";
+
+#[test]
+fn clean_books_are_said_to_agree() {
+    let folder = Folder::new();
+    let (code, said) = folder.says(&["ledger", "verify"]);
+    assert_eq!(code, 0, "{said}");
+    assert!(said.ends_with("the books agree\n"), "{said}");
+    assert_eq!(folder.says(&["ledger", "repair"]), (0, "No sum needs a correction.\n".into()));
+}
+
+#[tokio::test]
+async fn a_changed_sum_is_one_line_with_its_figures() {
+    let folder = Folder::new();
+    folder.edit(FORGET_A_GRANT).await;
+    let (code, said) = folder.says(&["ledger", "verify"]);
+    assert_eq!(code, 1, "{said}");
+    let first = said.lines().next().expect("a finding");
+    let expected = "granted is 11000000000 but its parts add up to 12500000000 [`ledger repair` can correct it]";
+    assert!(first.starts_with("sums: acc_1: ") && first.ends_with(expected), "{first}");
+    assert!(said.ends_with(": 1 finding\n"), "{said}");
+}
+
+#[tokio::test]
+async fn findings_are_json_for_programs() {
+    let folder = Folder::new();
+    folder.edit(FORGET_A_GRANT).await;
+    let report = folder.json(&["ledger", "verify"]);
+    assert_eq!((&report["clean"], &report["warnings"]), (&false.into(), &serde_json::json!([])));
+    let correction = &report["findings"][0]["correction"];
+    assert_eq!(report["findings"][0]["rule"], "sums");
+    assert_eq!((&correction["account"], &correction["sum"]), (&"acc_1".into(), &"granted".into()));
+    assert_eq!((&correction["from_nanos"], &correction["to_nanos"]), (&"11000000000".into(), &"12500000000".into()));
+}
+
+#[tokio::test]
+async fn a_repair_is_proposed_then_booked_and_the_books_agree_again() {
+    let folder = Folder::new();
+    folder.edit(FORGET_A_GRANT).await;
+    let (code, table) = folder.says(&["ledger", "repair"]);
+    assert_eq!(code, 1, "something is still wrong");
+    let row = table.lines().nth(1).expect("a row");
+    assert!(row.starts_with("acc_1") && row.contains("granted  11000000000  12500000000"), "{table}");
+    assert_eq!(folder.says(&["ledger", "verify"]).0, 1, "a proposal changes nothing");
+
+    let output = folder.run(&["ledger", "repair", "--apply", "--reason", "disk error in May", "--yes"]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(folder.says(&["ledger", "verify"]).0, 0);
+    let budget = folder.json(&["budget", "show", "anna@acme.example"]);
+    assert_eq!(budget["balance"]["available"]["amount"], "12.5");
+    assert_eq!(folder.says(&["ledger", "repair"]), (0, "No sum needs a correction.\n".into()));
+}
+
+#[tokio::test]
+async fn a_correction_that_is_changed_later_breaks_the_chain() {
+    let folder = Folder::new();
+    folder.edit(FORGET_A_GRANT).await;
+    folder.done(&["ledger", "repair", "--apply", "--reason", "disk error in May", "--yes"]);
+    folder.edit("DROP TRIGGER ledger_corrections_stay; UPDATE ledger_corrections SET reason = 'nothing'").await;
+    let (code, said) = folder.says(&["ledger", "verify"]);
+    assert!(code == 1 && said.starts_with("chain: batch "), "{said}");
+}
+
+#[tokio::test]
+async fn what_no_booking_can_set_right_is_named_with_what_to_do() {
+    let folder = Folder::new();
+    folder
+        .edit("DROP TRIGGER ledger_entries_stay; UPDATE ledger_entries SET amount = amount + 1 WHERE batch = 2")
+        .await;
+    let (code, said) = folder.says(&["ledger", "repair"]);
+    assert_eq!(code, 1);
+    assert!(said.contains("chain: batch 2 was changed after it was sealed; the last good batch is 1"), "{said}");
+    assert!(said.contains("no booking sets this right: restore the last backup"), "{said}");
+    let (code, after) = folder.says(&["ledger", "repair", "--apply", "--reason", "try", "--yes"]);
+    assert_eq!((code, after), (1, said), "it does not pretend");
+}
+
+#[tokio::test]
+async fn nobody_is_asked_where_nobody_can_answer() {
+    let folder = Folder::new();
+    folder.edit(FORGET_A_GRANT).await;
+    let output = folder.run(&["ledger", "repair", "--apply", "--reason", "disk error"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("nobody is there to be asked: add --yes"));
+    assert_eq!(folder.says(&["ledger", "verify"]).0, 1, "nothing was booked");
+    assert_eq!(folder.run(&["ledger", "repair", "--apply"]).status.code(), Some(2), "a reason is needed");
+}
+
+#[test]
+fn books_that_cannot_be_read_are_not_called_clean() {
+    let empty = Folder(tempfile::tempdir().expect("a folder"));
+    let (code, said) = empty.says(&["ledger", "verify"]);
+    assert_eq!(code, 2);
+    assert_eq!(said.lines().count(), 1, "{said}");
+}
