@@ -10,6 +10,7 @@ mod open;
 mod chain;
 
 mod agreement;
+mod notify;
 
 mod error;
 mod migrate;

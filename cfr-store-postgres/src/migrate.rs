@@ -19,6 +19,7 @@ const LOCK: i64 = 0x6366_7231;
 const MIGRATIONS: &[(i64, &str, &str)] = &[
     (1, "books", include_str!("../migrations/0001_books.sql")),
     (2, "agreements", include_str!("../migrations/0002_agreements.sql")),
+    (3, "notices", include_str!("../migrations/0003_notices.sql")),
 ];
 
 /// What a schema is to us.

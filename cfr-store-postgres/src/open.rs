@@ -13,6 +13,7 @@ use tokio::sync::{Mutex, MutexGuard};
 
 use crate::error::{Fault, code, code_of};
 use crate::migrate;
+use crate::notify::Notices;
 use crate::row::query;
 use crate::writer::{Clock, Pool, Reader, Session, Tx, Writer};
 
@@ -166,6 +167,7 @@ pub struct PostgresStore {
     /// None when it was opened for reading.
     writer: Option<Mutex<Writer>>,
     pool: Pool,
+    notices: Notices,
     clock: Clock,
     collisions: AtomicU64,
 }
@@ -222,8 +224,10 @@ impl PostgresStore {
             .acquire_timeout(ACQUIRE_TIMEOUT)
             .max_lifetime(LIFETIME_MAX)
             .connect_lazy_with(target.options.clone());
+        let pool = Pool::new(pool, target.session);
+        let notices = Notices::new(target.options.clone(), pool.clone());
         let writer = writes.then(|| Mutex::new(Writer::new(target.options, target.session)));
-        Ok(Self { writer, pool: Pool::new(pool, target.session), clock, collisions: AtomicU64::new(0) })
+        Ok(Self { writer, pool, notices, clock, collisions: AtomicU64::new(0) })
     }
 
     /// Waits for what is being written, and closes every connection.
@@ -231,6 +235,7 @@ impl PostgresStore {
     /// # Errors
     /// Never for what was committed: that is safe. When the server is gone meanwhile.
     pub async fn close(self) -> Result<(), StoreError> {
+        self.notices.close().await;
         self.pool.close().await;
         match self.writer {
             Some(writer) => Ok(writer.into_inner().close().await?),
@@ -247,6 +252,11 @@ impl PostgresStore {
     /// The clock of the store.
     pub(crate) const fn clock(&self) -> &Clock {
         &self.clock
+    }
+
+    /// Word between the processes.
+    pub(crate) const fn notices(&self) -> &Notices {
+        &self.notices
     }
 
     /// A connection that reads.

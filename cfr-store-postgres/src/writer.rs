@@ -375,7 +375,7 @@ impl DerefMut for Reader {
 }
 
 /// The connections that most changes and all reads use.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Pool {
     connections: PgPool,
     session: Session,
@@ -406,6 +406,21 @@ impl Pool {
         } else {
             Reader::Connection(self.connections.acquire().await?)
         })
+    }
+
+    /// Whether a pooler stands between.
+    pub(crate) const fn is_pooled(&self) -> bool {
+        self.session.pooled
+    }
+
+    /// A connection for simple statements, which need no transaction behind a pooler.
+    pub(crate) async fn connection(&self) -> Result<PoolConnection<Postgres>, Fault> {
+        Ok(self.connections.acquire().await?)
+    }
+
+    /// A transaction for what is not part of the books.
+    pub(crate) async fn transaction(&self) -> Result<Transaction<'static, Postgres>, Fault> {
+        Ok(self.connections.begin_with(self.session.begin()).await?)
     }
 
     pub(crate) async fn close(&self) {
