@@ -279,3 +279,34 @@ fn date(day: i64) -> Result<Date, Fault> {
     let span = Span::new().try_days(day).map_err(StoreError::unavailable)?;
     epoch.checked_add(span).map_err(|error| StoreError::unavailable(error).into())
 }
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use super::*;
+    use crate::SqliteStore;
+    use sqlx::AssertSqlSafe;
+
+    /// A list is read from where the page begins, and no further than it is long.
+    #[tokio::test]
+    async fn a_list_is_found_by_its_key() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = SqliteStore::open(folder.path().join("cfr.db"), Default::default()).await.unwrap();
+        let page = PageRequest { after: Some(Cursor(1)), limit: 10 };
+        for filter in [
+            UsageFilter::default(),
+            UsageFilter { tenant: Some(TenantId::from_u128(1)), ..Default::default() },
+            UsageFilter { user: Some(UserId::from_u128(1)), from: Some(Timestamp::UNIX_EPOCH), ..Default::default() },
+        ] {
+            let sql = format!("EXPLAIN QUERY PLAN {}", list_query(&filter, page).sql().as_str());
+            let rows = sqlx::query(AssertSqlSafe(sql)).fetch_all(store.readers()).await.unwrap();
+            let plan: Vec<String> = rows.iter().map(|row| row.try_get("detail").unwrap()).collect();
+            let has = |step: &str| plan.iter().any(|found| format!("{found} ").starts_with(step));
+            assert!(has("SEARCH l USING PRIMARY KEY (list=? AND "), "{filter:?}: {plan:#?}");
+            assert!(has("SEARCH u USING INTEGER PRIMARY KEY (rowid>?)"), "{filter:?}: {plan:#?}");
+            assert!(!has("SCAN u ") && !has("SCAN l ") && !has("SCAN usage_records"), "{filter:?}: {plan:#?}");
+        }
+        store.close().await.unwrap();
+    }
+}
