@@ -43,6 +43,9 @@ pub const SHARED_IDLE: Duration = Duration::from_secs(2);
 /// Dollars for one euro, in millionths, when nobody says: a rate that an operator should set.
 pub const USD_PER_EUR_E6: i64 = 1_160_000;
 
+/// How long the auditor waits between two looks at a few accounts, when nobody says.
+pub const AUDIT_PAUSE: Duration = Duration::from_secs(5);
+
 /// Reads a variable of the environment.
 pub type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
 
@@ -124,6 +127,10 @@ pub struct LedgerConfig {
     pub reclaim_grace: Duration,
     /// How long rights lie unused before they go back.
     pub idle: Option<Duration>,
+    /// How long the auditor waits between two looks at a few accounts; zero when it does not run.
+    pub audit: Duration,
+    /// Whether books that do not agree stop new calls.
+    pub halt_on_violation: bool,
 }
 
 /// One server that answers.
@@ -328,6 +335,8 @@ impl Default for LedgerConfig {
             lease: usual_engine().lease_ttl,
             reclaim_grace: usual_engine().reclaim_grace,
             idle: None,
+            audit: AUDIT_PAUSE,
+            halt_on_violation: false,
         }
     }
 }

@@ -8,6 +8,7 @@ pub mod config;
 pub mod database;
 pub mod state;
 
+pub mod auditor;
 mod notices;
 
 pub mod router;

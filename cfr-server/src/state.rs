@@ -15,6 +15,7 @@ use cfr_store_sqlite::OpenError;
 use tokio::task::JoinSet;
 
 use crate::api::{ApiState, PriceDesk};
+use crate::auditor::{Auditor, Halt, Halting};
 use crate::auth::{Keys, Pepper, PepperError};
 use crate::config::{Config, Offering, Problems, Settings, offer, offering, prices};
 use crate::database::Database;
@@ -177,6 +178,8 @@ pub struct App {
     pub clock: Arc<dyn Clock>,
     prices: Arc<RunningPrices>,
     started_at: i64,
+    /// Whether new calls are stopped because the books do not agree.
+    halt: Arc<Halt>,
     /// What runs beside the requests, until the end.
     tasks: JoinSet<()>,
 }
@@ -197,14 +200,23 @@ impl App {
         };
         warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
         let metrics = Arc::new(Metrics::new());
-        let ledger: Arc<dyn BudgetLedger> = Arc::clone(&books.escrow) as _;
+        let halt = Arc::new(Halt::default());
+        let ledger: Arc<dyn BudgetLedger> = match config.ledger.halt_on_violation {
+            true => Arc::new(Halting::new(Arc::clone(&books.escrow) as _, Arc::clone(&halt))),
+            false => Arc::clone(&books.escrow) as _,
+        };
         let gateway = Gateway::builder(ledger, offer, Arc::clone(&books.clock)).config(gateway_config(&config));
         let gateway = upstreams.into_iter().fold(gateway, |gateway, (name, upstream)| gateway.upstream(name, upstream));
         let gateway = gateway.post_hook(Arc::clone(&metrics) as _).build();
         let settings = config.settings;
+        let (audit, halts) = (config.ledger.audit, config.ledger.halt_on_violation);
         let clock = Arc::clone(&books.clock);
         let prices = Arc::new(RunningPrices { gateway: gateway.clone(), config: Arc::new(config), clock });
         let mut tasks = JoinSet::new();
+        if !audit.is_zero() {
+            let store = Arc::clone(&books.store) as _;
+            tasks.spawn(Auditor::new(store, Arc::clone(&metrics), Arc::clone(&halt), halts, audit).run());
+        }
         let (keys, store) = (Arc::clone(&books.keys), Arc::clone(&books.store) as _);
         let listener = Listener { keys, prices: Arc::clone(&prices), store };
         tasks.spawn(listener.follow(books.broadcast.subscribe()));
@@ -217,6 +229,7 @@ impl App {
             started_at: books.clock.now().as_second(),
             books,
             prices,
+            halt,
             tasks,
         })
     }
@@ -229,6 +242,9 @@ impl App {
 
     /// What keeps calls from being accepted, in words that anybody may read; none when nothing does.
     pub async fn problem(&self) -> Option<&'static str> {
+        if self.halt.is_set() {
+            return Some("the books do not agree: run `cfr-server ledger verify`");
+        }
         let flushed = tokio::time::timeout(ANSWER_TIMEOUT, self.books.escrow.flush()).await;
         if !matches!(flushed, Ok(Ok(()))) {
             return Some("the ledger cannot write");

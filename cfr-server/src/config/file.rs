@@ -49,6 +49,8 @@ pub(super) struct Ledger {
     pub(super) lease_seconds: Option<Spanned<u64>>,
     pub(super) reclaim_grace_seconds: Option<Spanned<u64>>,
     pub(super) idle_seconds: Option<Spanned<u64>>,
+    pub(super) audit_seconds: Option<Spanned<u64>>,
+    pub(super) halt_on_violation: Option<bool>,
 }
 
 #[derive(Debug, Clone, Copy, Deserialize)]

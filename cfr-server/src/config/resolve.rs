@@ -26,6 +26,8 @@ mod answering;
 const BODY_BYTES_RANGE: RangeInclusive<usize> = 1_024..=1_073_741_824;
 /// From a second to a day: a call that takes longer holds money that nobody can use.
 const TIMEOUT_SECONDS_RANGE: RangeInclusive<u64> = 1..=86_400;
+/// Zero switches the auditor off.
+const AUDIT_SECONDS_RANGE: RangeInclusive<u64> = 0..=86_400;
 /// Below a second, a network that hiccups stops all holds; above an hour, a lost process keeps what it had for too long.
 const LEASE_SECONDS_RANGE: RangeInclusive<u64> = 1..=3_600;
 /// Up to a week.
@@ -161,6 +163,13 @@ impl Reader<'_> {
                 .idle_seconds
                 .as_ref()
                 .map(|idle| self.within(TIMEOUT_SECONDS_RANGE, "ledger.idle_seconds", Some(idle), Duration::default())),
+            audit: self.within(
+                AUDIT_SECONDS_RANGE,
+                "ledger.audit_seconds",
+                section.audit_seconds.as_ref(),
+                usual.audit,
+            ),
+            halt_on_violation: section.halt_on_violation.unwrap_or(usual.halt_on_violation),
         }
     }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cfr_billing::escrow::EscrowStats;
+use cfr_billing::store::AuditRule;
 use cfr_core::chat::{Operation, UsageSource};
 use cfr_core::gateway::Caller;
 use cfr_core::hook::PostHook;
@@ -66,6 +67,14 @@ struct UpstreamFailure {
     outcome: String,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Violated {
+    rule: &'static str,
+}
+
+/// The rules that the online auditor checks. They are exported from the start: an alarm compares with zero.
+const AUDITED_RULES: [AuditRule; 3] = [AuditRule::Limit, AuditRule::Sums, AuditRule::Periods];
+
 /// Everything that is counted. As a [`PostHook`] it sees the record of every call.
 pub struct Metrics {
     registry: Registry,
@@ -79,6 +88,7 @@ pub struct Metrics {
     overrun: Family<Paid, Counter>,
     upstream_failures: Family<UpstreamFailure, Counter>,
     without_usage: Family<Served, Counter>,
+    violations: Family<Violated, Counter>,
     ledger: Ledger,
 }
 
@@ -153,6 +163,7 @@ impl Metrics {
             overrun: Family::default(),
             upstream_failures: Family::default(),
             without_usage: Family::default(),
+            violations: Family::default(),
             ledger: Ledger::default(),
         };
         metrics.register();
@@ -191,7 +202,20 @@ impl Metrics {
             "Complete answers whose provider reported no tokens: they were counted from bytes, or cost nothing",
             self.without_usage.clone(),
         );
+        registry.register(
+            "ledger_invariant_violation",
+            "Places in the books that do not agree, as the online auditor found them",
+            self.violations.clone(),
+        );
+        for rule in AUDITED_RULES {
+            drop(self.violations.get_or_create(&Violated { rule: rule.name() }));
+        }
         self.ledger.register(registry);
+    }
+
+    /// The books break a rule at a place where they did not before.
+    pub fn violated(&self, rule: AuditRule) {
+        self.violations.get_or_create(&Violated { rule: rule.name() }).inc();
     }
 
     /// A call was answered, however.
