@@ -10,6 +10,8 @@ pub mod state;
 
 pub mod auditor;
 mod notices;
+#[cfg(feature = "redis")]
+pub mod redis;
 
 pub mod router;
 

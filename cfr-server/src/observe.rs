@@ -4,4 +4,5 @@ mod logs;
 mod metrics;
 
 pub use logs::start_logs;
-pub use metrics::Metrics;
+pub(crate) use metrics::cache_word;
+pub use metrics::{Metrics, RedisMetrics};

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use cfr_billing::escrow::EscrowStats;
 use cfr_billing::store::AuditRule;
+use cfr_core::cache::CacheOutcome;
 use cfr_core::chat::{Operation, UsageSource};
 use cfr_core::gateway::Caller;
 use cfr_core::hook::PostHook;
@@ -68,6 +69,29 @@ struct UpstreamFailure {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Lookup {
+    outcome: &'static str,
+}
+
+/// What is known of Redis; counted by whoever talks to it.
+#[derive(Debug, Clone, Default)]
+pub struct RedisMetrics {
+    /// 1 while it works.
+    pub up: Gauge,
+    /// Requests whose limits were checked by this process alone.
+    pub local_limits: Counter,
+}
+
+impl RedisMetrics {
+    fn register(&self, registry: &mut Registry) {
+        let registry = registry.sub_registry_with_prefix("redis");
+        registry.register("up", "Whether Redis works: 0 also where none is configured", self.up.clone());
+        let help = "Requests whose limits this process checked alone, because Redis was away";
+        registry.register("local_limits", help, self.local_limits.clone());
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Violated {
     rule: &'static str,
 }
@@ -89,6 +113,8 @@ pub struct Metrics {
     upstream_failures: Family<UpstreamFailure, Counter>,
     without_usage: Family<Served, Counter>,
     violations: Family<Violated, Counter>,
+    lookups: Family<Lookup, Counter>,
+    redis: RedisMetrics,
     ledger: Ledger,
 }
 
@@ -164,6 +190,8 @@ impl Metrics {
             upstream_failures: Family::default(),
             without_usage: Family::default(),
             violations: Family::default(),
+            lookups: Family::default(),
+            redis: RedisMetrics::default(),
             ledger: Ledger::default(),
         };
         metrics.register();
@@ -202,6 +230,8 @@ impl Metrics {
             "Complete answers whose provider reported no tokens: they were counted from bytes, or cost nothing",
             self.without_usage.clone(),
         );
+        registry.register("cache_lookups", "Calls looked up in the response cache", self.lookups.clone());
+        self.redis.register(registry);
         registry.register(
             "ledger_invariant_violation",
             "Places in the books that do not agree, as the online auditor found them",
@@ -221,6 +251,17 @@ impl Metrics {
     /// A call was answered, however.
     pub fn answered(&self, operation: Operation, status: StatusCode) {
         self.responses.get_or_create(&Response { operation: operation.name(), status: status.as_u16() }).inc();
+    }
+
+    /// A call was looked up in the response cache.
+    pub fn looked_up(&self, outcome: CacheOutcome) {
+        self.lookups.get_or_create(&Lookup { outcome: cache_word(outcome) }).inc();
+    }
+
+    /// What is counted of Redis.
+    #[must_use]
+    pub const fn redis(&self) -> &RedisMetrics {
+        &self.redis
     }
 
     /// Everything in OpenMetrics' text format.
@@ -280,6 +321,14 @@ impl PostHook for Metrics {
             let (upstream, outcome) = (Arc::clone(&attempt.upstream), attempt.outcome.to_string());
             self.upstream_failures.get_or_create(&UpstreamFailure { upstream, outcome }).inc();
         }
+    }
+}
+
+/// What the response cache did, as metrics and headers say it.
+pub(crate) const fn cache_word(outcome: CacheOutcome) -> &'static str {
+    match outcome {
+        CacheOutcome::Hit => "hit",
+        CacheOutcome::Miss => "miss",
     }
 }
 

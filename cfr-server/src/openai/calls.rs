@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::body::Body;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
-use cfr_core::cache::{CacheOutcome, CacheUse};
+use cfr_core::cache::CacheUse;
 use cfr_core::chat::{Call, Envelope, Operation, Tags};
 use cfr_core::gateway::{Answer, AnswerHead, Caller};
 use cfr_core::id::RequestId;
@@ -16,6 +16,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Request};
 use super::stream::StreamBody;
 use super::{api_error, body};
 use crate::error::ApiError;
+use crate::observe::cache_word;
 use crate::state::App;
 
 /// Bytes of the caller's own request id that are kept.
@@ -114,11 +115,8 @@ fn describe(app: &App, head: &AnswerHead, headers: &mut HeaderMap) {
         describe_rate(rate, headers);
     }
     if let Some(outcome) = head.cache {
-        let word = match outcome {
-            CacheOutcome::Hit => "hit",
-            CacheOutcome::Miss => "miss",
-        };
-        headers.insert(HeaderName::from_static("x-cfr-cache"), HeaderValue::from_static(word));
+        app.metrics.looked_up(outcome);
+        headers.insert(HeaderName::from_static("x-cfr-cache"), HeaderValue::from_static(cache_word(outcome)));
     }
     if let Some(tokens) = head.output_tokens_max_applied {
         headers.insert(HeaderName::from_static("x-cfr-max-tokens-applied"), tokens.into());
