@@ -24,7 +24,9 @@ use crate::seed::ADMIN_KEY_FILE;
 use crate::state::{Books, StartError};
 
 /// Things that have a `list` command.
-const LISTED: [&str; 5] = ["tenant", "product", "user", "key", "budget"];
+const LISTED: [&str; 6] = ["tenant", "product", "user", "key", "budget", "node"];
+/// How the names of commands begin among the nodes of a shared database.
+pub(crate) const COMMAND_NODE: &str = "cli-";
 
 /// Something that answers the management API.
 #[derive(Debug)]
@@ -188,7 +190,7 @@ impl Client {
 
 /// A command is a node of its own beside the servers that share the database.
 fn own_node() -> Arc<str> {
-    format!("cli-{:08x}", rand::random::<u32>()).into()
+    format!("{COMMAND_NODE}{:08x}", rand::random::<u32>()).into()
 }
 
 async fn send_remote(
