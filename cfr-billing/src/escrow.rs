@@ -15,6 +15,7 @@
 //! what the store says, so `settled + held <= granted` at every instant and not only at commits.
 
 use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -26,6 +27,7 @@ use cfr_core::ledger::{
 };
 use cfr_core::money::Money;
 use cfr_core::time::{Clock, Timestamp};
+use tokio::time::Sleep;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -36,9 +38,12 @@ mod engine;
 mod gates;
 mod id_hash;
 mod keeper;
+mod lender;
+mod lives;
 mod outbox;
 mod slot;
 mod stats;
+mod store_clock;
 
 pub use self::book::ENDS_REMEMBERED_MAX;
 use self::book::{Asks, Book, Decision, refusal};
@@ -48,8 +53,10 @@ pub use self::stats::EscrowStats;
 use crate::budget::Grant;
 use crate::store::{AcquireError, LedgerStore, NewGrant, Reclaimed, StoreError};
 
-/// Times that one decision goes back to the store because others took what it had just got.
-const ACQUIRE_ROUNDS_MAX: u32 = 4;
+/// Times that one decision goes back to the store because others took what it had just got, or gave some back.
+const ACQUIRE_ROUNDS_MAX: u32 = 8;
+/// A request that is denied asks the other nodes this often: a call may be lost.
+const RECALLS_PER_PATIENCE: u32 = 2;
 
 /// The ledger over a durable store. Call [`Escrow::shutdown`] at the end: dropping it is like killing the process, and
 /// open holds become orphans that the next start resolves.
@@ -75,26 +82,26 @@ impl Escrow {
         clock: Arc<dyn Clock>,
         config: EscrowConfig,
     ) -> Result<Arc<Self>, StoreError> {
-        let now = clock.now();
-        let by = store.register(&config.node, config.boot, now).await?;
-        let expired_before = now.checked_sub(config.hold_max + config.reclaim_grace).unwrap_or(Timestamp::MIN);
-        let reclaimed = store.reclaim(expired_before, config.orphan_policy, now).await?;
-        if reclaimed != Reclaimed::default() {
-            tracing::warn!(?reclaimed, node = %by.node, epoch = by.epoch, "resolved what an earlier run left open");
+        let by = lives::first(&*store, &*clock, &config).await?;
+        let engine = Arc::new(Engine::new(store, clock, config, by));
+        if !engine.store.exclusive() {
+            keeper::renew(&engine).await?;
         }
-        let escrow = Self {
-            engine: Arc::new(Engine::new(store, clock, config, by)),
-            reclaimed,
-            tasks: TaskTracker::new(),
-            kill: CancellationToken::new(),
-            retire: CancellationToken::new(),
-        };
-        escrow.spawn(escrow.kill.clone(), committer::run(escrow.engine.clone()));
-        escrow.spawn(escrow.retire.clone(), keeper::run(escrow.engine.clone()));
+        let reclaimed = reclaim_at_start(&engine).await?;
+        let tasks = TaskTracker::new();
+        let (kill, retire) = (CancellationToken::new(), CancellationToken::new());
+        let escrow = Self { engine, reclaimed, tasks, kill, retire };
+        escrow.spawn(&escrow.kill, committer::run(escrow.engine.clone()));
+        escrow.spawn(&escrow.retire, keeper::return_idle(escrow.engine.clone()));
+        if !escrow.engine.store.exclusive() {
+            escrow.spawn(&escrow.retire, keeper::keep_leases(escrow.engine.clone()));
+            escrow.spawn(&escrow.retire, lender::run(escrow.engine.clone()));
+        }
         Ok(Arc::new(escrow))
     }
 
-    fn spawn(&self, until: CancellationToken, task: impl Future<Output = ()> + Send + 'static) {
+    fn spawn(&self, until: &CancellationToken, task: impl Future<Output = ()> + Send + 'static) {
+        let until = until.clone();
         self.tasks.spawn(async move {
             until.run_until_cancelled(task).await;
         });
@@ -109,7 +116,7 @@ impl Escrow {
     /// What is in flight, and what happened since the start.
     #[must_use]
     pub fn stats(&self) -> EscrowStats {
-        self.engine.book().stats()
+        EscrowStats { clock_offset_us: self.engine.clock.offset_us(), ..self.engine.book().stats() }
     }
 
     /// Waits until everything that was decided before is durable.
@@ -139,7 +146,11 @@ impl Escrow {
             return Err(refusal("not everything could be written before the end"));
         }
         self.in_time(async {
-            self.engine.give_back(self.engine.take(Book::take_all_free)).await;
+            let engine = &self.engine;
+            engine.give_back(engine.take(Book::take_all_free)).await;
+            if let Err(error) = engine.store.retire(&engine.incarnation(), engine.clock.now()).await {
+                tracing::warn!(%error, "the store was not told that this node ends; its name is free when its lease time is over");
+            }
             Ok(())
         })
         .await
@@ -201,9 +212,10 @@ impl Escrow {
         finally: impl FnOnce(&mut Book, Option<AcquireError>) -> Result<T, AuthorizeError>,
     ) -> Result<T, AuthorizeError> {
         let engine = &self.engine;
+        let (mut denied, mut patience) = (None, None);
         for _ in 0..ACQUIRE_ROUNDS_MAX {
             let passage = engine.gates.pass(asks.iter().map(|ask| ask.budget)).await;
-            match engine.decide(|book| decide(book, &*engine.clock)) {
+            match engine.decide(|book| decide(book, &engine.clock)) {
                 Decision::Done(done) => return done,
                 Decision::Short(now) if !passage.covers(now.iter().map(|ask| ask.budget)) => {
                     asks = now;
@@ -211,28 +223,62 @@ impl Escrow {
                 }
                 Decision::Short(now) => asks = now,
             }
-            match self.acquire(passage, asks.clone(), at).await {
-                Ok(()) => {}
-                Err(denied @ AcquireError::Denied { .. }) => return engine.decide(|book| finally(book, Some(denied))),
+            // Until it is decided nobody else, here or on another node, takes what was granted for it.
+            let (passage, acquired) = self.acquire(passage, asks.clone(), at).await;
+            match acquired {
+                Ok(()) => match engine.decide(|book| decide(book, &engine.clock)) {
+                    Decision::Done(done) => return done,
+                    Decision::Short(next) => asks = next,
+                },
+                Err(AcquireError::Denied { budget, .. }) => {
+                    drop(passage);
+                    denied = acquired.err();
+                    if !self.recall(budget, &mut patience).await {
+                        break;
+                    }
+                }
                 Err(error) => return Err(ledger_error(error).into()),
             }
-            match engine.decide(|book| decide(book, &*engine.clock)) {
-                Decision::Done(done) => return done,
-                Decision::Short(next) => asks = next,
-            }
         }
-        engine.decide(|book| finally(book, None))
+        if let Some(denied) = &denied {
+            engine.note_exhausted(denied, &asks, at).await;
+        }
+        engine.decide(|book| finally(book, denied))
     }
 
     /// In a task of its own: a caller who leaves must not take the granted rights along.
-    async fn acquire(&self, passage: gates::Passage, asks: Asks, at: Timestamp) -> Result<(), AcquireError> {
+    async fn acquire(
+        &self,
+        passage: gates::Passage,
+        asks: Asks,
+        at: Timestamp,
+    ) -> (Option<gates::Passage>, Result<(), AcquireError>) {
         let engine = self.engine.clone();
         let task = self.tasks.spawn(async move {
             let acquired = engine.acquire(&asks, at).await;
-            drop(passage);
-            acquired
+            (Some(passage), acquired)
         });
-        task.await.unwrap_or_else(|error| Err(StoreError::unavailable(error).into()))
+        task.await.unwrap_or_else(|error| (None, Err(StoreError::unavailable(error).into())))
+    }
+
+    /// Asks the other nodes for what they do not use, or waits for somebody here who does so (R6). False when the request
+    /// has waited for that as long as it may, and when there are no other nodes.
+    async fn recall(&self, budget: BudgetId, patience: &mut Option<Pin<Box<Sleep>>>) -> bool {
+        let engine = &self.engine;
+        if engine.store.exclusive() {
+            return false;
+        }
+        let whole = engine.config.recall_patience;
+        let patience = patience.get_or_insert_with(|| Box::pin(tokio::time::sleep(whole)));
+        if patience.is_elapsed() {
+            return false;
+        }
+        tokio::select! {
+            biased;
+            () = patience => {}
+            () = engine.recall(budget, whole / RECALLS_PER_PATIENCE) => {}
+        }
+        true
     }
 
     /// Nobody waits longer than the configured patience for what only the store knows. What it grants too late is kept.
@@ -251,6 +297,17 @@ impl Escrow {
     }
 }
 
+/// Resolves what earlier lives left open.
+async fn reclaim_at_start(engine: &Engine) -> Result<Reclaimed, StoreError> {
+    let (config, now, by) = (&engine.config, engine.clock.now(), engine.incarnation());
+    let expired_before = now.checked_sub(config.hold_max + config.reclaim_grace).unwrap_or(Timestamp::MIN);
+    let reclaimed = engine.store.reclaim(expired_before, config.orphan_policy, now).await?;
+    if reclaimed != Reclaimed::default() {
+        tracing::warn!(?reclaimed, node = %by.node, epoch = by.epoch, "resolved what an earlier run left open");
+    }
+    Ok(reclaimed)
+}
+
 fn spoken(asked: Money, denied: Option<AcquireError>) -> Option<Denial> {
     denied.and_then(|denied| denial(asked, &denied))
 }
@@ -266,7 +323,8 @@ impl Drop for Escrow {
 impl BudgetLedger for Escrow {
     async fn authorize(&self, ask: HoldRequest) -> Result<Hold, AuthorizeError> {
         check_request(&ask)?;
-        match self.engine.decide(|book| book.authorize(&ask, &*self.engine.clock)) {
+        let ask = HoldRequest { at: self.engine.clock.at(ask.at), ..ask };
+        match self.engine.decide(|book| book.authorize(&ask, &self.engine.clock)) {
             Decision::Done(done) => done,
             Decision::Short(asks) => self.in_time(self.authorize_with_store(&ask, asks)).await,
         }
@@ -274,7 +332,7 @@ impl BudgetLedger for Escrow {
 
     async fn extend(&self, hold: HoldId, step: u32, amount: Money) -> Result<Commit, AuthorizeError> {
         let decide = |book: &mut Book, clock: &dyn Clock| book.extend(hold, step, amount, clock.uptime());
-        match self.engine.decide(|book| decide(book, &*self.engine.clock)) {
+        match self.engine.decide(|book| decide(book, &self.engine.clock)) {
             Decision::Done(done) => done,
             Decision::Short(asks) => {
                 let finally = |book: &mut Book, denied| Err(book.extend_finally(amount, spoken(amount, denied)));
@@ -288,11 +346,11 @@ impl BudgetLedger for Escrow {
     }
 
     fn settle(&self, hold: HoldId, settlement: Settlement) -> Result<Settled, LedgerError> {
-        self.engine.decide(|book| book.settle(hold, settlement, &*self.engine.clock))
+        self.engine.decide(|book| book.settle(hold, settlement, &self.engine.clock))
     }
 
     fn release(&self, hold: HoldId, reason: ReleaseReason) -> Result<Commit, LedgerError> {
-        self.engine.decide(|book| book.release(hold, reason))
+        self.engine.decide(|book| book.release(hold, reason, &self.engine.clock))
     }
 
     async fn balance(&self, budget: BudgetId) -> Result<Balance, LedgerError> {

@@ -1,6 +1,14 @@
-//! The engine over a store that one node owns does all that a ledger must do.
+//! The engine does all that a ledger must do, over a store that one node owns and over one that many share.
 #![allow(clippy::expect_used, clippy::panic, reason = "this is a test")]
 
 mod support;
 
-cfr_core::ledger_conformance!(support::Bench::exclusive().await);
+mod exclusive {
+    use super::support;
+    cfr_core::ledger_conformance!(support::Bench::exclusive().await);
+}
+
+mod shared {
+    use super::support;
+    cfr_core::ledger_conformance!(support::Bench::shared().await);
+}

@@ -5,11 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cfr_core::id::{AccountId, BudgetId, HoldId};
-use cfr_core::ledger::{AuthorizeError, Denial, Hold, HoldRequest, LedgerError, Scope};
+use cfr_core::ledger::{AuthorizeError, Commit, Denial, Hold, HoldRequest, LedgerError, Scope};
 use cfr_core::money::Money;
 use cfr_core::time::{Clock, Timestamp};
 use smallvec::SmallVec;
 
+use self::late::LateSettlement;
 use self::terms::terms;
 use super::id_hash::IdMap;
 use super::outbox::{Outbox, Position};
@@ -17,6 +18,7 @@ use super::slot::{Slot, SlotIndex};
 use super::stats::EscrowStats;
 use crate::store::{Accounts, Incarnation, LeaseAsk, Op, OpenedHold};
 
+mod late;
 mod rights;
 mod running;
 mod terms;
@@ -26,10 +28,10 @@ mod written;
 pub const ENDS_REMEMBERED_MAX: usize = 16_384;
 /// A store that just granted less than was wished for is not asked again for this long.
 const RECHECK_AFTER: Duration = Duration::from_millis(250);
-/// Refills that follow each other within this time make the next wish larger.
-const REFILL_SOON: Duration = Duration::from_secs(2);
-/// The wish for rights grows to at most this power of two of what is needed.
-const EAGERNESS_MAX: u8 = 6;
+/// What another node asked for stays with it for this long: what is freed goes there, and no more is taken than needed.
+const WANTED_FOR: Duration = Duration::from_secs(1);
+/// A period that the store says is current is current for this long, whatever this node's idea of the store's clock.
+const PERIOD_EDGE: Duration = Duration::from_millis(20);
 /// A budget without a hard limit is granted this many holds at a time beyond its limit.
 const UNLIMITED_CHUNK_HOLDS: i64 = 1_000;
 
@@ -63,6 +65,10 @@ pub(super) struct Book {
     outbox: Outbox,
     /// Rights on accounts of past periods, to be given back.
     surplus: Vec<(AccountId, i64)>,
+    /// Settlements that need more rights than there are, in the order of their decisions.
+    late: VecDeque<LateSettlement>,
+    /// Nodes that share the store, this one included.
+    nodes: u32,
     /// Why no holds are made.
     refusing: Option<LedgerError>,
     /// Whether the committer waits to be woken.
@@ -105,6 +111,8 @@ impl Book {
             ended: VecDeque::new(),
             outbox: Outbox::default(),
             surplus: Vec::new(),
+            late: VecDeque::new(),
+            nodes: 1,
             refusing: None,
             committer_idle: false,
             stats: EscrowStats::default(),
@@ -116,7 +124,8 @@ impl Book {
     }
 
     pub(super) fn stats(&self) -> EscrowStats {
-        EscrowStats { queued_ops: self.outbox.len() as u64, active_accounts: self.budgets.len() as u64, ..self.stats }
+        let (queued_ops, active_accounts) = (self.outbox.len() as u64, self.budgets.len() as u64);
+        EscrowStats { queued_ops, active_accounts, nodes: self.nodes, ..self.stats }
     }
 }
 
@@ -151,9 +160,11 @@ impl Book {
             };
             return Err(self.deny(ask, denial));
         };
-        let local = self.local_room(&slots);
         match denied {
-            Some(denial) if local.0 < ask.amount_min.nanos() => Err(self.deny(ask, self.with_local(denial))),
+            Some(_) if self.local_room(&slots) < ask.amount_min.nanos() => {
+                let denial = self.denial(&slots, ask.amount_min);
+                Err(self.deny(ask, denial))
+            }
             _ => match self.decide(ask, slots) {
                 Decision::Done(answer) => answer,
                 Decision::Short(_) => {
@@ -213,15 +224,15 @@ impl Book {
     ) -> Option<LeaseAsk> {
         let Some(slot) = slot else { return Some(self.ask(budget, amount_min, amount)) };
         let expired = !self.exclusive && uptime >= slot.deadline;
-        let short = slot.free() < amount && (!slot.is_hard() || uptime >= slot.dry_until);
-        if !slot.stale && !expired && !short {
+        if !slot.stale && !expired && !slot.is_short(amount, amount_min, uptime) {
             return None;
         }
-        let (min, want) = ((amount_min - slot.free()).max(0), (amount - slot.free()).max(0));
+        let (min, need) = ((amount_min - slot.free()).max(0), (amount - slot.free()).max(0));
         if slot.is_hard() {
-            return Some(self.ask(budget, min, want.saturating_mul(1 << slot.eagerness)));
+            let want = if self.exclusive || need == 0 { need } else { slot.wish(need, self.nodes, uptime) };
+            return Some(self.ask(budget, min, want));
         }
-        let chunk = amount.saturating_mul(UNLIMITED_CHUNK_HOLDS).max(want);
+        let chunk = amount.saturating_mul(UNLIMITED_CHUNK_HOLDS).max(need);
         Some(LeaseAsk { budget, min: chunk, want: chunk })
     }
 
@@ -243,10 +254,9 @@ impl Book {
             }
             .into()));
         }
-        let (room, tightest) = self.local_room(&slots);
-        let amount = ask.amount.nanos().min(room);
+        let amount = ask.amount.nanos().min(self.local_room(&slots));
         if amount < ask.amount_min.nanos() {
-            let denial = self.denial(tightest, ask.amount_min);
+            let denial = self.denial(&slots, ask.amount_min);
             return Decision::Done(Err(self.deny(ask, denial)));
         }
         // Where there is no hard limit the local rights may not suffice even so.
@@ -267,7 +277,7 @@ impl Book {
                 accounts.push(slot.account);
             }
         }
-        let available = self.local_room(&slots).0;
+        let available = self.available(&slots);
         let epoch = self.by.epoch;
         let opened = OpenedHold {
             id: ask.id,
@@ -278,7 +288,7 @@ impl Book {
             model: ask.model.clone(),
             at: ask.at,
         };
-        let (opening, committed) = self.outbox.push(Op::Open(Box::new(opened)));
+        let (opening, committed) = self.push_inside_lease(Op::Open(Box::new(opened)));
         let open =
             OpenHold { slots, amount, answered: amount, epoch, terms: terms(ask), raises: 0, opening: Some(opening) };
         self.holds.insert(ask.id, HoldState::Open(open));
@@ -291,6 +301,12 @@ impl Book {
             available_after: Money::from_nanos(available, currency),
             committed,
         }
+    }
+
+    /// Appends a step that claims rights of this node. Shared rights are durable before they are spent; the owner of a
+    /// store leases everything, so that only the step itself tells what is claimed.
+    fn push_inside_lease(&mut self, op: Op) -> (Position, Commit) {
+        if self.exclusive { self.outbox.push(op) } else { (self.outbox.push_unawaited(op), Commit::done()) }
     }
 
     /// The same answer as before: the id is the idempotency key.
@@ -315,8 +331,8 @@ impl Book {
                 Ok(Hold {
                     id: hold,
                     amount: Money::from_nanos(answered, currency),
-                    available_after: Money::from_nanos(self.local_room(&slots).0, currency),
-                    committed: self.outbox.barrier(),
+                    available_after: Money::from_nanos(self.available(&slots), currency),
+                    committed: if self.exclusive { self.outbox.barrier() } else { Commit::done() },
                 })
             }
             Some(HoldState::Denied { denial, .. }) => Err(AuthorizeError::Denied((**denial).clone())),
@@ -333,18 +349,23 @@ impl Book {
         slots.iter().filter_map(|&index| self.slots.get(index as usize))
     }
 
-    /// What the tightest limit leaves, and where. Everything, when there is no hard limit.
-    fn local_room(&self, slots: &Slots) -> (i64, SlotIndex) {
-        let rooms = slots.iter().filter_map(|&index| Some((self.slots.get(index as usize)?.room(), index)));
-        rooms.min_by_key(|(room, _)| *room).unwrap_or((0, SlotIndex::MAX))
+    /// What the tightest limit leaves of the local rights. Everything, when there is no hard limit.
+    fn local_room(&self, slots: &Slots) -> i64 {
+        self.on(slots).map(Slot::room).min().unwrap_or(0)
     }
 
-    fn denial(&self, tightest: SlotIndex, asked: Money) -> Denial {
-        let slot = self.slots.get(tightest as usize);
+    /// What a new hold might get beside the others: the local rights and, as far as is known, what the store has.
+    fn available(&self, slots: &Slots) -> i64 {
+        self.on(slots).map(Slot::available).min().unwrap_or(0).max(0)
+    }
+
+    /// Names the slot with the least that is available.
+    fn denial(&self, slots: &Slots, asked: Money) -> Denial {
+        let slot = self.on(slots).min_by_key(|slot| slot.available());
         Denial {
             budget: slot.map_or(BudgetId::from_u128(0), |slot| slot.budget),
             scope: slot.map_or(Scope::Platform, |slot| slot.scope),
-            available: Money::from_nanos(slot.map_or(0, Slot::free).max(0), asked.currency()),
+            available: Money::from_nanos(slot.map_or(0, Slot::available).max(0), asked.currency()),
             asked,
             period_end: slot.map(|slot| slot.end).filter(|end| *end != Timestamp::MAX),
         }

@@ -9,11 +9,13 @@ use std::task::Poll;
 use std::time::Duration;
 
 use cfr_core::ledger::LedgerError;
+use cfr_core::time::Clock;
 
-use super::book::Book;
+use super::book::{Asks, Book};
 use super::engine::Engine;
-use super::outbox::{Batch, Waiter, give_up};
-use crate::store::{Op, StoreError};
+use super::lives;
+use super::outbox::{Batch, Waiter, disown, give_up};
+use crate::store::{AcquireError, Incarnation, Op, StoreError};
 
 /// The first pause after a failed commit; it doubles up to [`RETRY_MAX`].
 const RETRY_FIRST: Duration = Duration::from_millis(10);
@@ -36,6 +38,7 @@ pub(super) async fn run(engine: Arc<Engine>) {
 async fn next(engine: &Engine) -> Option<Batch> {
     loop {
         gather(engine).await;
+        settle_late(engine).await;
         if let Some(batch) = engine.book().next_batch(engine.config.batch_ops_max) {
             return Some(batch);
         }
@@ -68,8 +71,8 @@ async fn gather(engine: &Engine) {
 /// Writes a batch, however long that takes. Whoever waits for it is told when it is written, or after the configured
 /// patience that nobody knows: a request then fails instead of hanging, and its steps are still written.
 async fn write(engine: &Engine, batch: Batch) {
-    let Batch { ops, mut waiters } = batch;
-    patiently(engine, &mut waiters, write_until_done(engine, &ops)).await;
+    let Batch { mut node, mut ops, mut waiters } = batch;
+    patiently(engine, &mut waiters, write_until_done(engine, &mut node, &mut ops)).await;
     engine.book().committed(ops.len());
     for waiter in waiters {
         let _ = waiter.send(Ok(())); // who left needs no answer
@@ -82,7 +85,7 @@ async fn patiently(engine: &Engine, waiters: &mut Vec<Waiter>, work: impl Future
     tokio::select! {
         biased;
         () = &mut work => {}
-        () = tokio::time::sleep(engine.config.commit_patience) => {
+        () = tokio::time::sleep(engine.write_patience()) => {
             lose_patience(engine, waiters);
             work.await;
         }
@@ -91,7 +94,7 @@ async fn patiently(engine: &Engine, waiters: &mut Vec<Waiter>, work: impl Future
 }
 
 fn lose_patience(engine: &Engine, waiters: &mut Vec<Waiter>) {
-    tracing::error!(patience = ?engine.config.commit_patience, "the ledger's store does not answer; requests fail until it does");
+    tracing::error!(patience = ?engine.write_patience(), "the ledger's store does not answer; requests fail until it does");
     let mut book = engine.book();
     book.refuse(LedgerError::unavailable("the store does not answer"));
     book.store_overdue();
@@ -101,10 +104,9 @@ fn lose_patience(engine: &Engine, waiters: &mut Vec<Waiter>) {
 
 /// Repeats the same batch until it is written: the store books each hold once, so that an attempt whose answer was lost
 /// does no harm. Meanwhile no holds are made.
-async fn write_until_done(engine: &Engine, ops: &[Op]) {
+async fn write_until_done(engine: &Engine, node: &mut Arc<str>, ops: &mut [Op]) {
     let mut pause = RETRY_FIRST;
-    let panicked = || Err(StoreError::unavailable("the store panicked"));
-    while let Err(error) = caught(attempt(engine, ops)).await.unwrap_or_else(panicked) {
+    while let Err(error) = caught(attempt(engine, node, ops)).await.unwrap_or_else(panicked) {
         tracing::warn!(%error, ops = ops.len(), "a commit of the ledger failed; it is tried again");
         engine.book().commit_failed(LedgerError::unavailable(error));
         tokio::time::sleep(pause).await;
@@ -122,16 +124,51 @@ async fn caught<T>(work: impl Future<Output = T>) -> Option<T> {
     .await
 }
 
-async fn attempt(engine: &Engine, ops: &[Op]) -> Result<(), StoreError> {
+fn panicked<E: From<StoreError>>() -> Result<(), E> {
+    Err(StoreError::unavailable("the store panicked").into())
+}
+
+async fn attempt(engine: &Engine, node: &mut Arc<str>, ops: &mut [Op]) -> Result<(), StoreError> {
     if ops.is_empty() {
         return Ok(());
     }
     let by = engine.incarnation();
-    match engine.store.commit(&by, ops, engine.clock.now()).await {
+    match commit(engine, &by, node, ops).await {
         Err(StoreError::Fenced) => {
-            let by = engine.reborn(&by).await?;
-            engine.store.commit(&by, ops, engine.clock.now()).await
+            let by = lives::next(engine, &by).await?;
+            commit(engine, &by, node, ops).await
         }
         result => result,
+    }
+}
+
+async fn commit(engine: &Engine, by: &Incarnation, node: &mut Arc<str>, ops: &mut [Op]) -> Result<(), StoreError> {
+    if by.node != *node {
+        ops.iter_mut().for_each(disown); // decided under a name that another process has now
+        *node = by.node.clone();
+    }
+    engine.store.commit(by, ops, engine.clock.now()).await
+}
+
+/// Gets the rights that prices beyond their holds need, one after the other: that is rare.
+async fn settle_late(engine: &Engine) {
+    loop {
+        let asks = engine.book().next_late();
+        let Some(asks) = asks else { return };
+        patiently(engine, &mut Vec::new(), acquire_until_answered(engine, &asks)).await;
+        engine.book().settle_next_late(&engine.clock);
+    }
+}
+
+/// A settlement can wait: nobody shall bear a price because the store was away for a moment.
+async fn acquire_until_answered(engine: &Engine, asks: &Asks) {
+    let mut pause = RETRY_FIRST;
+    while !asks.is_empty() {
+        let answer = caught(engine.acquire_for_late(asks)).await;
+        let Err(AcquireError::Store(error)) = answer.unwrap_or_else(panicked) else { return };
+        tracing::warn!(%error, "a price above its hold waits for the store");
+        engine.book().commit_failed(LedgerError::unavailable(error));
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(RETRY_MAX);
     }
 }

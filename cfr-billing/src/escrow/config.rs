@@ -20,14 +20,18 @@ pub struct EscrowConfig {
     pub flush_delay: Duration,
     /// Steps that may wait to be written. Beyond it no holds are made; settlements are still taken.
     pub outbox_ops_max: usize,
-    /// How long a request waits for the store before it is told that its decision may not be durable.
+    /// How long a request waits for the store before it is told that its decision may not be durable. On a store that many
+    /// nodes share, what was decided inside a lease waits as long as leases last.
     pub commit_patience: Duration,
     /// The longest life of a hold: the gateway ends every call before.
     pub hold_max: Duration,
     /// How long after its last possible hold an expired lease of another node is taken for dead.
     pub reclaim_grace: Duration,
-    /// Rights that were not used for this long are given back.
+    /// Rights that were not used for this long are given back. Nodes that share a store keep each other waiting with
+    /// them, so two seconds are right there; the owner of a store keeps nobody waiting.
     pub idle_after: Duration,
+    /// How long a request that a shared store denies waits for rights that other nodes do not use.
+    pub recall_patience: Duration,
     /// How holds end whose node died.
     pub orphan_policy: OrphanPolicy,
 }
@@ -47,6 +51,7 @@ impl EscrowConfig {
             hold_max: Duration::from_secs(1_800),
             reclaim_grace: Duration::from_secs(3_600),
             idle_after: Duration::from_secs(600),
+            recall_patience: Duration::from_millis(250),
             orphan_policy: OrphanPolicy::default(),
         }
     }

@@ -8,26 +8,34 @@ use cfr_core::id::{AccountId, BudgetId};
 use cfr_core::ledger::{Denial, LedgerError};
 use cfr_core::money::Money;
 use cfr_core::time::{Clock, Timestamp};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, RwLock};
 
 use super::book::{Asks, Book};
 use super::config::EscrowConfig;
 use super::gates::Gates;
-use crate::store::{AcquireError, Incarnation, LedgerStore, StoreError};
+use super::lives;
+use super::store_clock::StoreClock;
+use crate::store::{AcquireError, Incarnation, LeaseAsk, LeaseGrant, LedgerStore, StoreError};
 
 #[derive(Debug)]
 pub(super) struct Engine {
     pub(super) store: Arc<dyn LedgerStore>,
-    pub(super) clock: Arc<dyn Clock>,
+    pub(super) clock: StoreClock,
     pub(super) config: EscrowConfig,
     pub(super) gates: Gates,
+    /// Held while other nodes are asked for a budget's rights, so that one request asks for all.
+    pub(super) recalls: Gates,
     /// Wakes the committer.
     pub(super) work: Notify,
     /// No holds are made any more, and the committer ends when everything is written.
     pub(super) stopping: AtomicBool,
+    /// Wakes the lender when a new life began.
+    pub(super) reborn: Notify,
+    /// The name under which the next life begins. Held while it does, so that it begins once.
+    pub(super) name: tokio::sync::Mutex<Arc<str>>,
+    /// Shared while some rights are on their way to the store, so that nobody gives a whole lease back meanwhile.
+    pub(super) returns: RwLock<()>,
     book: Mutex<Book>,
-    /// Held while a new life begins, so that it begins once.
-    birth: tokio::sync::Mutex<()>,
 }
 
 /// Rights that nobody may spend any more, on their way to the store.
@@ -44,17 +52,27 @@ impl Engine {
         config: EscrowConfig,
         by: Incarnation,
     ) -> Self {
+        let name = by.node.clone();
         let book = Book::new(by, store.exclusive(), config.outbox_ops_max);
         Self {
             store,
-            clock,
+            clock: StoreClock::new(clock),
             config,
             gates: Gates::default(),
+            recalls: Gates::default(),
             work: Notify::new(),
             stopping: AtomicBool::new(false),
+            reborn: Notify::new(),
+            name: tokio::sync::Mutex::new(name),
+            returns: RwLock::default(),
             book: Mutex::new(book),
-            birth: tokio::sync::Mutex::default(),
         }
+    }
+
+    /// How long what was decided may wait to be written. What a shared lease covers may wait as long as the lease lasts.
+    pub(super) fn write_patience(&self) -> Duration {
+        let config = &self.config;
+        if self.store.exclusive() { config.commit_patience } else { config.lease_ttl.max(config.commit_patience) }
     }
 
     pub(super) fn book(&self) -> MutexGuard<'_, Book> {
@@ -77,25 +95,88 @@ impl Engine {
         self.book().incarnation().clone()
     }
 
+    /// Asks the store for rights, after the settlements that were promised some of them.
+    pub(super) async fn acquire(&self, asks: &Asks, at: Timestamp) -> Result<(), AcquireError> {
+        loop {
+            let by = self.book().begin_asking(asks, false);
+            if let Some(by) = by {
+                return self.ask_store(by, asks, at).await;
+            }
+            self.decide(Book::barrier).await.map_err(StoreError::unavailable)?;
+        }
+    }
+
+    /// Asks the store for what a late settlement needs.
+    pub(super) async fn acquire_for_late(&self, asks: &Asks) -> Result<(), AcquireError> {
+        let by = self.book().begin_asking(asks, true);
+        match by {
+            Some(by) => self.ask_store(by, asks, self.clock.now()).await,
+            None => Ok(()),
+        }
+    }
+
     /// Asks the store for rights and takes them in. The deadline counts from before the question (R2), shortened by the
     /// drift that two clocks may have.
-    pub(super) async fn acquire(&self, asks: &Asks, at: Timestamp) -> Result<(), AcquireError> {
+    async fn ask_store(&self, by: Incarnation, asks: &Asks, at: Timestamp) -> Result<(), AcquireError> {
         let now = at.max(self.clock.now());
         let ended = self.take(|book| book.retire_ended(asks.iter().map(|ask| ask.budget), now));
         self.give_back(ended).await;
-        let by = self.incarnation();
         let sent = self.clock.uptime();
-        let granted = match self.store.acquire(&by, asks, self.config.lease_ttl, now).await {
-            Err(AcquireError::Store(StoreError::Fenced)) => {
-                let by = self.reborn(&by).await?;
-                let granted = self.store.acquire(&by, asks, self.config.lease_ttl, now).await?;
-                (by, granted)
-            }
-            granted => (by, granted?),
-        };
-        let (by, granted) = granted;
-        self.book().refill(&by, asks, &granted, self.deadline(sent), self.clock.uptime());
+        let answer = self.ask_as(by, asks, now).await;
+        let uptime = self.clock.uptime();
+        let mut book = self.book();
+        book.end_asking(asks);
+        let (by, granted) = answer?;
+        book.refill(&by, asks, &granted, self.deadline(sent), uptime, now);
         Ok(())
+    }
+
+    /// Under the next life, when this one was declared dead.
+    async fn ask_as(
+        &self,
+        by: Incarnation,
+        asks: &Asks,
+        now: Timestamp,
+    ) -> Result<(Incarnation, Vec<LeaseGrant>), AcquireError> {
+        match self.store.acquire(&by, asks, self.config.lease_ttl, now).await {
+            Err(AcquireError::Store(StoreError::Fenced)) => {
+                let by = lives::next(self, &by).await?;
+                let granted = self.store.acquire(&by, asks, self.config.lease_ttl, now).await?;
+                Ok((by, granted))
+            }
+            granted => Ok((by, granted?)),
+        }
+    }
+
+    /// Asks the other nodes for what they do not use of a budget. Whoever comes second waits for the first one to end.
+    pub(super) async fn recall(&self, budget: BudgetId, patience: Duration) {
+        let Some(_turn) = self.recalls.try_pass(budget) else {
+            drop(self.recalls.pass(std::iter::once(budget)).await);
+            return;
+        };
+        let by = {
+            let mut book = self.book();
+            book.count_recall();
+            book.incarnation().clone()
+        };
+        if let Err(error) = self.store.recall(&by, &[budget], patience).await {
+            tracing::debug!(%error, %budget, "other nodes could not be asked for rights");
+        }
+    }
+
+    /// Remembers for a moment that a shared store denied, so that not every request asks all nodes again, and reads what
+    /// there is, so that the denial can name it.
+    pub(super) async fn note_exhausted(&self, denied: &AcquireError, asks: &Asks, at: Timestamp) {
+        let AcquireError::Denied { budget, .. } = denied else { return };
+        if self.store.exclusive() {
+            return;
+        }
+        let look: Asks = asks.iter().map(|ask| LeaseAsk { min: 0, want: 0, ..*ask }).collect();
+        if let Err(error) = self.acquire(&look, at).await {
+            tracing::debug!(%error, %budget, "the next request asks again");
+        }
+        let uptime = self.clock.uptime();
+        self.book().exhausted(*budget, uptime);
     }
 
     /// When leases that were asked for at `sent` end for this node.
@@ -110,29 +191,26 @@ impl Engine {
         Rights { by: book.incarnation().clone(), rights }
     }
 
-    /// Gives rights back. When that fails they stay leased until this node's next life: too little may be spent then,
-    /// never too much.
+    /// Gives rights back. When that fails they may stay leased: too little may be spent then, never too much. The call is
+    /// not repeated, for it may have happened; renewals find what is left over.
     pub(super) async fn give_back(&self, Rights { by, rights }: Rights) {
         if rights.is_empty() {
             return;
         }
+        let _on_their_way = self.returns.read().await;
         if let Err(error) = self.store.give_back(&by, &rights).await {
-            tracing::warn!(%error, accounts = rights.len(), "rights could not be given back; they stay leased until the next start");
+            tracing::warn!(%error, accounts = rights.len(), "rights could not be given back; they stay leased for now");
         }
     }
+}
 
-    /// Begins a new life after `dead` was declared dead, unless somebody did meanwhile (R9).
-    pub(super) async fn reborn(&self, dead: &Incarnation) -> Result<Incarnation, StoreError> {
-        let _birth = self.birth.lock().await;
-        let current = self.incarnation();
-        if current != *dead {
-            return Ok(current);
-        }
-        let by = self.store.register(&self.config.node, self.config.boot, self.clock.now()).await?;
-        tracing::warn!(node = %by.node, epoch = by.epoch, "this node lost its leases and begins a new epoch");
-        self.book().reborn(by.clone());
-        Ok(by)
-    }
+/// Waits for the store, but not for ever.
+pub(super) async fn in_time<T>(
+    patience: Duration,
+    answer: impl Future<Output = Result<T, StoreError>>,
+) -> Result<T, StoreError> {
+    let late = |_| Err(StoreError::unavailable("the store does not answer in time"));
+    tokio::time::timeout(patience, answer).await.unwrap_or_else(late)
 }
 
 /// The denial that the store spoke, in the words of the ledger.

@@ -40,6 +40,22 @@ impl Gates {
     }
 }
 
+impl Gates {
+    /// The gate of a budget, unless somebody holds it.
+    pub(super) fn try_pass(&self, budget: BudgetId) -> Option<OwnedMutexGuard<()>> {
+        self.0.get(gate(budget))?.clone().try_lock_owned().ok()
+    }
+
+    /// Waits for all gates.
+    pub(super) async fn pass_all(&self) -> Vec<OwnedMutexGuard<()>> {
+        let mut held = Vec::with_capacity(GATES);
+        for gate in &self.0 {
+            held.push(gate.clone().lock_owned().await);
+        }
+        held
+    }
+}
+
 impl Passage {
     /// Whether it holds the gates of all these budgets.
     pub(super) fn covers(&self, mut budgets: impl Iterator<Item = BudgetId>) -> bool {

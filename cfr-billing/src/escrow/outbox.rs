@@ -1,6 +1,7 @@
 //! What was decided and is not yet durable, in the order of the decisions.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use cfr_core::ledger::{Commit, LedgerError};
 use tokio::sync::oneshot;
@@ -32,9 +33,24 @@ struct Entry {
     opener: Option<Waiter>,
 }
 
+/// The epoch of holds whose leases are out of reach: those of a life under another name. No life has it, so they are
+/// charged to what the accounts have left.
+pub(super) const NO_EPOCH: i64 = 0;
+
+/// The hold ends as one without a lease.
+pub(super) fn disown(op: &mut Op) {
+    match op {
+        Op::Open(opened) => opened.epoch = NO_EPOCH,
+        Op::Settle(settled) => settled.epoch = NO_EPOCH,
+        Op::Extend { .. } | Op::Checkpoint { .. } | Op::Release { .. } => {}
+    }
+}
+
 /// What is written in one transaction, and who waits for it.
 #[derive(Debug, Default)]
 pub(super) struct Batch {
+    /// The node under whose leases it was decided.
+    pub(super) node: Arc<str>,
     pub(super) ops: Vec<Op>,
     pub(super) waiters: Vec<Waiter>,
 }
@@ -60,8 +76,20 @@ impl Outbox {
     }
 
     /// Appends a step that nobody waits for.
-    pub(super) fn push_unawaited(&mut self, op: Op) {
+    pub(super) fn push_unawaited(&mut self, op: Op) -> Position {
         self.queue.push_back(Entry { op: Some(op), waiter: None, opener: None });
+        self.first + self.queue.len() as u64 - 1
+    }
+
+    /// Somebody to be told later, unless nobody should wait now.
+    pub(super) fn promise(&self) -> (Option<Waiter>, Commit) {
+        let (sender, commit) = Commit::pending();
+        (if self.overdue { give_up(sender) } else { Some(sender) }, commit)
+    }
+
+    /// Tells the waiter when everything before is written.
+    pub(super) fn tell(&mut self, waiter: Waiter) {
+        self.queue.push_back(Entry { op: None, waiter: Some(waiter), opener: None });
     }
 
     /// Appends the end of a hold. When its opening is still in the queue the end takes its place: nothing is written of
@@ -78,17 +106,17 @@ impl Outbox {
     }
 
     fn append(&mut self, op: Option<Op>, opener: Option<Waiter>) -> (Position, Commit) {
-        let (sender, commit) = Commit::pending();
-        let waiter = if self.overdue { give_up(sender) } else { Some(sender) };
+        let (waiter, commit) = self.promise();
         let position = self.first + self.queue.len() as u64;
         self.queue.push_back(Entry { op, waiter, opener });
         (position, commit)
     }
 
-    /// Takes the oldest entries, at most `ops_max`.
-    pub(super) fn take(&mut self, ops_max: usize) -> Batch {
+    /// Takes the oldest entries of `node`, at most `ops_max`.
+    pub(super) fn take(&mut self, node: &Arc<str>, ops_max: usize) -> Batch {
         let count = self.queue.len().min(ops_max);
-        let mut batch = Batch { ops: Vec::with_capacity(count), waiters: Vec::with_capacity(count) };
+        let node = node.clone();
+        let mut batch = Batch { node, ops: Vec::with_capacity(count), waiters: Vec::with_capacity(count) };
         for entry in self.queue.drain(..count) {
             batch.ops.extend(entry.op);
             batch.waiters.extend(entry.waiter);
@@ -96,6 +124,11 @@ impl Outbox {
         }
         self.first += count as u64;
         batch
+    }
+
+    /// The steps of the last life end as those of holds without a lease.
+    pub(super) fn disown(&mut self) {
+        self.queue.iter_mut().filter_map(|entry| entry.op.as_mut()).for_each(disown);
     }
 
     /// Tells everybody who waits, now and until [`Outbox::on_time`], that the store does not answer. The steps stay.

@@ -9,6 +9,11 @@ use cfr_core::time::Timestamp;
 
 use crate::store::LeaseGrant;
 
+/// What a node with a steady load asks a shared store for lasts about this long.
+const WISH_AHEAD: Duration = Duration::from_secs(2);
+/// A rate that was observed for a shorter time than this is taken for that of this time.
+const RATE_TIME_MIN: Duration = Duration::from_millis(1);
+
 /// The place of a slot in the book.
 pub(super) type SlotIndex = u32;
 
@@ -29,13 +34,23 @@ pub(super) struct Slot {
     pub(super) end: Timestamp,
     /// The uptime after which nothing more may be held.
     pub(super) deadline: Duration,
-    /// The uptime before which it is pointless to ask the store for more.
+    /// The uptime before which it is pointless to ask the store for more than the least that helps.
     pub(super) dry_until: Duration,
+    /// The uptime before which it is pointless to ask the store, or another node, for anything.
+    pub(super) exhausted_until: Duration,
+    /// The uptime before which other nodes want what this one does not use.
+    pub(super) wanted_until: Duration,
+    /// What the store had beyond all leases when it was last heard of.
+    pub(super) beyond: i64,
+    /// The part of `beyond` that late settlements count on.
+    pub(super) promised: i64,
+    /// Questions to the store about rights that are not answered.
+    pub(super) asking: u32,
+    /// When rights were last granted, and what was free then.
+    pub(super) refilled: (Duration, i64),
     pub(super) currency: Currency,
     pub(super) scope: Scope,
     pub(super) policy: LimitPolicy,
-    /// How often the last refills came soon after each other: the wish doubles each time.
-    pub(super) eagerness: u8,
     /// New holds go here. Otherwise only running ones end here.
     pub(super) current: bool,
     /// The terms may have changed: ask the store before the next hold.
@@ -56,10 +71,15 @@ impl Slot {
             end: grant.period.end.unwrap_or(Timestamp::MAX),
             deadline: Duration::ZERO,
             dry_until: Duration::ZERO,
+            exhausted_until: Duration::ZERO,
+            wanted_until: Duration::ZERO,
+            beyond: 0,
+            promised: 0,
+            asking: 0,
+            refilled: (Duration::ZERO, 0),
             currency: grant.currency,
             scope: grant.scope,
             policy: grant.policy,
-            eagerness: 0,
             current: true,
             stale: false,
             touched: true,
@@ -80,11 +100,45 @@ impl Slot {
         matches!(self.policy, LimitPolicy::Hard)
     }
 
+    /// What a new hold might get: the free rights, and what the store had when it was last heard of.
+    pub(super) fn available(&self) -> i64 {
+        let beyond = self.beyond.saturating_sub(self.promised).max(0);
+        if self.is_hard() { self.free().saturating_add(beyond) } else { i64::MAX }
+    }
+
+    /// Whether the store should be asked for more before a hold of `amount`, or of `amount_min` at least, is decided.
+    pub(super) fn is_short(&self, amount: i64, amount_min: i64, uptime: Duration) -> bool {
+        let free = self.free();
+        if !self.is_hard() {
+            return free < amount;
+        }
+        if uptime < self.exhausted_until {
+            return free < amount && free < self.available() && amount_min <= self.available();
+        }
+        free < amount_min || (free < amount && uptime >= self.dry_until)
+    }
+
+    /// What to ask a shared store for when `need` is missing: as much as will be needed soon at the rate of the time since
+    /// the last refill, but only a small share of what is left, and no more than needed while others want it.
+    pub(super) fn wish(&self, need: i64, nodes: u32, uptime: Duration) -> i64 {
+        let (since, free_then) = self.refilled;
+        if uptime < self.wanted_until {
+            return need;
+        }
+        let drawn = i128::from((free_then - self.free()).max(0)) + i128::from(need);
+        let elapsed = uptime.saturating_sub(since).max(RATE_TIME_MIN);
+        let soon = drawn.saturating_mul(micros(WISH_AHEAD)) / micros(elapsed);
+        let share = self.beyond / (2 * i64::from(nodes.max(1)));
+        need.max(share.min(i64::try_from(soon).unwrap_or(i64::MAX)))
+    }
+
     /// Takes more rights in, with the terms under which they were granted.
-    pub(super) fn refill(&mut self, grant: &LeaseGrant, deadline: Duration) {
+    pub(super) fn refill(&mut self, grant: &LeaseGrant, deadline: Duration, uptime: Duration) {
         self.lease = self.lease.saturating_add(grant.granted);
         self.end = grant.period.end.unwrap_or(Timestamp::MAX);
         self.deadline = self.deadline.max(deadline);
+        self.beyond = grant.room;
+        self.refilled = (uptime, self.free());
         (self.scope, self.policy, self.stale) = (grant.scope, grant.policy, false);
     }
 
@@ -109,6 +163,11 @@ impl Slot {
     pub(super) const fn take_free(&mut self) -> i64 {
         let free = self.free();
         self.lease = self.held;
+        self.beyond = self.beyond.saturating_add(free);
         free
     }
+}
+
+fn micros(time: Duration) -> i128 {
+    i128::try_from(time.as_micros()).unwrap_or(i128::MAX)
 }

@@ -30,4 +30,14 @@ pub struct EscrowStats {
     pub last_batch_ops: u64,
     /// Transactions that failed; each was tried again.
     pub commit_errors: u64,
+    /// Conversations with the store about rights, of requests that the local ones did not suffice for.
+    pub acquires: u64,
+    /// Times that other nodes were asked for rights that they do not use.
+    pub recalls: u64,
+    /// Times that other nodes were given such rights.
+    pub lent: u64,
+    /// Nodes that share the store and are alive, this one included.
+    pub nodes: u32,
+    /// What the store's clock is ahead of this node's, in microseconds.
+    pub clock_offset_us: i64,
 }

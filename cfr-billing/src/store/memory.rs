@@ -1,26 +1,31 @@
 //! A store in memory: the plain reference for every other store, for tests and for embedders who need no durability.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use cfr_core::ledger::BudgetSpec;
-use cfr_core::time::Timestamp;
+use cfr_core::time::{Clock, Timestamp};
 
 use self::books::Books;
 use self::catalog::Catalog;
 pub use self::fault::Faults;
+use self::recall::{Bells, Questions};
 use crate::budget::{Budget, ScopeId};
 
 mod books;
 mod catalog;
 mod fault;
 mod ledger;
+mod recall;
 mod tables;
 
 /// A [`super::Store`] in memory. It keeps everything it was ever told.
 #[derive(Debug)]
 pub struct MemoryStore {
     exclusive: bool,
+    /// The store's own time, when it has one.
+    clock: Option<Arc<dyn Clock>>,
     state: Mutex<State>,
+    bells: Bells,
     /// Makes the store fail on purpose, for tests.
     pub faults: Faults,
 }
@@ -30,6 +35,7 @@ pub struct MemoryStore {
 struct State {
     books: Books,
     catalog: Catalog,
+    questions: Questions,
 }
 
 impl MemoryStore {
@@ -45,6 +51,12 @@ impl MemoryStore {
         Self::new(false)
     }
 
+    /// A shared store that goes by a clock of its own, as a database server does, and not by what it is told.
+    #[must_use]
+    pub fn shared_with_clock(clock: Arc<dyn Clock>) -> Self {
+        Self { clock: Some(clock), ..Self::shared() }
+    }
+
     /// Adds a budget whose id is known beforehand, as examples and tests like it. It belongs to no tenant and to no scope
     /// that a key leads to.
     pub fn add_budget(&self, spec: BudgetSpec, now: Timestamp) {
@@ -54,7 +66,12 @@ impl MemoryStore {
     }
 
     fn new(exclusive: bool) -> Self {
-        Self { exclusive, state: Mutex::default(), faults: Faults::default() }
+        Self { exclusive, clock: None, state: Mutex::default(), bells: Bells::default(), faults: Faults::default() }
+    }
+
+    /// The time by which the store goes.
+    fn time(&self, told: Timestamp) -> Timestamp {
+        self.clock.as_ref().map_or(told, |clock| clock.now())
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

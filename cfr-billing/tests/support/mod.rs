@@ -164,6 +164,10 @@ impl LedgerUnderTest for Bench {
         self.escrow.grant(&grant).await.expect("the store works");
     }
 
+    fn past_money_can_be_claimed(&self) -> bool {
+        self.store.exclusive()
+    }
+
     async fn settle_down(&self) {
         self.escrow.flush().await.expect("the store works");
     }

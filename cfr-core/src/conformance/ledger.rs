@@ -44,6 +44,12 @@ pub trait LedgerUnderTest: Debug + Send + Sync {
     /// Adds money to the budget's current period; a key that was used before changes nothing.
     async fn grant(&self, budget: BudgetId, amount: Money, idempotency_key: &str);
 
+    /// Whether a hold can still claim what its period left free after the next one began. A ledger that shares its store
+    /// with others may say no: it then has only what it was granted before.
+    fn past_money_can_be_claimed(&self) -> bool {
+        true
+    }
+
     /// Returns when every decision so far is durable and [`BudgetLedger::balance`] shows it.
     async fn settle_down(&self);
 }

@@ -3,11 +3,13 @@
 use std::time::Duration;
 
 use cfr_core::id::{AccountId, BudgetId};
-use cfr_core::time::Timestamp;
+use cfr_core::time::{Clock, Timestamp};
 
-use super::{Asks, Book, EAGERNESS_MAX, RECHECK_AFTER, REFILL_SOON, Slots};
+use super::late::LateSettlement;
+use super::{Asks, Book, HoldState, PERIOD_EDGE, RECHECK_AFTER, Slots, WANTED_FOR};
+use crate::escrow::outbox::NO_EPOCH;
 use crate::escrow::slot::{Slot, SlotIndex};
-use crate::store::{Incarnation, LeaseAsk, LeaseGrant};
+use crate::store::{Incarnation, LeaseAsk, LeaseGrant, Renewal};
 
 impl Book {
     /// Takes rights in that the store granted to `by`. Rights of an earlier life are not ours any more.
@@ -18,6 +20,7 @@ impl Book {
         grants: &[LeaseGrant],
         deadline: Duration,
         uptime: Duration,
+        now: Timestamp,
     ) {
         if *by != self.by {
             return;
@@ -25,12 +28,78 @@ impl Book {
         for (ask, grant) in asks.iter().zip(grants) {
             let index = self.slot_for(grant);
             let Some(slot) = self.slots.get_mut(index as usize) else { continue };
-            let soon = !slot.deadline.is_zero() && uptime.saturating_sub(slot.dry_until) < REFILL_SOON;
-            slot.refill(grant, deadline);
-            let granted_all = grant.granted >= ask.want;
-            slot.eagerness = if granted_all && soon { (slot.eagerness + 1).min(EAGERNESS_MAX) } else { 0 };
-            slot.dry_until = if granted_all { uptime } else { uptime + RECHECK_AFTER };
+            slot.refill(grant, deadline, uptime);
+            if slot.end <= now {
+                slot.end = now.checked_add(PERIOD_EDGE).unwrap_or(Timestamp::MAX); // the store knows better
+            }
+            slot.dry_until = if grant.granted >= ask.want { uptime } else { uptime + RECHECK_AFTER };
+            if self.exclusive {
+                slot.exhausted_until = slot.dry_until; // nobody else has any
+            } else if grant.granted > 0 {
+                slot.exhausted_until = Duration::ZERO;
+            }
         }
+    }
+
+    /// Neither the store nor another node had enough: that is so for a moment.
+    pub(in crate::escrow) fn exhausted(&mut self, budget: BudgetId, uptime: Duration) {
+        let Some(slot) = self.budgets.get(&budget).and_then(|index| self.slots.get_mut(*index as usize)) else {
+            return;
+        };
+        slot.dry_until = uptime + RECHECK_AFTER;
+        slot.exhausted_until = slot.dry_until;
+    }
+
+    /// Gives up what is free where another node asked for it a moment ago.
+    pub(super) fn pass_on(&mut self, slots: &Slots, clock: &dyn Clock) {
+        if self.on(slots).all(|slot| slot.wanted_until.is_zero()) {
+            return;
+        }
+        let (uptime, epoch) = (clock.uptime(), self.by.epoch);
+        for &index in slots {
+            let Some(slot) = self.slots.get_mut(index as usize) else { continue };
+            if slot.current && slot.epoch == epoch && uptime < slot.wanted_until && slot.free() > 0 {
+                self.surplus.push((slot.account, slot.take_free()));
+            }
+        }
+    }
+
+    /// Gives up what is free on a budget for another node that asked, and what becomes free in the next moment.
+    pub(in crate::escrow) fn lend(&mut self, budget: BudgetId, uptime: Duration) -> Option<(AccountId, i64)> {
+        let index = *self.budgets.get(&budget)?;
+        let slot = self.slots.get_mut(index as usize)?;
+        slot.wanted_until = uptime + WANTED_FOR;
+        let rights = (slot.account, slot.take_free());
+        self.stats.lent += u64::from(rights.1 > 0);
+        Some(rights).filter(|(_, free)| *free > 0)
+    }
+
+    /// Notes a question to the store. Not when a late settlement was promised what it would take, unless it is `for_late`.
+    pub(in crate::escrow) fn begin_asking(&mut self, asks: &[LeaseAsk], for_late: bool) -> Option<Incarnation> {
+        let slots: Slots = asks.iter().filter_map(|ask| self.budgets.get(&ask.budget)).copied().collect();
+        if !for_late && self.on(&slots).any(|slot| slot.promised > 0) {
+            return None;
+        }
+        for index in slots {
+            if let Some(slot) = self.slots.get_mut(index as usize) {
+                slot.asking += 1;
+            }
+        }
+        self.stats.acquires += 1;
+        Some(self.by.clone())
+    }
+
+    /// The store answered, or failed to.
+    pub(in crate::escrow) fn end_asking(&mut self, asks: &[LeaseAsk]) {
+        for ask in asks {
+            if let Some(slot) = self.budgets.get(&ask.budget).and_then(|index| self.slots.get_mut(*index as usize)) {
+                slot.asking = slot.asking.saturating_sub(1);
+            }
+        }
+    }
+
+    pub(in crate::escrow) const fn count_recall(&mut self) {
+        self.stats.recalls += 1;
     }
 
     fn slot_for(&mut self, grant: &LeaseGrant) -> SlotIndex {
@@ -91,10 +160,10 @@ impl Book {
         (free > 0).then_some((account, free))
     }
 
-    /// What the owner of a store asks for after a recall, when the budget is in use.
+    /// What to ask for after a recall, when the budget is in use: the owner of a store takes its rights again, others only
+    /// read the new terms.
     pub(in crate::escrow) fn ask_again(&self, budget: BudgetId) -> Option<Asks> {
-        let in_use = self.exclusive && self.budgets.contains_key(&budget);
-        in_use.then(|| Asks::from_slice(&[self.ask(budget, 0, 0)]))
+        self.budgets.contains_key(&budget).then(|| Asks::from_slice(&[self.ask(budget, 0, 0)]))
     }
 
     /// What of `leased` is held: nodes that share the store may hold all of theirs, of our own rights we know.
@@ -149,29 +218,54 @@ impl Book {
         &mut self,
         by: &Incarnation,
         known: &[AccountId],
-        alive: &[AccountId],
+        renewal: &Renewal,
         deadline: Duration,
     ) -> bool {
         if *by != self.by {
             return true;
         }
+        self.nodes = renewal.nodes;
+        let alive = &renewal.accounts;
         let mut complete = true;
-        for index in self.budgets.values() {
-            let Some(slot) = self.slots.get_mut(*index as usize) else { continue };
-            if alive.contains(&slot.account) {
+        for slot in self.slots.iter_mut().filter(|slot| slot.epoch == by.epoch) {
+            if alive.binary_search(&slot.account).is_ok() {
                 slot.deadline = slot.deadline.max(deadline);
-            } else if slot.lease > 0 && known.contains(&slot.account) {
+            } else if slot.current && slot.lease > 0 && known.contains(&slot.account) {
                 complete = false;
             }
         }
         complete
     }
 
-    /// A new life after a lease was lost: nothing of the old one may be held on any more; running holds end there.
+    /// Those of these accounts on which this life has no rights, no claims, and nothing on its way back.
+    pub(in crate::escrow) fn without_rights(&self, mut accounts: Vec<AccountId>) -> Vec<AccountId> {
+        let living =
+            self.slots.iter().filter(|slot| slot.epoch == self.by.epoch && (slot.lease > 0 || slot.claims > 0));
+        let mut busy: Vec<AccountId> = living.map(|slot| slot.account).collect();
+        busy.extend(self.surplus.iter().map(|(account, _)| *account));
+        busy.sort_unstable();
+        accounts.retain(|account| busy.binary_search(account).is_err());
+        accounts
+    }
+
+    /// A new life after a lease was lost: nothing of the old one may be held on any more; running holds end there. Under
+    /// another name the old leases are out of reach, so they end as if they had none.
     pub(in crate::escrow) fn reborn(&mut self, by: Incarnation) {
+        if by.node != self.by.node {
+            self.disown();
+        }
         self.by = by;
         let budgets: Vec<BudgetId> = self.budgets.keys().copied().collect();
         budgets.into_iter().for_each(|budget| self.retire(budget));
         self.surplus.clear();
+    }
+
+    fn disown(&mut self) {
+        let open = self.holds.values_mut().filter_map(|state| match state {
+            HoldState::Open(open) => Some(open),
+            _ => None,
+        });
+        open.chain(self.late.iter_mut().map(LateSettlement::open)).for_each(|open| open.epoch = NO_EPOCH);
+        self.outbox.disown();
     }
 }

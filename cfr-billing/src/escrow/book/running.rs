@@ -21,7 +21,7 @@ impl Book {
     ) -> Decision<Commit> {
         match self.check_extend(hold, step, amount) {
             Ok(true) => self.extend_from_local(hold, step, amount, uptime),
-            Ok(false) => Decision::Done(Ok(self.outbox.barrier())),
+            Ok(false) => Decision::Done(Ok(self.barrier())),
             Err(error) => Decision::Done(Err(error.into())),
         }
     }
@@ -51,9 +51,8 @@ impl Book {
         if !asks.is_empty() {
             return Decision::Short(asks);
         }
-        let (room, tightest) = self.local_room(&slots);
-        if room < raise {
-            return Decision::Done(Err(AuthorizeError::Denied(self.denial(tightest, amount))));
+        if self.local_room(&slots) < raise {
+            return Decision::Done(Err(AuthorizeError::Denied(self.denial(&slots, amount))));
         }
         Decision::Done(self.raise(hold, step, raise, &slots).map_err(AuthorizeError::from))
     }
@@ -67,6 +66,7 @@ impl Book {
     }
 
     fn raise(&mut self, hold: HoldId, step: u32, raise: i64, slots: &Slots) -> Result<Commit, LedgerError> {
+        let inside_lease = self.on(slots).all(|slot| slot.free() >= raise);
         for &index in slots {
             if let Some(slot) = self.slots.get_mut(index as usize) {
                 slot.held += raise;
@@ -77,7 +77,8 @@ impl Book {
         open.amount += raise;
         (open.raises, open.opening) = (step, None);
         let amount = open.amount;
-        Ok(self.outbox.push(Op::Extend { hold, amount }).1)
+        let op = Op::Extend { hold, amount };
+        Ok(if inside_lease { self.push_inside_lease(op).1 } else { self.outbox.push(op).1 })
     }
 
     pub(in crate::escrow) fn checkpoint(&mut self, hold: HoldId, so_far: Settlement) -> Result<(), LedgerError> {
@@ -99,35 +100,59 @@ impl Book {
     ) -> Result<Settled, LedgerError> {
         self.check_price(hold, &settlement)?;
         let open = self.close(hold)?;
+        if settlement.charge.price.nanos() <= open.amount {
+            return Ok(self.settle_at_once(hold, &open, settlement, 0, clock));
+        }
+        let uptime = clock.uptime();
+        let extra = self.extra_room(&open, uptime);
+        if self.may_get_more(&open, settlement.charge.price.nanos(), extra, clock) {
+            return Ok(self.settle_later(hold, open, settlement, extra));
+        }
+        Ok(self.settle_at_once(hold, &open, settlement, extra, clock))
+    }
+
+    /// Charges the price, at most the hold and `extra`.
+    pub(super) fn settle_at_once(
+        &mut self,
+        hold: HoldId,
+        open: &OpenHold,
+        settlement: Settlement,
+        extra: i64,
+        clock: &dyn Clock,
+    ) -> Settled {
         let price = settlement.charge.price;
-        let extra = if price.nanos() > open.amount { self.extra_room(&open, clock.uptime()) } else { 0 };
         let charged = price.nanos().min(open.amount.saturating_add(extra));
-        let accounts = self.end_claims(&open, charged);
+        let accounts = self.end_claims(open, charged);
         let overrun = price.nanos() - charged;
         self.count_settlement(overrun);
         let mut record = settlement.record;
         (record.charged_nanos, record.overrun_nanos) = (charged, overrun);
         let settled = SettledHold { id: hold, epoch: open.epoch, accounts, charged, record };
-        let committed = self.push_end(&open, Op::Settle(Box::new(settled)), true);
+        let committed = self.push_end(open, Op::Settle(Box::new(settled)), true);
         let money = |nanos| Money::from_nanos(nanos, price.currency());
-        let available = money(self.local_room(&open.slots).0.max(0));
-        self.vacate(&open.slots);
-        Ok(Settled { charged: money(charged), overrun: money(overrun), available, committed })
+        let available = money(self.available(&open.slots));
+        self.after_end(&open.slots, clock);
+        Settled { charged: money(charged), overrun: money(overrun), available, committed }
     }
 
-    pub(in crate::escrow) fn release(&mut self, hold: HoldId, reason: ReleaseReason) -> Result<Commit, LedgerError> {
+    pub(in crate::escrow) fn release(
+        &mut self,
+        hold: HoldId,
+        reason: ReleaseReason,
+        clock: &dyn Clock,
+    ) -> Result<Commit, LedgerError> {
         let open = self.close(hold)?;
         self.end_claims(&open, 0);
         self.stats.releases += 1;
         let committed = self.push_end(&open, Op::Release { hold, reason }, false);
-        self.vacate(&open.slots);
+        self.after_end(&open.slots, clock);
         Ok(committed)
     }
 
     /// What a charge may take beyond its hold: only what is free on every account of the path, under a living lease.
-    fn extra_room(&self, open: &OpenHold, uptime: Duration) -> i64 {
+    pub(super) fn extra_room(&self, open: &OpenHold, uptime: Duration) -> i64 {
         let alive = |slot: &Slot| slot.epoch == self.by.epoch && (self.exclusive || uptime < slot.deadline);
-        if self.on(&open.slots).all(alive) { self.local_room(&open.slots).0.max(0) } else { 0 }
+        if self.on(&open.slots).all(alive) { self.local_room(&open.slots).max(0) } else { 0 }
     }
 
     fn end_claims(&mut self, open: &OpenHold, charged: i64) -> Accounts {
@@ -138,6 +163,14 @@ impl Book {
             accounts.push(slot.account);
         }
         accounts
+    }
+
+    /// What an ended hold freed goes where it is wanted.
+    fn after_end(&mut self, slots: &Slots, clock: &dyn Clock) {
+        if !self.exclusive {
+            self.pass_on(slots, clock);
+        }
+        self.vacate(slots);
     }
 
     /// The rights on a past period stay with its running holds. With the last of them they are given back, and the slot

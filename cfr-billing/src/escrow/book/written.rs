@@ -3,13 +3,13 @@
 use cfr_core::ledger::{Commit, LedgerError};
 
 use super::Book;
-use crate::escrow::outbox::Batch;
+use crate::escrow::outbox::{Batch, give_up};
 
 impl Book {
     /// The next batch. `None` when there is nothing to do; the committer is then woken by the next decision.
     pub(in crate::escrow) fn next_batch(&mut self, ops_max: usize) -> Option<Batch> {
-        self.committer_idle = self.outbox.len() == 0 && self.surplus.is_empty();
-        (!self.committer_idle).then(|| self.outbox.take(ops_max))
+        self.committer_idle = !self.has_work();
+        (!self.committer_idle).then(|| self.outbox.take(&self.by.node, ops_max))
     }
 
     /// Steps that wait to be written.
@@ -19,13 +19,22 @@ impl Book {
 
     /// Whether the committer has to be woken.
     pub(in crate::escrow) fn wakes_committer(&mut self) -> bool {
-        let wakes = self.committer_idle && (self.outbox.len() > 0 || !self.surplus.is_empty());
+        let wakes = self.committer_idle && self.has_work();
         self.committer_idle &= !wakes;
         wakes
     }
 
+    fn has_work(&self) -> bool {
+        self.outbox.len() > 0 || !self.surplus.is_empty() || !self.late.is_empty()
+    }
+
     pub(in crate::escrow) fn barrier(&mut self) -> Commit {
-        self.outbox.barrier()
+        if self.late.is_empty() {
+            return self.outbox.barrier();
+        }
+        let (waiter, commit) = self.outbox.promise();
+        self.wait_for_late(waiter);
+        commit
     }
 
     /// Refuses new holds: the store fails, or the node stops.
@@ -33,14 +42,19 @@ impl Book {
         self.refusing = Some(reason);
     }
 
+    /// The owner of a store holds nothing more until it is written again. What a shared lease covers goes on being held
+    /// as long as the store may be late.
     pub(in crate::escrow) fn commit_failed(&mut self, reason: LedgerError) {
         self.stats.commit_errors += 1;
-        self.refuse(reason);
+        if self.exclusive {
+            self.refuse(reason);
+        }
     }
 
     /// Nobody waits for the store any more until it answers.
     pub(in crate::escrow) fn store_overdue(&mut self) {
         self.outbox.overdue();
+        self.take_late_waiters().into_iter().for_each(|waiter| drop(give_up(waiter)));
     }
 
     /// Holds are made again, unless the node stops.

@@ -281,6 +281,20 @@ impl Books {
         self.nodes.iter().map(state).collect()
     }
 
+    /// Nodes that have rights left on any account of the budget.
+    pub(super) fn holders(&self, budget: BudgetId) -> impl Iterator<Item = &Arc<str>> {
+        let of_budget = move |account| self.accounts.get(account).is_some_and(|state| state.budget == budget);
+        self.leases
+            .iter()
+            .filter(move |((account, _), lease)| lease.rest() > 0 && of_budget(account))
+            .map(|((_, by), _)| &by.node)
+    }
+
+    /// What the newest account of each budget has left for anybody.
+    pub(super) fn rooms(&self, budgets: &[BudgetId]) -> Vec<i64> {
+        budgets.iter().map(|budget| self.newest(*budget).map_or(0, AccountState::room)).collect()
+    }
+
     pub(super) fn acquire(
         &mut self,
         budgets: &Budgets,

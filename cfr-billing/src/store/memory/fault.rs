@@ -13,6 +13,7 @@ pub struct Faults {
     commits_to_fail: AtomicU32,
     panics: AtomicBool,
     acks_to_lose: AtomicU32,
+    answers_to_lose: AtomicU32,
     paused: watch::Sender<bool>,
     hung: watch::Sender<bool>,
     commits: AtomicU64,
@@ -26,6 +27,7 @@ impl Default for Faults {
             commits_to_fail: AtomicU32::default(),
             panics: AtomicBool::default(),
             acks_to_lose: AtomicU32::default(),
+            answers_to_lose: AtomicU32::default(),
             paused: watch::Sender::new(false),
             hung: watch::Sender::new(false),
             commits: AtomicU64::default(),
@@ -53,6 +55,11 @@ impl Faults {
     /// The next `count` commits are written but reported as failed, as when a connection breaks before the answer.
     pub fn lose_acks(&self, count: u32) {
         self.acks_to_lose.store(count, Ordering::SeqCst);
+    }
+
+    /// The next `count` calls that register, acquire, renew or give back happen but are reported as failed.
+    pub fn lose_answers(&self, count: u32) {
+        self.answers_to_lose.store(count, Ordering::SeqCst);
     }
 
     /// While paused, commits wait.
@@ -87,6 +94,13 @@ impl Faults {
     pub(super) async fn answers(&self) -> Result<(), StoreError> {
         let _ = self.hung.subscribe().wait_for(|hung| !hung).await; // the sender lives as long as self
         self.check()
+    }
+
+    pub(super) fn after_answer(&self) -> Result<(), StoreError> {
+        if take_one(&self.answers_to_lose) {
+            return Err(StoreError::unavailable("this answer is lost on purpose"));
+        }
+        Ok(())
     }
 
     pub(super) async fn before_commit(&self) -> Result<(), StoreError> {

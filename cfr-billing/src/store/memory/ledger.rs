@@ -35,8 +35,11 @@ impl LedgerStore for MemoryStore {
     }
 
     async fn register(&self, node: &str, boot: Boot, now: Timestamp) -> Result<Incarnation, StoreError> {
+        let now = self.time(now);
         self.faults.check()?;
-        self.state().books.register(node, boot, self.exclusive, now)
+        let by = self.state().books.register(node, boot, self.exclusive, now)?;
+        self.faults.after_answer()?;
+        Ok(by)
     }
 
     async fn acquire(
@@ -46,10 +49,15 @@ impl LedgerStore for MemoryStore {
         ttl: Duration,
         now: Timestamp,
     ) -> Result<Vec<LeaseGrant>, AcquireError> {
+        let now = self.time(now);
         self.faults.answers().await?;
         let expires = self.expiry(ttl, now);
-        let state = &mut *self.state();
-        state.books.acquire(&state.catalog.budgets, by, asks, expires, now)
+        let granted = {
+            let state = &mut *self.state();
+            state.books.acquire(&state.catalog.budgets, by, asks, expires, now)?
+        };
+        self.faults.after_answer()?;
+        Ok(granted)
     }
 
     async fn commit(&self, by: &Incarnation, ops: &[Op], _now: Timestamp) -> Result<(), StoreError> {
@@ -63,18 +71,36 @@ impl LedgerStore for MemoryStore {
     }
 
     async fn renew(&self, by: &Incarnation, ttl: Duration, now: Timestamp) -> Result<Renewal, StoreError> {
+        let now = self.time(now);
         self.faults.check()?;
         let expires = self.expiry(ttl, now);
-        let books = &mut self.state().books;
-        books.check_alive(by)?;
-        Ok(books.renew(by, expires, after(ttl, now), now))
+        let renewal = {
+            let books = &mut self.state().books;
+            books.check_alive(by)?;
+            books.renew(by, expires, after(ttl, now), now)
+        };
+        self.faults.after_answer()?;
+        Ok(renewal)
     }
 
     async fn give_back(&self, by: &Incarnation, rights: &[(AccountId, i64)]) -> Result<(), StoreError> {
         self.faults.answers().await?;
-        let books = &mut self.state().books;
-        rights.iter().for_each(|&(account, amount)| books.give_back(by, account, amount));
+        {
+            let books = &mut self.state().books;
+            rights.iter().for_each(|&(account, amount)| books.give_back(by, account, amount));
+        }
+        self.bells.returned.notify_waiters();
+        self.faults.after_answer()
+    }
+
+    async fn recall(&self, by: &Incarnation, budgets: &[BudgetId], patience: Duration) -> Result<(), StoreError> {
+        self.faults.answers().await?;
+        let _ = tokio::time::timeout(patience, self.ask_others(by, budgets)).await; // whoever waited long enough goes on
         Ok(())
+    }
+
+    async fn recalled(&self, by: &Incarnation) -> Vec<BudgetId> {
+        self.next_question(by).await
     }
 
     async fn reclaim(
@@ -84,10 +110,13 @@ impl LedgerStore for MemoryStore {
         _now: Timestamp,
     ) -> Result<Reclaimed, StoreError> {
         self.faults.check()?;
-        Ok(self.state().books.reclaim(expired_before, policy))
+        let reclaimed = self.state().books.reclaim(expired_before, policy);
+        self.bells.returned.notify_waiters();
+        Ok(reclaimed)
     }
 
     async fn account(&self, budget: BudgetId, now: Timestamp) -> Result<AccountState, StoreError> {
+        let now = self.time(now);
         self.faults.answers().await?;
         let state = &mut *self.state();
         let terms = state.catalog.open_budget(budget)?;
@@ -103,23 +132,27 @@ impl LedgerStore for MemoryStore {
     }
 
     async fn grant(&self, grant: &NewGrant, now: Timestamp) -> Result<Grant, StoreError> {
+        let now = self.time(now);
         self.faults.check()?;
         let state = &mut *self.state();
         state.books.grant(state.catalog.open_budget(grant.budget)?, grant, now)
     }
 
     async fn retire(&self, by: &Incarnation, now: Timestamp) -> Result<(), StoreError> {
+        let now = self.time(now);
         self.faults.check()?;
         self.state().books.end_life(by, now);
         Ok(())
     }
 
     async fn nodes(&self, now: Timestamp) -> Result<Vec<NodeState>, StoreError> {
+        let now = self.time(now);
         self.faults.check()?;
         Ok(self.state().books.nodes(now))
     }
 
     async fn fence(&self, node: &str, now: Timestamp) -> Result<(), StoreError> {
+        let now = self.time(now);
         self.faults.check()?;
         self.state().books.fence(node, now)
     }

@@ -182,7 +182,12 @@ impl<'a> History<'a> {
                 assert_eq!(released, self.model.end(id, |_| 0).map(|_| ()), "{context}");
             }
             Command::Grant { amount, repeat } => self.grant(amount, repeat).await,
-            Command::Tick { hours } => self.subject.clock().advance(Duration::from_secs(hours * 3_600)),
+            Command::Tick { hours } => {
+                if !self.subject.past_money_can_be_claimed() {
+                    self.model.open_ids().into_iter().for_each(|id| self.settle(id, self.model.amount_of(id), context));
+                }
+                self.subject.clock().advance(Duration::from_secs(hours * 3_600));
+            }
         }
     }
 
