@@ -6,6 +6,7 @@
 #![expect(clippy::panic, clippy::expect_used, reason = "a rule that is broken fails its test by panicking")]
 
 mod archive;
+mod audit;
 mod catalog;
 mod commits;
 mod fixture;
@@ -18,6 +19,7 @@ mod periods;
 mod usage;
 
 pub use archive::*;
+pub use audit::*;
 pub use catalog::*;
 pub use commits::*;
 pub use grants::*;
@@ -108,6 +110,8 @@ macro_rules! store_conformance {
             usage_survives_unchanged
             days_add_up_to_the_records
             absurd_amounts_stop_no_batch
+            an_audit_beside_writes_finds_nothing
+            accounts_are_audited_in_pieces
             random_histories_agree_with_the_reference
         }
     };

@@ -199,3 +199,29 @@ fn joined(upper: i64, lower: i64) -> i64 {
     let sum = (i128::from(upper) << 32) + i128::from(lower);
     i64::try_from(sum).unwrap_or(if sum < 0 { i64::MIN } else { i64::MAX })
 }
+
+#[cfg(test)]
+mod tests {
+    use sqlx::{AssertSqlSafe, Connection};
+
+    use super::*;
+
+    /// What SQLite would do, one step a line.
+    async fn plan(connection: &mut SqliteConnection, sql: &str) -> Vec<String> {
+        let rows = sqlx::query(AssertSqlSafe(format!("EXPLAIN QUERY PLAN {sql}"))).bind(0_i64).bind(100_i64);
+        let rows = rows.fetch_all(connection).await.expect("a plan");
+        rows.iter().map(|row| row.get("detail")).collect()
+    }
+
+    #[tokio::test]
+    async fn a_look_at_a_few_accounts_reads_no_others() {
+        let mut connection = SqliteConnection::connect("sqlite::memory:").await.expect("a database");
+        crate::migrate::run(&mut connection).await.expect("the schema");
+        for sql in [ACCOUNTS, GRANTS, LEASES, ENTRIES] {
+            let steps = plan(&mut connection, sql).await;
+            assert!(steps.iter().all(|step| step.starts_with("SEARCH")), "{sql}: {steps:#?}");
+        }
+        let entries = plan(&mut connection, ENTRIES).await;
+        assert!(entries.iter().all(|step| step.contains("COVERING INDEX ledger_entries_of_account")), "{entries:?}");
+    }
+}
