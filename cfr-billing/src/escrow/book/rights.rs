@@ -266,6 +266,7 @@ impl Book {
             _ => None,
         });
         open.chain(self.late.iter_mut().map(LateSettlement::open)).for_each(|open| open.epoch = NO_EPOCH);
+        self.slots.iter_mut().for_each(|slot| slot.epoch = NO_EPOCH);
         self.outbox.disown();
     }
 }
