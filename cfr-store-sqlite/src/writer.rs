@@ -65,11 +65,20 @@ impl Writer {
         let alive = self.connection.ping().await.is_ok();
         if !alive || self.connection.is_in_transaction() {
             tracing::warn!("reopening the database after a failed write");
-            self.connection = self.options.connect().await?;
+            let mut connection = self.options.connect().await?;
+            prove_writable(&mut connection).await?;
+            self.connection = connection;
         }
         self.state.abandoned = false;
         Ok(())
     }
+}
+
+/// SQLite opens a file that it may not write for reading, and stays with that.
+async fn prove_writable(connection: &mut SqliteConnection) -> Result<(), Fault> {
+    let mut probe = connection.begin_with("BEGIN IMMEDIATE").await?;
+    sqlx::query("UPDATE usage_listed SET row = row").execute(&mut *probe).await?;
+    Ok(probe.rollback().await?)
 }
 
 /// Money is never booked without a moment, and registering notes one too.

@@ -1,5 +1,6 @@
 //! The server as a process of its own, so that it can be killed.
 
+use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
@@ -35,8 +36,15 @@ pub struct Server {
 impl Server {
     /// Starts the binary with these arguments and waits until it is ready. It must listen on a port of its choice.
     pub async fn start(arguments: &[&str], environment: &[(&str, &str)]) -> Self {
-        let mut child = Command::new(binary())
-            .args(arguments)
+        Self::start_through(&[], arguments, environment).await
+    }
+
+    /// The same through a program that becomes the server, such as `env`.
+    pub async fn start_through(program: &[&str], arguments: &[&str], environment: &[(&str, &str)]) -> Self {
+        let words = program.iter().map(Into::into).chain([binary().into_os_string()]);
+        let words: Vec<OsString> = words.chain(arguments.iter().map(Into::into)).collect();
+        let mut child = Command::new(&words[0])
+            .args(&words[1..])
             .envs(environment.iter().copied())
             .env("CFR_LOG_FORMAT", "text")
             .stdin(Stdio::null())
@@ -68,6 +76,23 @@ impl Server {
         self.address
     }
 
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.child.id().expect("it runs")
+    }
+
+    /// Sends a signal to it, as in `STOP`.
+    pub async fn signal(&self, name: &str) {
+        let id = self.pid().to_string();
+        let sent = Command::new("kill").args([&format!("-{name}"), id.as_str()]).status().await.expect("kill");
+        assert!(sent.success(), "the server had ended already");
+    }
+
+    /// What it has logged.
+    pub fn log(&self) -> String {
+        self.log.lock().expect("no panic").clone()
+    }
+
     /// Ends it as a power cut of the process would: at once and without a word.
     pub async fn kill(mut self) {
         self.child.kill().await.expect("it runs");
@@ -75,9 +100,7 @@ impl Server {
 
     /// Asks it to end, and waits until it has drained.
     pub async fn stop(mut self) {
-        let id = self.child.id().expect("it runs").to_string();
-        let sent = Command::new("kill").args(["-TERM", &id]).status().await.expect("kill");
-        assert!(sent.success(), "the server had ended already");
+        self.signal("TERM").await;
         let ended = tokio::time::timeout(STOP_TIMEOUT, self.child.wait()).await.expect("it drains in time");
         assert_eq!(ended.ok().and_then(|status: ExitStatus| status.code()), Some(0), "a clean end");
     }

@@ -11,7 +11,7 @@ use super::oracle::Oracle;
 use super::server::Server;
 
 /// The operator's key, from the environment of each server.
-const ADMIN_KEY: &str = "operator-key-of-the-tests";
+pub const ADMIN_KEY: &str = "operator-key-of-the-tests";
 
 /// A data folder and a configuration whose upstreams are an oracle.
 #[derive(Debug)]
@@ -32,8 +32,40 @@ impl Site {
     /// A new folder. `more` is added to the configuration: tables of other names than `money`, `upstream` and `model`.
     pub fn new(oracle: &Oracle, more: &str) -> Self {
         let folder = TempDir::new().expect("a temporary folder");
-        let config = format!(
-            r#"
+        let config = configuration(oracle, more);
+        std::fs::write(folder.path().join("cfr.toml"), config).expect("a file");
+        Self { folder }
+    }
+
+    /// Starts a server on it.
+    pub async fn serve(&self) -> Server {
+        self.serve_through(&[]).await
+    }
+
+    /// The same through a program that becomes the server.
+    pub async fn serve_through(&self, program: &[&str]) -> Server {
+        let config = self.config();
+        let (config, data) = (config.to_str().expect("UTF-8"), self.data());
+        let data = data.to_str().expect("UTF-8");
+        let arguments = ["serve", "--config", config, "--data", data, "--listen", "127.0.0.1:0"];
+        Server::start_through(program, &arguments, &[("CFR_ADMIN_KEY", ADMIN_KEY)]).await
+    }
+
+    /// The configuration.
+    pub fn config(&self) -> PathBuf {
+        self.folder.path().join("cfr.toml")
+    }
+
+    /// The data folder.
+    pub fn data(&self) -> PathBuf {
+        self.folder.path().join("data")
+    }
+}
+
+/// A configuration whose upstreams are an oracle. `more` is added to it.
+pub fn configuration(oracle: &Oracle, more: &str) -> String {
+    format!(
+        r#"
 [money]
 currency = "EUR"
 fx_usd_per_unit = "1.16"
@@ -65,26 +97,9 @@ targets = [
 
 {more}
 "#,
-            primary = oracle.base_url("primary"),
-            backup = oracle.base_url("backup"),
-        );
-        std::fs::write(folder.path().join("cfr.toml"), config).expect("a file");
-        Self { folder }
-    }
-
-    /// Starts a server on it.
-    pub async fn serve(&self) -> Server {
-        let config = self.folder.path().join("cfr.toml");
-        let (config, data) = (config.to_str().expect("UTF-8"), self.data());
-        let data = data.to_str().expect("UTF-8");
-        let arguments = ["serve", "--config", config, "--data", data, "--listen", "127.0.0.1:0"];
-        Server::start(&arguments, &[("CFR_ADMIN_KEY", ADMIN_KEY)]).await
-    }
-
-    /// The data folder.
-    pub fn data(&self) -> PathBuf {
-        self.folder.path().join("data")
-    }
+        primary = oracle.base_url("primary"),
+        backup = oracle.base_url("backup"),
+    )
 }
 
 /// The management API of a server.
