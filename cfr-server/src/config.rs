@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use cfr_billing::escrow::EscrowConfig;
 use cfr_billing::store::OrphanPolicy;
+use cfr_core::cache::CachePolicy;
 use cfr_core::gateway::{Durability, GatewayConfig};
 use cfr_core::money::FxRate;
 use cfr_core::price::OwnPrice;
@@ -40,6 +41,12 @@ pub const DRAIN: Duration = Duration::from_secs(30);
 pub const LOCAL_NODE: &str = "local";
 /// How long rights on a shared database lie unused before they go back, when nobody says.
 pub const SHARED_IDLE: Duration = Duration::from_secs(2);
+/// What every key in Redis begins with when nobody says.
+pub const REDIS_PREFIX: &str = "cfr";
+/// How long Redis may take to answer before requests go on without it, when nobody says.
+pub const REDIS_TIMEOUT: Duration = Duration::from_millis(50);
+/// What cached answers may take of the memory when nobody says.
+pub const CACHE_MEMORY_BYTES: usize = 64 * 1024 * 1024;
 /// Dollars for one euro, in millionths, when nobody says: a rate that an operator should set.
 pub const USD_PER_EUR_E6: i64 = 1_160_000;
 
@@ -60,6 +67,10 @@ pub struct Config {
     pub data: PathBuf,
     /// Where the books are.
     pub database: DatabaseConfig,
+    /// Where replicas share what they can do without.
+    pub redis: Option<RedisConfig>,
+    /// Whose answers are kept.
+    pub cache: Option<CacheConfig>,
     /// A price table in place of the bundled one.
     pub prices: Option<PathBuf>,
     /// How long running calls may take to finish at the end.
@@ -84,6 +95,26 @@ pub struct Config {
     pub admin_key: Option<KeyText>,
     /// The name of this machine, if it can be a node's.
     host: Option<Arc<str>>,
+}
+
+/// A Redis server.
+#[derive(Debug, Clone)]
+pub struct RedisConfig {
+    /// Its address, which may hold a password.
+    pub url: Secret,
+    /// What every key there begins with.
+    pub prefix: String,
+    /// How long it may take to answer.
+    pub answer_timeout: Duration,
+}
+
+/// The response cache.
+#[derive(Debug, Clone)]
+pub struct CacheConfig {
+    /// Whose answers are kept, for how long, and what a hit costs.
+    pub policy: CachePolicy,
+    /// What answers may take of this process's memory where no Redis keeps them.
+    pub memory_bytes: usize,
 }
 
 /// What every request reads of the configuration.

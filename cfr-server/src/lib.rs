@@ -12,6 +12,7 @@ pub mod auditor;
 mod notices;
 #[cfg(feature = "redis")]
 pub mod redis;
+pub mod shared;
 
 pub mod router;
 

@@ -15,6 +15,7 @@ use cfr_core::time::Clock;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
+use crate::config::{REDIS_PREFIX, REDIS_TIMEOUT};
 use crate::observe::RedisMetrics;
 
 mod broadcast;
@@ -30,12 +31,8 @@ pub use link::check_url;
 
 use link::Link;
 
-/// How long Redis may take to answer before requests go on without it, when nobody says.
-pub const ANSWER_TIMEOUT: Duration = Duration::from_millis(50);
 /// How long a parallel request keeps its place after its process was last heard of, when nobody says.
 pub const PLACE_KEPT: Duration = Duration::from_secs(30);
-/// What every key begins with when nobody says.
-pub const PREFIX: &str = "cfr";
 
 /// Where Redis is, and how much patience it gets.
 #[derive(Debug, Clone)]
@@ -54,7 +51,7 @@ impl RedisOptions {
     /// The usual options for this address.
     #[must_use]
     pub fn new(url: Secret) -> Self {
-        Self { url, prefix: PREFIX.into(), answer_timeout: ANSWER_TIMEOUT, place_kept: PLACE_KEPT }
+        Self { url, prefix: REDIS_PREFIX.into(), answer_timeout: REDIS_TIMEOUT, place_kept: PLACE_KEPT }
     }
 }
 

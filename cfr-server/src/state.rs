@@ -21,6 +21,7 @@ use crate::config::{Config, Offering, Problems, Settings, offer, offering, price
 use crate::database::Database;
 use crate::notices::Listener;
 use crate::observe::Metrics;
+use crate::shared::Shared;
 
 /// How long the parts may take to say that they work.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
@@ -61,6 +62,9 @@ pub enum StartError {
     /// The configuration is wrong.
     #[error("{0}")]
     Config(#[from] Problems),
+    /// The address of Redis is none.
+    #[error("redis.url: {0}")]
+    Redis(Box<str>),
     /// A file in the data folder cannot be read or written.
     #[error("{}: {source}", path.display())]
     File {
@@ -94,6 +98,8 @@ pub struct Books {
     pub broadcast: Arc<dyn Broadcast>,
     /// What the store is.
     pub database: Database,
+    /// What replicas share beside it.
+    pub shared: Shared,
 }
 
 impl Books {
@@ -104,15 +110,17 @@ impl Books {
     pub async fn open(config: &Config, clock: Arc<dyn Clock>) -> Result<Self, StartError> {
         let escrow_config = escrow_config(config)?;
         let database = Database::open(config).await?;
-        let (store, broadcast) = (database.store(), database.broadcast());
+        let store = database.store();
         let pepper = pepper(config, &database, clock.now()).await?;
         let escrow = Escrow::start(Arc::clone(&store) as _, Arc::clone(&clock), escrow_config).await?;
+        let shared = Shared::start(config, &escrow, &clock).await?;
+        let broadcast = shared.broadcast(database.broadcast());
         let keys = Keys::new(Arc::clone(&store) as _, Arc::clone(&clock), pepper, Arc::clone(&broadcast));
         let keys = Arc::new(match &config.admin_key {
             Some(key) => keys.with_operator(key),
             None => keys,
         });
-        Ok(Self { store, escrow, keys, clock, broadcast, database })
+        Ok(Self { store, escrow, keys, clock, broadcast, database, shared })
     }
 
     /// Writes what is open, gives back what was leased, and closes the database.
@@ -121,8 +129,9 @@ impl Books {
     /// When the last entries cannot be written; the next start then finds them as open holds.
     pub async fn close(self) -> Result<(), StartError> {
         self.escrow.shutdown().await?;
-        let Self { store, escrow, keys, clock: _, broadcast, database } = self;
+        let Self { store, escrow, keys, clock: _, broadcast, database, shared } = self;
         drop((store, escrow, keys, broadcast));
+        shared.close().await;
         database.close().await
     }
 }
@@ -199,7 +208,7 @@ impl App {
             }
         };
         warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
-        let metrics = Arc::new(Metrics::new());
+        let metrics = Arc::new(Metrics::with_redis(books.shared.metrics.clone()));
         let halt = Arc::new(Halt::default());
         let ledger: Arc<dyn BudgetLedger> = match config.ledger.halt_on_violation {
             true => Arc::new(Halting::new(Arc::clone(&books.escrow) as _, Arc::clone(&halt))),
@@ -207,6 +216,7 @@ impl App {
         };
         let gateway = Gateway::builder(ledger, offer, Arc::clone(&books.clock)).config(gateway_config(&config));
         let gateway = upstreams.into_iter().fold(gateway, |gateway, (name, upstream)| gateway.upstream(name, upstream));
+        let gateway = books.shared.equip(gateway, &config, &books.clock);
         let gateway = gateway.post_hook(Arc::clone(&metrics) as _).build();
         let settings = config.settings;
         let (audit, halts) = (config.ledger.audit, config.ledger.halt_on_violation);

@@ -16,6 +16,9 @@ pub(super) struct File {
     #[serde(default)]
     pub(super) database: Database,
     #[serde(default)]
+    pub(super) redis: Redis,
+    pub(super) cache: Option<Spanned<Cache>>,
+    #[serde(default)]
     pub(super) ledger: Ledger,
     #[serde(default)]
     pub(super) limits: Limits,
@@ -35,6 +38,29 @@ pub(super) struct Database {
     pub(super) pool: Option<Spanned<u32>>,
     pub(super) prepared_statements: Option<bool>,
     pub(super) migrate: Option<super::Migration>,
+}
+
+/// `[redis]`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Redis {
+    pub(super) url: Option<Spanned<Secret>>,
+    pub(super) prefix: Option<Spanned<String>>,
+    pub(super) timeout_ms: Option<Spanned<u64>>,
+}
+
+/// `[cache]`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Cache {
+    #[serde(default)]
+    pub(super) tenants: Vec<Spanned<String>>,
+    #[serde(default)]
+    pub(super) models: Vec<String>,
+    pub(super) keep_seconds: Option<Spanned<u64>>,
+    pub(super) price_percent: Option<Spanned<u8>>,
+    pub(super) entry_bytes_max: Option<Spanned<usize>>,
+    pub(super) memory_bytes: Option<Spanned<usize>>,
 }
 
 /// `[ledger]`.

@@ -198,6 +198,8 @@ pub fn summary(config: &Config, now: Timestamp) -> Result<String, Problems> {
     line("listen", config.listen.clone());
     line("data", config.data.display().to_string());
     line("database", config.database_url().to_string());
+    line("redis", if config.redis.is_some() { "yes" } else { "no" }.into());
+    line("cache", config.cache.as_ref().map_or("off".into(), |cache| cache.policy.models.join(", ")));
     line("currency", format!("{} at {}.{:06} USD", config.fx.currency(), rate / 1_000_000, rate % 1_000_000));
     line("durability", format!("{:?}", config.ledger.durability).to_lowercase());
     for upstream in &config.upstreams {
@@ -274,7 +276,15 @@ mod tests {
         let read = |name: &str| (name == "OPENAI_API_KEY").then(|| "sk-very-secret-key".to_owned());
         let config = Config::parse(None, "", &read).expect("good");
         let text = summary(&config, "2026-11-21T00:00:00Z".parse().expect("a time")).expect("a summary");
-        for part in ["127.0.0.1:4000", "EUR at 1.160000 USD", "overlap", "openai (openai, with a key", "gpt-4o-mini"] {
+        for part in [
+            "redis        no",
+            "cache        off",
+            "127.0.0.1:4000",
+            "EUR at 1.160000 USD",
+            "overlap",
+            "openai (openai, with a key",
+            "gpt-4o-mini",
+        ] {
             assert!(text.contains(part), "`{part}` is missing:\n{text}");
         }
         assert!(!text.contains("very-secret"));

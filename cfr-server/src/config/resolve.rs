@@ -21,6 +21,7 @@ use super::{
 use crate::auth::KeyText;
 
 mod answering;
+mod sharing;
 
 /// Bodies below this would refuse ordinary chats; above it, one request could fill the memory.
 const BODY_BYTES_RANGE: RangeInclusive<usize> = 1_024..=1_073_741_824;
@@ -65,6 +66,8 @@ pub(super) fn resolve(
         drain: file.limits.drain_seconds.map_or(DRAIN, Duration::from_secs),
         timeouts: reader.timeouts(&file.limits),
         database: reader.database(file.database),
+        redis: reader.redis(file.redis),
+        cache: reader.cache(file.cache),
         ledger: reader.ledger(&file.ledger),
         settings: reader.settings(&file.limits, &file.money),
         fx: fx.unwrap_or(FxRate::USD),

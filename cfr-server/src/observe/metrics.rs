@@ -176,6 +176,12 @@ impl Metrics {
     /// Nothing is counted yet.
     #[must_use]
     pub fn new() -> Self {
+        Self::with_redis(RedisMetrics::default())
+    }
+
+    /// Nothing is counted yet, but perhaps of Redis.
+    #[must_use]
+    pub fn with_redis(redis: RedisMetrics) -> Self {
         let histogram = || Histogram::new(LATENCY_SECONDS);
         let mut metrics = Self {
             registry: Registry::with_prefix("cfr"),
@@ -191,7 +197,7 @@ impl Metrics {
             without_usage: Family::default(),
             violations: Family::default(),
             lookups: Family::default(),
-            redis: RedisMetrics::default(),
+            redis,
             ledger: Ledger::default(),
         };
         metrics.register();
@@ -256,12 +262,6 @@ impl Metrics {
     /// A call was looked up in the response cache.
     pub fn looked_up(&self, outcome: CacheOutcome) {
         self.lookups.get_or_create(&Lookup { outcome: cache_word(outcome) }).inc();
-    }
-
-    /// What is counted of Redis.
-    #[must_use]
-    pub const fn redis(&self) -> &RedisMetrics {
-        &self.redis
     }
 
     /// Everything in OpenMetrics' text format.
