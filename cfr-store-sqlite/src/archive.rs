@@ -44,10 +44,8 @@ impl Archive for SqliteStore {
         Ok(Box::new(read::SqliteSnapshot::new(snapshot)))
     }
 
-    async fn check_writable(&self) -> Result<(), StoreError> {
-        let mut writer = self.writer().await?;
-        let mut tx = writer.begin(Timestamp::MIN).await?;
-        Ok(check_empty(tx.connection()).await?)
+    async fn check_empty(&self) -> Result<(), StoreError> {
+        Ok(check_empty(&mut *self.reader().await?).await?)
     }
 
     async fn begin_copy(&self, origin: &Origin, now: Timestamp) -> Result<(), StoreError> {

@@ -99,7 +99,7 @@ async fn books_that_were_changed_behind_the_back_are_not_copied() {
     let source = SqliteStore::open_stopped(home.path()).await.unwrap();
     let refused = copy(&source, &*target, "here", at(9), &mut |_| {}).await.expect_err("the books do not agree");
     assert!(matches!(refused, CopyError::SourceFindings(_)), "{refused}");
-    target.check_writable().await.expect("the target is untouched");
+    target.check_empty().await.expect("the target is untouched");
 }
 
 /// The head of the source's chain stays as evidence, with what was compared.

@@ -37,16 +37,16 @@ pub trait Archive: LedgerStore {
     /// [`StoreError::Conflict`] names a node that is alive.
     async fn snapshot(&self, now: Timestamp) -> Result<Box<dyn Snapshot>, StoreError>;
 
-    /// Whether the store may be [written](Archive::begin_copy), without changing it.
+    /// Refuses a store that has rows. Changes nothing.
     ///
     /// # Errors
-    /// [`StoreError::Conflict`] when it is not empty, or what keeps it from being written.
-    async fn check_writable(&self) -> Result<(), StoreError>;
+    /// [`StoreError::Conflict`] names a table that is not empty.
+    async fn check_empty(&self) -> Result<(), StoreError>;
 
     /// Marks this empty store as a copy that is not complete: nobody opens it until [`Archive::finish_copy`].
     ///
     /// # Errors
-    /// As [`Archive::check_writable`].
+    /// As [`Archive::check_empty`].
     async fn begin_copy(&self, origin: &Origin, now: Timestamp) -> Result<(), StoreError>;
 
     /// Writes rows as they are, all of them or none. Batches are sealed one after the other in the order in which they come.

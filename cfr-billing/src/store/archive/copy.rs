@@ -105,7 +105,7 @@ pub async fn copy(
     now: Timestamp,
     progress: &mut (dyn FnMut(CopyProgress) + Send),
 ) -> Result<CopyReport, CopyError> {
-    target.check_writable().await.map_err(CopyError::Target)?;
+    target.check_empty().await.map_err(CopyError::Target)?;
     let mut snapshot = source.snapshot(now).await.map_err(CopyError::Source)?;
     progress(CopyProgress::AuditingSource);
     none_but_waiting(source.audit().await.map_err(CopyError::Source)?).map_err(CopyError::SourceFindings)?;

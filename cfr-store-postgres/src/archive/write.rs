@@ -1,0 +1,266 @@
+//! Rows into an empty database: those of a page are one argument, an array of JSON objects that are named like the columns.
+
+use cfr_billing::budget::{Budget, Grant};
+use cfr_billing::identity::{Tenant, User};
+use cfr_billing::plan::ProductVersion;
+use cfr_billing::store::StoreError;
+use cfr_billing::store::archive::{
+    AccountRow, HoldRow, HoldState, KeyRow, LeaseRow, NodeRow, PriceRow, ProductRow, Rows,
+};
+use cfr_billing::usage::UsageDay;
+use cfr_core::id::{AccountId, KeyId, ProductVersionId, TenantId, UserId};
+use cfr_core::time::Timestamp;
+use serde_json::{Value, json};
+use sqlx::AssertSqlSafe;
+use uuid::Uuid;
+
+use crate::error::Fault;
+use crate::identity::user::normal;
+use crate::row::query;
+use crate::usage::day_number;
+use crate::writer::Tx;
+
+mod batch;
+
+/// Writes rows of one section as they are.
+pub(super) async fn rows(tx: &mut Tx<'_>, rows: &Rows) -> Result<(), Fault> {
+    match rows {
+        Rows::Tenants(rows) => each(tx, "tenants", rows, tenant).await,
+        Rows::Products(rows) => each(tx, "products", rows, product).await,
+        Rows::ProductVersions(rows) => each(tx, "product_versions", rows, product_version).await,
+        Rows::Users(rows) => each(tx, "users", rows, user).await,
+        Rows::Keys(rows) => each(tx, "api_keys", rows, key).await,
+        Rows::Budgets(rows) => each(tx, "budgets", rows, budget).await,
+        Rows::Accounts(rows) => {
+            each(tx, "accounts", rows, account).await?;
+            query(NEXT_ACCOUNT).execute(tx.connection()).await?;
+            Ok(())
+        }
+        Rows::Grants(rows) => each(tx, "grants", rows, grant).await,
+        Rows::Nodes(rows) => each(tx, "nodes", rows, node).await,
+        Rows::Leases(rows) => each(tx, "leases", rows, lease).await,
+        Rows::Holds(rows) => each(tx, "holds", rows, hold).await,
+        Rows::Batches(rows) => batch::write(tx, rows).await,
+        Rows::Days(rows) => each(tx, "usage_daily", rows, day).await,
+        Rows::Prices(rows) => each(tx, "price_versions", rows, price).await,
+        _ => Err(StoreError::invalid("this store does not know the section").into()),
+    }
+}
+
+/// What an object does not name has its default.
+async fn each<T>(
+    tx: &mut Tx<'_>,
+    table: &'static str,
+    rows: &[T],
+    object: fn(&T) -> Result<Value, Fault>,
+) -> Result<(), Fault> {
+    let objects = rows.iter().map(object).collect::<Result<Vec<Value>, Fault>>()?;
+    let Some(Value::Object(first)) = objects.first() else { return Ok(()) };
+    let columns = first.keys().map(String::as_str).collect::<Vec<&str>>().join(", ");
+    let source = format!("json_populate_recordset(NULL::{table}, $1::json)");
+    let sql = AssertSqlSafe(format!("INSERT INTO {table} ({columns}) SELECT {columns} FROM {source}"));
+    let insert = sqlx::query(sql).persistent(false).bind(Value::from(objects).to_string());
+    insert.execute(tx.connection()).await?;
+    Ok(())
+}
+
+fn tenant(tenant: &Tenant) -> Result<Value, Fault> {
+    Ok(json!({
+        "id": uuid(tenant.id.to_bytes()),
+        "slug": tenant.slug,
+        "name": tenant.name,
+        "domain": tenant.domain,
+        "kind": tenant.kind,
+        "status": tenant.status,
+        "users_max": tenant.users_max,
+        "zone": tenant.zone.name(),
+        "currency": tenant.currency,
+        "version": tenant.version,
+        "created_at": tenant.created_at.as_microsecond(),
+        "updated_at": tenant.updated_at.as_microsecond(),
+    }))
+}
+
+fn product(product: &ProductRow) -> Result<Value, Fault> {
+    Ok(json!({ "id": uuid(product.id.to_bytes()), "code": product.code, "active": product.active }))
+}
+
+fn product_version(version: &ProductVersion) -> Result<Value, Fault> {
+    Ok(json!({
+        "id": uuid(version.id.to_bytes()),
+        "product_id": uuid(version.product.to_bytes()),
+        "version": version.version,
+        "terms": version.terms,
+        "created_at": version.created_at.as_microsecond(),
+    }))
+}
+
+fn user(user: &User) -> Result<Value, Fault> {
+    Ok(json!({
+        "id": uuid(user.id.to_bytes()),
+        "tenant_id": uuid(user.tenant.to_bytes()),
+        "email": user.email,
+        "email_normal": normal(&user.email),
+        "name": user.name,
+        "role": user.role,
+        "status": user.status,
+        "product_version_id": user.product_version.map(ProductVersionId::to_bytes).map(uuid),
+        "version": user.version,
+        "created_at": user.created_at.as_microsecond(),
+        "updated_at": user.updated_at.as_microsecond(),
+    }))
+}
+
+fn key(row: &KeyRow) -> Result<Value, Fault> {
+    let key = &row.key;
+    Ok(json!({
+        "id": uuid(key.id.to_bytes()),
+        "tenant_id": key.tenant.map(TenantId::to_bytes).map(uuid),
+        "user_id": key.user.map(UserId::to_bytes).map(uuid),
+        "name": key.name,
+        "kind": key.kind,
+        "mac": bytea(&row.mac.0),
+        "prefix": key.prefix,
+        "last4": key.last4,
+        "models": key.models,
+        "status": key.status,
+        "expires_at": key.expires_at.map(Timestamp::as_microsecond),
+        "created_at": key.created_at.as_microsecond(),
+        "revoked_at": row.revoked_at.map(Timestamp::as_microsecond),
+    }))
+}
+
+fn budget(budget: &Budget) -> Result<Value, Fault> {
+    let spec = &budget.spec;
+    let period = serde_json::to_value(&spec.period).map_err(StoreError::invalid)?;
+    Ok(json!({
+        "id": uuid(spec.id.to_bytes()),
+        "scope": spec.scope,
+        "scope_id": Uuid::from_u128(budget.scope_id.0).to_string(),
+        "tenant_id": budget.tenant.map(TenantId::to_bytes).map(uuid),
+        "currency": spec.currency,
+        "included": spec.included_nanos,
+        "policy": spec.policy,
+        "period_kind": period.get("kind"),
+        "period": period,
+        "zone": spec.zone.name(),
+        "active": budget.active,
+        "version": budget.version,
+        "created_at": budget.created_at.as_microsecond(),
+    }))
+}
+
+/// New accounts are numbered after those that came.
+const NEXT_ACCOUNT: &str = "SELECT setval(pg_get_serial_sequence('accounts', 'id'), max(id)) FROM accounts";
+
+fn account(account: &AccountRow) -> Result<Value, Fault> {
+    Ok(json!({
+        "id": account.id,
+        "budget_id": uuid(account.budget.to_bytes()),
+        "seq": account.seq,
+        "starts_at": account.period.start.as_microsecond(),
+        "ends_at": account.period.end.map(Timestamp::as_microsecond),
+        "granted": account.granted,
+        "settled": account.settled,
+        "leased": account.leased,
+        "overrun": account.overrun,
+        "overcommit": account.overcommit,
+    }))
+}
+
+fn grant(grant: &Grant) -> Result<Value, Fault> {
+    Ok(json!({
+        "id": uuid(grant.id.to_bytes()),
+        "budget_id": uuid(grant.budget.to_bytes()),
+        "account_id": grant.account,
+        "kind": grant.kind,
+        "amount": grant.amount_nanos,
+        "idempotency_key": grant.idempotency_key,
+        "reason": grant.reason,
+        "actor": grant.actor,
+        "at": grant.at.as_microsecond(),
+    }))
+}
+
+/// Fenced: the life is over, whatever it was, and what it left behind is reclaimed at the first start.
+fn node(node: &NodeRow) -> Result<Value, Fault> {
+    Ok(json!({
+        "name": node.name,
+        "epoch": node.epoch,
+        "boot": Uuid::nil().to_string(),
+        "registered_at": node.registered_at.as_microsecond(),
+        "seen_at": node.seen_at.as_microsecond(),
+        "alive_until": node.seen_at.as_microsecond(),
+        "fenced": true,
+    }))
+}
+
+/// Expired, like the life that had it.
+fn lease(lease: &LeaseRow) -> Result<Value, Fault> {
+    Ok(json!({
+        "account_id": lease.account,
+        "node": lease.node,
+        "epoch": lease.epoch,
+        "granted": lease.granted,
+        "consumed": lease.consumed,
+        "expires_at": 0,
+    }))
+}
+
+fn hold(hold: &HoldRow) -> Result<Value, Fault> {
+    let caller = &hold.caller;
+    Ok(json!({
+        "id": uuid(hold.id.to_bytes()),
+        "node": hold.node,
+        "epoch": hold.epoch,
+        "accounts": accounts(&hold.accounts),
+        "amount": hold.amount,
+        "state": match hold.state { HoldState::Open => 0, HoldState::Suspended => 1, HoldState::Released => 2 },
+        "tenant_id": uuid(caller.tenant.to_bytes()),
+        "user_id": caller.user.map(UserId::to_bytes).map(uuid),
+        "key_id": caller.key.map(KeyId::to_bytes).map(uuid),
+        "product_version_id": caller.product_version.map(ProductVersionId::to_bytes).map(uuid),
+        "model": hold.model,
+        "at": hold.at.as_microsecond(),
+        "delivered": hold.evidence.as_ref().map(|(charged, _)| charged),
+        "evidence": hold.evidence.as_ref().map(|(_, record)| record),
+    }))
+}
+
+/// The nil id stands for nobody.
+fn day(day: &UsageDay) -> Result<Value, Fault> {
+    Ok(json!({
+        "day": day_number(day.day)?,
+        "tenant_id": uuid(day.tenant.to_bytes()),
+        "user_id": uuid(day.user.map(UserId::to_bytes).unwrap_or_default()),
+        "key_id": uuid(day.key.map(KeyId::to_bytes).unwrap_or_default()),
+        "model_served": day.model,
+        "requests": day.requests,
+        "tokens_in": day.tokens_in,
+        "tokens_out": day.tokens_out,
+        "cost": day.cost_nanos,
+        "charged": day.charged_nanos,
+    }))
+}
+
+fn price(price: &PriceRow) -> Result<Value, Fault> {
+    Ok(json!({
+        "hash": bytea(&price.hash),
+        "source": price.source,
+        "body": bytea(&price.body),
+        "saved_at": price.saved_at.as_microsecond(),
+    }))
+}
+
+fn uuid(id: [u8; 16]) -> String {
+    Uuid::from_bytes(id).to_string()
+}
+
+fn accounts(accounts: &[AccountId]) -> Vec<i64> {
+    accounts.iter().map(|account| account.0).collect()
+}
+
+/// As Postgres reads bytes in text.
+fn bytea(bytes: &[u8]) -> String {
+    bytes.iter().fold("\\x".to_owned(), |text, byte| text + &format!("{byte:02x}"))
+}

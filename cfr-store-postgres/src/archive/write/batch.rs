@@ -1,0 +1,122 @@
+//! Batches, each sealed with the one before it by this store's rule, and written a page at a time.
+
+use cfr_billing::store::StoreError;
+use cfr_billing::store::archive::{BatchRow, BookedUsage};
+use cfr_core::id::{KeyId, UserId};
+
+use crate::bulk::{Cell, Rows, Script};
+use crate::chain::{self, Amounts, Batch, Hash, push_entry};
+use crate::error::Fault;
+use crate::usage::details;
+use crate::writer::Tx;
+
+const BATCHES: &str = "INSERT INTO ledger_batches (chain, id, node, epoch, at, first_row, rows, hash) \
+     SELECT b.chain, b.id, b.node, b.epoch, b.at, b.first_row, b.rows, decode(b.hash, 'hex') \
+     FROM unnest($1, $2, $3, $4, $5, $6, $7, $8) AS b (chain, id, node, epoch, at, first_row, rows, hash)";
+
+const ENTRIES: &str = "INSERT INTO ledger_entries (chain, batch, at, account_id, kind, amount, overrun) \
+     SELECT * FROM unnest($1, $2, $3, $4, $5, $6, $7)";
+
+const KEYS: &str = "INSERT INTO charge_keys (id, at) SELECT * FROM unnest($1, $2)";
+
+const USAGE: &str = "INSERT INTO usage_records (chain, row, id, at, tenant_id, user_id, key_id, model_served, cost, charged, \
+     overrun, accounts, details) SELECT u.chain, u.row, u.id, u.at, u.tenant_id, u.user_id, u.key_id, u.model_served, \
+     u.cost, u.charged, u.overrun, u.accounts::bigint[], u.details::json \
+     FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13) \
+     AS u (chain, row, id, at, tenant_id, user_id, key_id, model_served, cost, charged, overrun, accounts, details)";
+
+/// Writes a page of batches in one statement.
+pub(super) async fn write(tx: &mut Tx<'_>, batches: &[BatchRow]) -> Result<(), Fault> {
+    let mut page = Page::default();
+    for batch in batches {
+        page.add(tx, batch).await?;
+    }
+    let mut script = Script::default();
+    script.statement_for(BATCHES, page.batches)?;
+    script.statement_for(ENTRIES, page.entries)?;
+    script.statement_for(KEYS, page.keys)?;
+    script.statement_for(USAGE, page.usage)?;
+    script.run(tx).await
+}
+
+/// The rows of a page, table by table.
+#[derive(Debug, Default)]
+struct Page {
+    batches: Rows,
+    entries: Rows,
+    keys: Rows,
+    usage: Rows,
+}
+
+impl Page {
+    async fn add(&mut self, tx: &mut Tx<'_>, row: &BatchRow) -> Result<(), Fault> {
+        if row.correction.is_some() {
+            return Err(StoreError::invalid("this store cannot keep corrections").into());
+        }
+        let (batch, hash) = seal(tx, row).await?;
+        self.push_batch(&batch, &hash);
+        for entry in &row.entries {
+            self.entries.push(&[
+                Cell::Int(batch.chain),
+                Cell::Int(batch.id),
+                Cell::Int(batch.at),
+                Cell::Int(entry.account.0),
+                Cell::Text(&entry.kind),
+                Cell::Int(entry.amount),
+                Cell::Int(entry.overrun),
+            ]);
+        }
+        for (booked, number) in row.usage.iter().zip(batch.first_row..) {
+            let details = details(&booked.record)?;
+            let cells = cells(booked, &details);
+            self.keys.push(&cells[..2]);
+            let place = [Cell::Int(batch.chain), Cell::Int(number)];
+            self.usage.push(&[&place[..], &cells].concat());
+        }
+        Ok(())
+    }
+
+    fn push_batch(&mut self, batch: &Batch<'_>, hash: &Hash) {
+        let hex: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
+        self.batches.push(&[
+            Cell::Int(batch.chain),
+            Cell::Int(batch.id),
+            Cell::Text(batch.node),
+            Cell::Int(batch.epoch),
+            Cell::Int(batch.at),
+            Cell::Int(batch.first_row),
+            Cell::Int(batch.rows),
+            Cell::Text(&hex),
+        ]);
+    }
+}
+
+async fn seal<'a>(tx: &mut Tx<'_>, row: &'a BatchRow) -> Result<(Batch<'a>, Hash), Fault> {
+    let (mut entries, mut usage) = (Rows::default(), Rows::default());
+    for entry in &row.entries {
+        let amounts = Amounts { amount: entry.amount, overrun: entry.overrun };
+        push_entry(&mut entries, entry.account.0, &entry.kind, amounts);
+    }
+    for booked in &row.usage {
+        usage.push(&cells(booked, &details(&booked.record)?));
+    }
+    chain::seal(tx, (&row.node, row.epoch), row.at.as_microsecond(), (&entries, &usage)).await
+}
+
+/// A usage record as it is booked and sealed.
+fn cells<'a>(booked: &'a BookedUsage, details: &'a str) -> [Cell<'a>; 11] {
+    let record = &booked.record;
+    [
+        Cell::Id(record.id.to_bytes()),
+        Cell::Int(record.at.as_microsecond()),
+        Cell::Id(record.caller.tenant.to_bytes()),
+        Cell::IdOpt(record.caller.user.map(UserId::to_bytes)),
+        Cell::IdOpt(record.caller.key.map(KeyId::to_bytes)),
+        Cell::Text(&record.model_served),
+        Cell::Int(record.cost_nanos),
+        Cell::Int(record.charged_nanos),
+        Cell::Int(record.overrun_nanos),
+        Cell::Accounts(&booked.accounts),
+        Cell::Text(details),
+    ]
+}
