@@ -2,7 +2,6 @@
 
 use cfr_billing::store::{AcquireError, StoreError};
 use sqlx::error::{DatabaseError, ErrorKind};
-use sqlx::postgres::PgDatabaseError;
 
 /// Codes of Postgres (<https://www.postgresql.org/docs/current/errcodes-appendix.html>).
 pub(crate) mod code {
@@ -170,10 +169,4 @@ fn taken(constraint: &str) -> &'static str {
         "grants_idempotency_key_key" => "the grant's key was used before",
         _ => "the value is taken",
     }
-}
-
-/// The table that a missing right is about, if Postgres names one.
-pub(crate) fn refused_object(error: &sqlx::Error) -> Option<String> {
-    let database = error.as_database_error()?.try_downcast_ref::<PgDatabaseError>()?;
-    Some(database.message().to_owned())
 }

@@ -7,13 +7,23 @@
 
 mod open;
 
+mod catalog;
+mod ledger;
+
+mod archive;
+mod audit;
 mod chain;
+mod identity;
+mod usage;
 
 mod agreement;
 mod notify;
+mod partition;
 
+mod bulk;
 mod error;
 mod migrate;
+mod page;
 mod row;
 mod writer;
 

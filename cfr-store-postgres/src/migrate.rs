@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use sqlx::migrate::{Migrate, MigrateError, Migration, MigrationType, Migrator};
+use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
 use sqlx::{Connection, PgConnection, SqlStr};
 
 use crate::error::{code, code_of};
@@ -20,6 +20,9 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (1, "books", include_str!("../migrations/0001_books.sql")),
     (2, "agreements", include_str!("../migrations/0002_agreements.sql")),
     (3, "notices", include_str!("../migrations/0003_notices.sql")),
+    (4, "partitions", include_str!("../migrations/0004_partitions.sql")),
+    (5, "copies", include_str!("../migrations/0005_copies.sql")),
+    (6, "corrections", include_str!("../migrations/0006_corrections.sql")),
 ];
 
 /// What a schema is to us.

@@ -14,7 +14,6 @@ use cfr_billing::store::{Boot, Incarnation, StoreError};
 use cfr_core::broadcast::{Broadcast, BroadcastError, NOTICES_MAX, Notice};
 use cfr_core::id::{AccountId, BudgetId};
 use serde::{Deserialize, Serialize};
-use sqlx::postgres::PgConnectOptions;
 use sqlx::{PgConnection, Row};
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{Notify, broadcast, mpsc, oneshot};
@@ -22,7 +21,7 @@ use tokio::task::JoinSet;
 use uuid::Uuid;
 
 use crate::error::Fault;
-use crate::open::PostgresStore;
+use crate::open::{Login, PostgresStore};
 use crate::row::{json, query, uuid};
 use crate::writer::{Pool, Tx};
 
@@ -74,7 +73,7 @@ pub(crate) enum NameHolder {
 pub(crate) struct Notices {
     shared: Arc<Shared>,
     pool: Pool,
-    options: PgConnectOptions,
+    login: Login,
     line: OnceLock<Line>,
 }
 
@@ -94,8 +93,8 @@ struct Order {
 }
 
 impl Notices {
-    pub(crate) fn new(options: PgConnectOptions, pool: Pool) -> Self {
-        Self { shared: Arc::new(Shared::new()), pool, options, line: OnceLock::new() }
+    pub(crate) fn new(login: Login, pool: Pool) -> Self {
+        Self { shared: Arc::new(Shared::new()), pool, login, line: OnceLock::new() }
     }
 
     fn line(&self) -> &Line {
@@ -105,7 +104,7 @@ impl Notices {
             if self.pool.is_pooled() {
                 task.spawn(poll::run(self.pool.clone(), Arc::clone(&self.shared), received));
             } else {
-                task.spawn(listen::run(self.options.clone(), Arc::clone(&self.shared), received));
+                task.spawn(listen::run((*self.login).clone(), Arc::clone(&self.shared), received));
             }
             Line { orders, task }
         })

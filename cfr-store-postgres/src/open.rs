@@ -1,19 +1,23 @@
 //! Opening and closing the database.
 
+use std::fmt;
+use std::ops::Deref;
 use std::str::FromStr;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use cfr_billing::store::StoreError;
 use cfr_core::time::Timestamp;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
-use sqlx::{ConnectOptions, Connection, PgConnection, Row};
+use sqlx::{ConnectOptions, Connection, PgConnection, Postgres, Row, Transaction};
 use tokio::sync::{Mutex, MutexGuard};
 
+use crate::archive;
 use crate::error::{Fault, code, code_of};
 use crate::migrate;
 use crate::notify::Notices;
+use crate::partition::Months;
 use crate::row::query;
 use crate::writer::{Clock, Pool, Reader, Session, Tx, Writer};
 
@@ -125,8 +129,21 @@ pub enum OpenError {
         /// The migration.
         version: i64,
     },
+    /// It is the target of a copy that did not end.
+    #[error(
+        "the database is an unfinished copy of {origin}, begun {started_at}; drop it, and copy into an empty one again"
+    )]
+    UnfinishedCopy {
+        /// What was copied.
+        origin: String,
+        /// When.
+        started_at: Timestamp,
+    },
     /// The role may not do what is needed.
-    #[error("the database role lacks a right ({reason}); run `cfr-server migrate` with the role that owns the schema")]
+    #[error(
+        "the database role lacks a right ({reason}); let the owner of the schema run `cfr-server migrate`, and then \
+         `SELECT grant_application_role('role')`"
+    )]
     MissingRights {
         /// What the server says.
         reason: Arc<str>,
@@ -168,6 +185,7 @@ pub struct PostgresStore {
     writer: Option<Mutex<Writer>>,
     pool: Pool,
     notices: Notices,
+    months: Months,
     clock: Clock,
     collisions: AtomicU64,
 }
@@ -183,7 +201,12 @@ impl PostgresStore {
         if !migrate::pending(&mut connection).await?.is_empty() {
             migrate::run(&mut connection).await?;
         }
-        Self::with(connection, target, &options, true).await
+        let store = Self::with(connection, target, &options, true).await?;
+        if options.clock == StoreClock::Database {
+            let now = store.clock.moment(&mut *store.reader().await?, Timestamp::MIN).await?;
+            store.months.keep_ahead(now).await;
+        }
+        Ok(store)
     }
 
     /// Opens an up-to-date database for reading.
@@ -217,17 +240,19 @@ impl PostgresStore {
         options: &PostgresOptions,
         writes: bool,
     ) -> Result<Self, OpenError> {
+        archive::check_complete(&mut connection).await?;
         let clock = Clock::new(options.clock, last_moment(&mut connection).await?);
         connection.close().await?;
         let pool = PgPoolOptions::new()
             .max_connections(options.connections_max)
             .acquire_timeout(ACQUIRE_TIMEOUT)
             .max_lifetime(LIFETIME_MAX)
-            .connect_lazy_with(target.options.clone());
+            .connect_lazy_with(target.login.0.clone());
         let pool = Pool::new(pool, target.session);
-        let notices = Notices::new(target.options.clone(), pool.clone());
-        let writer = writes.then(|| Mutex::new(Writer::new(target.options, target.session)));
-        Ok(Self { writer, pool, notices, clock, collisions: AtomicU64::new(0) })
+        let notices = Notices::new(target.login.clone(), pool.clone());
+        let months = Months::new(pool.clone());
+        let writer = writes.then(|| Mutex::new(Writer::new(target.login, target.session)));
+        Ok(Self { writer, pool, notices, months, clock, collisions: AtomicU64::new(0) })
     }
 
     /// Waits for what is being written, and closes every connection.
@@ -245,13 +270,23 @@ impl PostgresStore {
 
     /// How often a transaction was done again because it collided with another one, since the store was opened.
     #[must_use]
-    pub const fn collisions(&self) -> &AtomicU64 {
+    pub fn collisions(&self) -> u64 {
+        self.collisions.load(Ordering::Relaxed)
+    }
+
+    /// Counts them.
+    pub(crate) const fn collision_counter(&self) -> &AtomicU64 {
         &self.collisions
     }
 
     /// The clock of the store.
     pub(crate) const fn clock(&self) -> &Clock {
         &self.clock
+    }
+
+    /// The months of usage and entries.
+    pub(crate) const fn months(&self) -> &Months {
+        &self.months
     }
 
     /// Word between the processes.
@@ -262,6 +297,11 @@ impl PostgresStore {
     /// A connection that reads.
     pub(crate) async fn reader(&self) -> Result<Reader, Fault> {
         self.pool.reader().await
+    }
+
+    /// A transaction that reads, and sees everything as it is now for as long as it lasts.
+    pub(crate) async fn snapshot_transaction(&self) -> Result<Transaction<'static, Postgres>, Fault> {
+        self.pool.snapshot().await
     }
 
     /// A transaction on one of the connections: it changes what it likes, but seals nothing.
@@ -293,10 +333,27 @@ async fn last_moment(connection: &mut PgConnection) -> Result<i64, OpenError> {
     Ok(row.try_get(0)?)
 }
 
+/// How to connect. It has the password, and does not show it.
+#[derive(Clone)]
+pub(crate) struct Login(PgConnectOptions);
+
+impl Deref for Login {
+    type Target = PgConnectOptions;
+    fn deref(&self) -> &PgConnectOptions {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Login {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Login")
+    }
+}
+
 /// Where the database is, and how to talk to it.
 #[derive(Debug)]
 struct Target {
-    options: PgConnectOptions,
+    login: Login,
     session: Session,
     /// User, host, port and database: what may be shown.
     name: Arc<str>,
@@ -319,13 +376,13 @@ impl Target {
             connect.get_database().unwrap_or_default()
         );
         let connect = connect.application_name("cfr").extra_float_digits(None).disable_statement_logging();
-        Ok(Self { options: session.apply(connect), session, name: name.into() })
+        Ok(Self { login: Login(session.apply(connect)), session, name: name.into() })
     }
 
     /// The first connection, with errors that say what to do.
     async fn connect(&self) -> Result<PgConnection, OpenError> {
         let late = |_| OpenError::Unreachable { target: self.name.clone(), reason: "no answer in time".into() };
-        let connected = tokio::time::timeout(OPEN_TIMEOUT, self.options.connect()).await.map_err(late)?;
+        let connected = tokio::time::timeout(OPEN_TIMEOUT, self.login.connect()).await.map_err(late)?;
         let mut connection = connected.map_err(|error| self.explain(&error))?;
         let row = query("SELECT current_setting('server_version_num')::int, current_setting('server_version')")
             .fetch_one(&mut connection)

@@ -17,7 +17,7 @@ use sqlx::{ConnectOptions, Connection, PgConnection, PgPool, Postgres, SqlSafeSt
 
 use crate::chain::Head;
 use crate::error::Fault;
-use crate::open::StoreClock;
+use crate::open::{Login, StoreClock};
 
 /// How long a change may take, with its repetitions: whoever waits for it would rather hear that the store is out of reach.
 const CHANGE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -50,7 +50,7 @@ macro_rules! write {
                 let outcome = $work.await;
                 match transaction.end(outcome).await {
                     Ok(done) => break Ok(done),
-                    Err(fault) => attempts.next($store.collisions(), fault)?,
+                    Err(fault) => attempts.next($store.collision_counter(), fault)?,
                 }
             }
         })
@@ -111,7 +111,7 @@ impl Clock {
     }
 
     /// The moment of a transaction.
-    async fn moment(&self, connection: &mut PgConnection, now: Timestamp) -> Result<Timestamp, Fault> {
+    pub(crate) async fn moment(&self, connection: &mut PgConnection, now: Timestamp) -> Result<Timestamp, Fault> {
         match self.kind {
             StoreClock::Caller => self.not_before_the_last(now.as_microsecond()),
             StoreClock::Database => {
@@ -170,7 +170,7 @@ impl Session {
 /// The connection that seals, and the end of the chain that it extends.
 #[derive(Debug)]
 pub(crate) struct Writer {
-    options: PgConnectOptions,
+    login: Login,
     session: Session,
     /// None until it is needed, and after it broke.
     connection: Option<PgConnection>,
@@ -182,8 +182,8 @@ pub(crate) struct Writer {
 
 impl Writer {
     /// A writer that connects when it is needed.
-    pub(crate) const fn new(options: PgConnectOptions, session: Session) -> Self {
-        Self { options, session, connection: None, head: None, abandoned: false }
+    pub(crate) const fn new(login: Login, session: Session) -> Self {
+        Self { login, session, connection: None, head: None, abandoned: false }
     }
 
     /// Begins a transaction that can seal. Dropping it undoes everything.
@@ -198,7 +198,7 @@ impl Writer {
         self.recover().await;
         let connection = match &mut self.connection {
             Some(connection) => connection,
-            none => none.insert(connect(&self.options).await?),
+            none => none.insert(connect(&self.login).await?),
         };
         self.abandoned = true;
         let inner = connection.begin_with(self.session.begin()).await?;
@@ -285,6 +285,11 @@ impl Tx<'_> {
         arguments: PgArguments,
     ) -> Query<'q, Postgres, PgArguments> {
         sqlx::query_with(sql, arguments).persistent(!self.session.pooled)
+    }
+
+    /// Asks for a transaction that can seal, before anything is locked.
+    pub(crate) const fn must_seal(&self) -> Result<(), Fault> {
+        if self.seal.is_some() { Ok(()) } else { Err(Fault::MustSeal) }
     }
 
     /// The end of the hash chain, of a new one if there is none.
@@ -397,6 +402,13 @@ impl Pool {
     pub(crate) async fn begin_untimed<'a>(&self, clock: &'a Clock, now: Timestamp) -> Result<Tx<'a>, Fault> {
         let inner = self.connections.begin_with(self.session.begin()).await?;
         Ok(Tx { inner, now: clock.expected(now)?, clock, session: self.session, seal: None })
+    }
+
+    /// A transaction that sees everything as it is now, for as long as it lasts: without the limits of short ones.
+    pub(crate) async fn snapshot(&self) -> Result<Transaction<'static, Postgres>, Fault> {
+        let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY; SET LOCAL statement_timeout = 0; \
+             SET LOCAL idle_in_transaction_session_timeout = 0";
+        Ok(self.connections.begin_with(SqlStr::from_static(begin)).await?)
     }
 
     /// A connection to read from.

@@ -6,8 +6,8 @@ use async_trait::async_trait;
 use cfr_billing::identity::KeyMac;
 use cfr_billing::store::StoreError;
 use cfr_billing::store::archive::{
-    ARCHIVE_ROWS_MAX, AccountRow, BatchRow, BookedUsage, ChainHead, EntryRow, HoldRow, HoldState, KeyRow, LeaseRow,
-    NodeRow, PriceRow, ProductRow, Rows, Section, Snapshot,
+    ARCHIVE_ROWS_MAX, AccountRow, BatchRow, BookedUsage, ChainHead, CorrectionRow, EntryRow, HoldRow, HoldState,
+    KeyRow, LeaseRow, NodeRow, PriceRow, ProductRow, Rows, Section, Snapshot,
 };
 use cfr_core::id::{AccountId, BudgetId, HoldId, KeyId, ProductId, ProductVersionId, TenantId, UserId};
 use cfr_core::ledger::CallerIds;
@@ -66,10 +66,12 @@ impl PostgresSnapshot {
         }
         let mut entries = self.entries(&rows).await?;
         let mut usage = self.usage(&rows).await?;
-        rows.iter()
-            .zip(0_i64..)
-            .map(|(row, number)| batch(row, entries.remove(&number), usage.remove(&number)))
-            .collect()
+        let mut corrections = self.corrections(&rows).await?;
+        let whole = |(row, number): (&PgRow, i64)| {
+            let correction = corrections.remove(&number).and_then(|found| found.into_iter().next());
+            batch(row, entries.remove(&number), usage.remove(&number), correction)
+        };
+        rows.iter().zip(0_i64..).map(whole).collect()
     }
 
     /// By the position of their batch on the page.
@@ -79,6 +81,13 @@ impl PostgresSnapshot {
              ORDER BY b.number, e.account_id, e.kind COLLATE \"C\"";
         let query = query(sql).bind(column(batches, "chain")?).bind(column(batches, "id")?);
         by_batch(&query.fetch_all(&mut *self.snapshot).await?, entry)
+    }
+
+    async fn corrections(&mut self, batches: &[PgRow]) -> Result<BTreeMap<i64, Vec<CorrectionRow>>, Fault> {
+        let sql = "SELECT b.number, c.* FROM unnest($1::bigint[], $2::bigint[]) WITH ORDINALITY AS b (chain, batch, number) \
+             JOIN ledger_corrections c ON c.chain = b.chain AND c.batch = b.batch";
+        let query = query(sql).bind(column(batches, "chain")?).bind(column(batches, "id")?);
+        by_batch(&query.fetch_all(&mut *self.snapshot).await?, correction)
     }
 
     async fn usage(&mut self, batches: &[PgRow]) -> Result<BTreeMap<i64, Vec<BookedUsage>>, Fault> {
@@ -244,14 +253,30 @@ fn hold(row: &PgRow) -> Result<HoldRow, Fault> {
     })
 }
 
-fn batch(row: &PgRow, entries: Option<Vec<EntryRow>>, usage: Option<Vec<BookedUsage>>) -> Result<BatchRow, Fault> {
+fn batch(
+    row: &PgRow,
+    entries: Option<Vec<EntryRow>>,
+    usage: Option<Vec<BookedUsage>>,
+    correction: Option<CorrectionRow>,
+) -> Result<BatchRow, Fault> {
     Ok(BatchRow {
         node: row.text("node")?,
         epoch: row.int("epoch")?,
         at: row.time("at")?,
         entries: entries.unwrap_or_default(),
         usage: usage.unwrap_or_default(),
-        correction: None,
+        correction,
+    })
+}
+
+fn correction(row: &PgRow) -> Result<CorrectionRow, Fault> {
+    Ok(CorrectionRow {
+        account: AccountId(row.int("account_id")?),
+        sum: row.text("sum")?,
+        was: row.int("was")?,
+        became: row.int("became")?,
+        reason: row.text("reason")?,
+        actor: row.text("actor")?,
     })
 }
 

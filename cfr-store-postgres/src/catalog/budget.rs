@@ -95,7 +95,7 @@ async fn require(connection: &mut PgConnection, id: BudgetId) -> Result<Budget, 
 }
 
 /// A budget that nobody else changes before this transaction ends.
-async fn lock(connection: &mut PgConnection, id: BudgetId) -> Result<Budget, Fault> {
+pub(crate) async fn lock(connection: &mut PgConnection, id: BudgetId) -> Result<Budget, Fault> {
     let query = query("SELECT * FROM budgets WHERE id = $1 FOR NO KEY UPDATE").bind(uuid(id.to_bytes()));
     from_row(&query.fetch_optional(connection).await?.ok_or(StoreError::NotFound { what: "budget" })?)
 }

@@ -1,12 +1,16 @@
 //! Batches, each sealed with the one before it by this store's rule, and written a page at a time.
 
-use cfr_billing::store::StoreError;
-use cfr_billing::store::archive::{BatchRow, BookedUsage};
+use std::collections::BTreeSet;
+
+use cfr_billing::store::archive::{BatchRow, BookedUsage, CorrectionRow};
 use cfr_core::id::{KeyId, UserId};
+use cfr_core::time::Timestamp;
+use jiff::tz::TimeZone;
 
 use crate::bulk::{Cell, Rows, Script};
-use crate::chain::{self, Amounts, Batch, Hash, push_entry};
+use crate::chain::{self, Amounts, Batch, Hash, push_correction, push_entry};
 use crate::error::Fault;
+use crate::row::query;
 use crate::usage::details;
 use crate::writer::Tx;
 
@@ -25,8 +29,12 @@ const USAGE: &str = "INSERT INTO usage_records (chain, row, id, at, tenant_id, u
      FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13) \
      AS u (chain, row, id, at, tenant_id, user_id, key_id, model_served, cost, charged, overrun, accounts, details)";
 
-/// Writes a page of batches in one statement.
+const CORRECTIONS: &str = "INSERT INTO ledger_corrections (chain, batch, account_id, sum, was, became, reason, actor) \
+     SELECT * FROM unnest($1, $2, $3, $4, $5, $6, $7, $8)";
+
+/// Writes a page of batches in one statement, each row into the partition of its month.
 pub(super) async fn write(tx: &mut Tx<'_>, batches: &[BatchRow]) -> Result<(), Fault> {
+    make_months(tx, batches).await?;
     let mut page = Page::default();
     for batch in batches {
         page.add(tx, batch).await?;
@@ -36,7 +44,22 @@ pub(super) async fn write(tx: &mut Tx<'_>, batches: &[BatchRow]) -> Result<(), F
     script.statement_for(ENTRIES, page.entries)?;
     script.statement_for(KEYS, page.keys)?;
     script.statement_for(USAGE, page.usage)?;
-    script.run(tx).await
+    script.statement_for(CORRECTIONS, page.corrections)?;
+    script.run(tx).await.map(drop)
+}
+
+async fn make_months(tx: &mut Tx<'_>, batches: &[BatchRow]) -> Result<(), Fault> {
+    let booked = batches.iter().map(|batch| batch.at);
+    let used = batches.iter().flat_map(|batch| &batch.usage).map(|booked| booked.record.at);
+    let months: BTreeSet<String> = booked.chain(used).map(first_day).collect();
+    let months: Vec<String> = months.into_iter().collect();
+    let sql = "SELECT make_months(month::date, 0) FROM unnest($1::text[]) AS month";
+    query(sql).bind(months).execute(tx.connection()).await?;
+    Ok(())
+}
+
+fn first_day(at: Timestamp) -> String {
+    at.to_zoned(TimeZone::UTC).date().first_of_month().to_string()
 }
 
 /// The rows of a page, table by table.
@@ -46,13 +69,11 @@ struct Page {
     entries: Rows,
     keys: Rows,
     usage: Rows,
+    corrections: Rows,
 }
 
 impl Page {
     async fn add(&mut self, tx: &mut Tx<'_>, row: &BatchRow) -> Result<(), Fault> {
-        if row.correction.is_some() {
-            return Err(StoreError::invalid("this store cannot keep corrections").into());
-        }
         let (batch, hash) = seal(tx, row).await?;
         self.push_batch(&batch, &hash);
         for entry in &row.entries {
@@ -73,7 +94,23 @@ impl Page {
             let place = [Cell::Int(batch.chain), Cell::Int(number)];
             self.usage.push(&[&place[..], &cells].concat());
         }
+        if let Some(correction) = &row.correction {
+            self.push_correction(&batch, correction);
+        }
         Ok(())
+    }
+
+    fn push_correction(&mut self, batch: &Batch<'_>, correction: &CorrectionRow) {
+        self.corrections.push(&[
+            Cell::Int(batch.chain),
+            Cell::Int(batch.id),
+            Cell::Int(correction.account.0),
+            Cell::Text(&correction.sum),
+            Cell::Int(correction.was),
+            Cell::Int(correction.became),
+            Cell::Text(&correction.reason),
+            Cell::Text(&correction.actor),
+        ]);
     }
 
     fn push_batch(&mut self, batch: &Batch<'_>, hash: &Hash) {
@@ -92,7 +129,7 @@ impl Page {
 }
 
 async fn seal<'a>(tx: &mut Tx<'_>, row: &'a BatchRow) -> Result<(Batch<'a>, Hash), Fault> {
-    let (mut entries, mut usage) = (Rows::default(), Rows::default());
+    let (mut entries, mut usage, mut corrected) = (Rows::default(), Rows::default(), Rows::default());
     for entry in &row.entries {
         let amounts = Amounts { amount: entry.amount, overrun: entry.overrun };
         push_entry(&mut entries, entry.account.0, &entry.kind, amounts);
@@ -100,7 +137,11 @@ async fn seal<'a>(tx: &mut Tx<'_>, row: &'a BatchRow) -> Result<(Batch<'a>, Hash
     for booked in &row.usage {
         usage.push(&cells(booked, &details(&booked.record)?));
     }
-    chain::seal(tx, (&row.node, row.epoch), row.at.as_microsecond(), (&entries, &usage)).await
+    if let Some(CorrectionRow { account, sum, was, became, reason, actor }) = &row.correction {
+        push_correction(&mut corrected, (account.0, sum), (*was, *became), (reason, actor));
+    }
+    let at = row.at.as_microsecond();
+    chain::seal_with(tx, (&row.node, row.epoch), at, (&entries, &usage, &corrected)).await
 }
 
 /// A usage record as it is booked and sealed.

@@ -1,0 +1,398 @@
+//! The hot path: a batch of steps becomes one transaction of two statements.
+//!
+//! The first locks the accounts and leases that are charged, in the order of their ids, and says what they have; the second
+//! books. That every settlement is new is assumed first: when a unique key says that one is not (a repeated batch), all is
+//! undone and done again after a look at what was booked before.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
+
+use cfr_billing::store::{Incarnation, Op, SettledHold, StoreError};
+use cfr_core::id::{AccountId, HoldId, KeyId, UserId};
+use cfr_core::ledger::UsageRecord;
+use cfr_core::time::Timestamp;
+use fail::fail_point;
+use sqlx::postgres::{PgArguments, PgRow};
+use sqlx::{Arguments, Row};
+use uuid::Uuid;
+
+use super::hold::{self, Journal};
+use crate::PostgresStore;
+use crate::bulk::{Cell, Rows, Script};
+use crate::chain::{self, Amounts, Entries, EntryKind, Usage};
+use crate::error::Fault;
+use crate::row::{Fields, query, uuid};
+use crate::usage::{day, details};
+use crate::writer::{Attempts, Tx};
+
+/// Writes the batch, all of it or nothing.
+pub(super) async fn commit(store: &PostgresStore, by: &Incarnation, ops: &[Op], now: Timestamp) -> Result<(), Fault> {
+    let journal = Journal::gather(ops);
+    let settled: Vec<&SettledHold> = ops.iter().filter_map(settlement).collect();
+    if settled.iter().any(|hold| hold.charged < 0) {
+        return Err(StoreError::invalid("a charge is not negative").into());
+    }
+    let mut attempts = Attempts::sealing();
+    let mut repeated = false;
+    loop {
+        let mut writer = store.writer().await?;
+        let mut tx = writer.begin_untimed(store.clock(), now).await?;
+        let written = write(&mut tx, by, &journal, &settled, repeated).await;
+        match tx.end(written).await {
+            Err(fault) if fault.is_duplicate() && !repeated => {
+                fail_point!("commit.refused");
+                repeated = true;
+            }
+            Err(fault) => attempts.next(store.collision_counter(), fault)?,
+            done => return done,
+        }
+    }
+}
+
+fn settlement(op: &Op) -> Option<&SettledHold> {
+    match op {
+        Op::Settle(settled) => Some(settled),
+        _ => None,
+    }
+}
+
+async fn write(
+    tx: &mut Tx<'_>,
+    by: &Incarnation,
+    journal: &Journal<'_>,
+    settled: &[&SettledHold],
+    repeated: bool,
+) -> Result<(), Fault> {
+    let mut look = Look::at(tx, by, settled, journal).await?;
+    if !look.alive {
+        return Err(StoreError::Fenced.into());
+    }
+    let known = if repeated { booked_before(tx, settled).await? } else { HashSet::new() };
+    let mut script = Script::default();
+    Books::of(settled, &known, &mut look.funds)?.push(tx, by, &mut script).await?;
+    if look.ends_suspended {
+        // What is freed depends on what was charged.
+        std::mem::take(&mut script).run(tx).await?;
+        fail_point!("commit.booked");
+        hold::free_suspended(tx, journal, settled).await?;
+        fail_point!("commit.suspended_freed");
+    }
+    hold::push(&mut script, &by.node, journal)?;
+    fail_point!("commit.prepared");
+    script.run(tx).await
+}
+
+/// Books settlements of a dead life, inside a running transaction.
+pub(super) async fn settle_orphans(tx: &mut Tx<'_>, by: &Incarnation, settled: &[SettledHold]) -> Result<(), Fault> {
+    tx.must_seal()?;
+    let settled: Vec<&SettledHold> = settled.iter().collect();
+    let mut look = Look::at(tx, by, &settled, &Journal::default()).await?;
+    let known = booked_before(tx, &settled).await?;
+    let mut script = Script::default();
+    Books::of(&settled, &known, &mut look.funds)?.push(tx, by, &mut script).await?;
+    script.run(tx).await
+}
+
+/// Which of the settlements are booked.
+async fn booked_before(tx: &mut Tx<'_>, settled: &[&SettledHold]) -> Result<HashSet<HoldId>, Fault> {
+    let ids: Vec<Uuid> = settled.iter().map(|hold| uuid(hold.id.to_bytes())).collect();
+    let rows = query("SELECT id FROM charge_keys WHERE id = ANY($1)").bind(ids).fetch_all(tx.connection()).await?;
+    rows.iter().map(|row| row.id("id", HoldId::from_bytes)).collect()
+}
+
+/// What a batch changes, coalesced.
+#[derive(Debug, Default)]
+struct Books {
+    accounts: BTreeMap<AccountId, AccountChange>,
+    /// What is consumed of each lease, by account and epoch.
+    leases: BTreeMap<(AccountId, i64), i64>,
+    entries: Entries,
+    usage: Usage,
+    days: BTreeMap<DayKey, DayChange>,
+}
+
+#[derive(Debug, Default)]
+struct AccountChange {
+    settled: i64,
+    unleased: i64,
+    overrun: i64,
+    /// How far use is beyond the limit afterwards.
+    overcommit: i64,
+}
+
+/// Where a charge on one account comes from.
+#[derive(Debug, Clone, Copy)]
+struct Source {
+    /// From the lease of the hold's epoch; the rest comes from the account itself.
+    lease: i64,
+    /// How far use is beyond the limit afterwards.
+    beyond: i64,
+}
+
+/// The charge, and what the operator loses: what the engine could not charge, and what the store could not.
+fn booked(hold: &SettledHold, charged: i64) -> Amounts {
+    Amounts { amount: charged, overrun: hold.record.overrun_nanos.saturating_add(hold.charged - charged) }
+}
+
+/// Day, tenant, user, key and model. The nil id stands for nobody.
+type DayKey = (i64, [u8; 16], [u8; 16], [u8; 16], Arc<str>);
+
+#[derive(Debug, Default)]
+struct DayChange {
+    requests: i64,
+    tokens_in: i64,
+    tokens_out: i64,
+    cost: i64,
+    charged: i64,
+}
+
+impl Books {
+    /// Leaves out what was booked before, and charges at most what each lease and the account's free room have.
+    fn of(settled: &[&SettledHold], known: &HashSet<HoldId>, funds: &mut Funds) -> Result<Self, Fault> {
+        let mut books = Self::default();
+        let mut seen = BTreeSet::new();
+        for hold in settled {
+            if !seen.insert(hold.id) || known.contains(&hold.id) {
+                continue;
+            }
+            let booked = booked(hold, funds.chargeable(hold));
+            books.add_record(hold, booked)?;
+            for &account in &hold.accounts {
+                if let Some(source) = funds.spend(account, hold.epoch, booked.amount) {
+                    books.charge(account, hold.epoch, booked, source);
+                }
+            }
+        }
+        Ok(books)
+    }
+
+    fn charge(&mut self, account: AccountId, epoch: i64, booked: Amounts, source: Source) {
+        let change = self.accounts.entry(account).or_default();
+        change.settled += booked.amount;
+        change.unleased += source.lease;
+        change.overrun = change.overrun.saturating_add(booked.overrun);
+        change.overcommit = change.overcommit.max(source.beyond);
+        if source.lease > 0 {
+            *self.leases.entry((account, epoch)).or_default() += source.lease;
+        }
+        let entry = self.entries.entry((account, EntryKind::Settle)).or_default();
+        entry.amount += booked.amount;
+        entry.overrun = entry.overrun.saturating_add(booked.overrun);
+    }
+
+    fn add_record(&mut self, hold: &SettledHold, booked: Amounts) -> Result<(), Fault> {
+        let record = &*hold.record;
+        if record.id != hold.id {
+            return Err(StoreError::invalid("a settlement's record is of another request").into());
+        }
+        let caller = &record.caller;
+        let (id, at) = (Cell::Id(record.id.to_bytes()), Cell::Int(record.at.as_microsecond()));
+        self.usage.keys.push(&[id, at]);
+        self.usage.records.push(&[
+            id,
+            at,
+            Cell::Id(caller.tenant.to_bytes()),
+            Cell::IdOpt(caller.user.map(UserId::to_bytes)),
+            Cell::IdOpt(caller.key.map(KeyId::to_bytes)),
+            Cell::Text(&record.model_served),
+            Cell::Int(record.cost_nanos),
+            Cell::Int(booked.amount),
+            Cell::Int(booked.overrun),
+            Cell::Accounts(&hold.accounts),
+            Cell::Text(&details(record)?),
+        ]);
+        let change = self.days.entry(day_key(record)).or_default();
+        change.requests += 1;
+        change.tokens_in = change.tokens_in.saturating_add_unsigned(record.usage.input_total());
+        change.tokens_out = change.tokens_out.saturating_add_unsigned(record.usage.output_total());
+        change.cost = change.cost.saturating_add(record.cost_nanos);
+        change.charged += booked.amount;
+        Ok(())
+    }
+
+    /// Adds to the script what books everything.
+    async fn push(self, tx: &mut Tx<'_>, by: &Incarnation, script: &mut Script) -> Result<(), Fault> {
+        if self.usage.records.is_empty() {
+            return Ok(());
+        }
+        script.statement_for(CHARGE, account_rows(&self.accounts))?;
+        if script.statement_for(CONSUME, lease_rows(&self.leases))? {
+            script.bind(by.node.to_string())?;
+        }
+        chain::append(tx, script, (&by.node, by.epoch), (&self.entries, self.usage)).await?;
+        script.statement_for(ADD_TO_DAY, day_rows(&self.days)).map(drop)
+    }
+}
+
+const CONSUME: &str = "UPDATE leases l SET consumed = l.consumed + change.consumed \
+     FROM unnest($1, $2, $3) AS change (account_id, epoch, consumed) \
+     WHERE l.account_id = change.account_id AND l.node = $4 AND l.epoch = change.epoch";
+
+fn lease_rows(leases: &BTreeMap<(AccountId, i64), i64>) -> Rows {
+    let mut rows = Rows::default();
+    for (&(account, epoch), &consumed) in leases {
+        rows.push(&[account.0, epoch, consumed].map(Cell::Int));
+    }
+    rows
+}
+
+fn account_rows(accounts: &BTreeMap<AccountId, AccountChange>) -> Rows {
+    let mut rows = Rows::default();
+    for (account, change) in accounts {
+        rows.push(&[account.0, change.settled, change.unleased, change.overrun, change.overcommit].map(Cell::Int));
+    }
+    rows
+}
+
+// Tokens, costs and overruns follow what an upstream reports, which may be nonsense. Their sums stop at the largest
+// number, for a sum that does not fit would make every later batch fail.
+
+const CHARGE: &str = "UPDATE accounts a SET settled = a.settled + change.settled, leased = a.leased - change.unleased, \
+     overrun = a.overrun + least(change.overrun, 9223372036854775807 - a.overrun), \
+     overcommit = greatest(a.overcommit, change.overcommit) \
+     FROM unnest($1, $2, $3, $4, $5) AS change (id, settled, unleased, overrun, overcommit) WHERE a.id = change.id";
+
+const ADD_TO_DAY: &str = "INSERT INTO usage_daily AS d (day, tenant_id, user_id, key_id, model_served, requests, \
+     tokens_in, tokens_out, cost, charged) SELECT * FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) \
+     ON CONFLICT (day, tenant_id, user_id, key_id, model_served) DO UPDATE SET requests = d.requests + excluded.requests, \
+     tokens_in = d.tokens_in + least(excluded.tokens_in, 9223372036854775807 - d.tokens_in), \
+     tokens_out = d.tokens_out + least(excluded.tokens_out, 9223372036854775807 - d.tokens_out), \
+     cost = d.cost + least(excluded.cost, 9223372036854775807 - d.cost), charged = d.charged + excluded.charged";
+
+fn day_key(record: &UsageRecord) -> DayKey {
+    let caller = &record.caller;
+    let nobody = [0; 16];
+    let (user, key) = (caller.user.map_or(nobody, UserId::to_bytes), caller.key.map_or(nobody, KeyId::to_bytes));
+    (day(record.at), caller.tenant.to_bytes(), user, key, Arc::clone(&record.model_served))
+}
+
+fn day_rows(days: &BTreeMap<DayKey, DayChange>) -> Rows {
+    let mut rows = Rows::default();
+    for ((day, tenant, user, api_key, model), change) in days {
+        rows.push(&[
+            Cell::Int(*day),
+            Cell::Id(*tenant),
+            Cell::Id(*user),
+            Cell::Id(*api_key),
+            Cell::Text(model),
+            Cell::Int(change.requests),
+            Cell::Int(change.tokens_in),
+            Cell::Int(change.tokens_out),
+            Cell::Int(change.cost),
+            Cell::Int(change.charged),
+        ]);
+    }
+    rows
+}
+
+/// What the database says before a batch is booked.
+#[derive(Debug, Default)]
+struct Look {
+    /// Whether the life may write.
+    alive: bool,
+    /// Whether a suspended hold ends with this batch.
+    ends_suspended: bool,
+    funds: Funds,
+}
+
+/// The accounts first, then their leases, each in the order of ids: whoever else charges them does the same.
+const LOOK: &str = "WITH account AS MATERIALIZED (SELECT a.id, a.granted - a.settled - a.leased AS free, \
+       b.policy = 'hard' AS enforced FROM accounts a JOIN budgets b ON b.id = a.budget_id \
+       WHERE a.id = ANY($3) ORDER BY a.id FOR NO KEY UPDATE OF a), \
+     lease AS MATERIALIZED (SELECT account_id, epoch, granted - consumed AS remainder FROM leases \
+       WHERE (SELECT count(*) FROM account) > 0 AND account_id = ANY($3) AND node = $1 AND epoch = ANY($4) \
+       ORDER BY account_id, epoch FOR NO KEY UPDATE) \
+     SELECT 'account' AS what, id, 0::bigint AS epoch, free AS amount, enforced AS flag FROM account \
+     UNION ALL SELECT 'lease', account_id, epoch, remainder, false FROM lease \
+     UNION ALL SELECT 'life', 0, 0, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint, \
+       EXISTS (SELECT FROM nodes WHERE name = $1 AND epoch = $2 AND NOT fenced) \
+     UNION ALL SELECT 'suspended', 0, 0, 0, EXISTS (SELECT FROM holds WHERE state = 1 AND id = ANY($5))";
+
+impl Look {
+    async fn at(
+        tx: &mut Tx<'_>,
+        by: &Incarnation,
+        settled: &[&SettledHold],
+        journal: &Journal<'_>,
+    ) -> Result<Self, Fault> {
+        let accounts: BTreeSet<i64> = settled.iter().flat_map(|hold| hold.accounts.iter().map(|id| id.0)).collect();
+        let epochs: BTreeSet<i64> = settled.iter().map(|hold| hold.epoch).collect();
+        let ended: Vec<Uuid> = journal.ended().map(|hold| uuid(hold.to_bytes())).collect();
+        let mut arguments = PgArguments::default();
+        arguments.add(&*by.node).map_err(sqlx::Error::Encode)?;
+        arguments.add(by.epoch).map_err(sqlx::Error::Encode)?;
+        for ids in [accounts, epochs] {
+            arguments.add(ids.into_iter().collect::<Vec<i64>>()).map_err(sqlx::Error::Encode)?;
+        }
+        arguments.add(ended).map_err(sqlx::Error::Encode)?;
+        let rows = tx.prepared(LOOK, arguments).fetch_all(tx.connection()).await?;
+        let mut look = Self::default();
+        for row in &rows {
+            look.note(tx, row)?;
+        }
+        Ok(look)
+    }
+
+    fn note(&mut self, tx: &mut Tx<'_>, row: &PgRow) -> Result<(), Fault> {
+        let (account, epoch, amount) = (AccountId(row.try_get(1)?), row.try_get(2)?, row.try_get(3)?);
+        let flag = row.try_get(4)?;
+        match row.try_get::<&str, _>(0)? {
+            "account" => drop(self.funds.rooms.insert(account, Room { free: amount, enforced: flag })),
+            "lease" => drop(self.funds.leases.insert((account, epoch), amount)),
+            "suspended" => self.ends_suspended = flag,
+            _ => {
+                self.alive = flag;
+                tx.set_moment(amount)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What accounts and leases have, less what the batch spends.
+#[derive(Debug, Default)]
+struct Funds {
+    rooms: HashMap<AccountId, Room>,
+    leases: HashMap<(AccountId, i64), i64>,
+}
+
+/// What an account has beyond its leases.
+#[derive(Debug, Clone, Copy)]
+struct Room {
+    /// Negative when use is beyond the limit.
+    free: i64,
+    /// Whether the limit is a hard one.
+    enforced: bool,
+}
+
+impl Room {
+    const fn chargeable(self) -> i64 {
+        match (self.enforced, self.free > 0) {
+            (false, _) => i64::MAX,
+            (true, true) => self.free,
+            (true, false) => 0,
+        }
+    }
+}
+
+impl Funds {
+    /// The charge, or as much of it as every account of the hold has.
+    fn chargeable(&self, hold: &SettledHold) -> i64 {
+        let has = |account: &AccountId| {
+            let room = self.rooms.get(account).map_or(0, |room| room.chargeable());
+            room.saturating_add(self.leases.get(&(*account, hold.epoch)).copied().unwrap_or_default())
+        };
+        hold.accounts.iter().map(has).fold(hold.charged, i64::min)
+    }
+
+    /// Spends from the lease first, then from the account. `None` for an account that does not exist.
+    fn spend(&mut self, account: AccountId, epoch: i64, charged: i64) -> Option<Source> {
+        let room = self.rooms.get_mut(&account)?;
+        let lease = self.leases.entry((account, epoch)).or_default();
+        let from_lease = charged.min(*lease);
+        *lease -= from_lease;
+        room.free -= charged - from_lease;
+        let beyond = if room.enforced { 0 } else { room.free.saturating_neg().max(0) };
+        Some(Source { lease: from_lease, beyond })
+    }
+}
