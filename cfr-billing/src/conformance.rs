@@ -9,10 +9,12 @@ mod archive;
 mod audit;
 mod catalog;
 mod commits;
+pub mod crash;
 mod fixture;
 mod grants;
 mod history;
 mod leases;
+mod lockstep;
 mod nodes;
 mod orphans;
 mod periods;
@@ -25,6 +27,7 @@ pub use commits::*;
 pub use grants::*;
 pub use history::random_histories_agree_with_the_reference;
 pub use leases::*;
+pub use lockstep::random_schedules_of_nodes_agree_with_the_reference;
 pub use nodes::*;
 pub use orphans::*;
 pub use periods::*;
@@ -113,6 +116,7 @@ macro_rules! store_conformance {
             an_audit_beside_writes_finds_nothing
             accounts_are_audited_in_pieces
             random_histories_agree_with_the_reference
+            random_schedules_of_nodes_agree_with_the_reference
         }
     };
     (@rules $fresh:expr; $($rule:ident)*) => { $(

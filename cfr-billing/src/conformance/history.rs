@@ -39,7 +39,7 @@ pub async fn random_histories_agree_with_the_reference(store: &dyn Store) {
     }
 }
 
-fn number_from_env(name: &str) -> Option<u64> {
+pub(super) fn number_from_env(name: &str) -> Option<u64> {
     let text = std::env::var(name).ok()?;
     Some(text.parse().unwrap_or_else(|_| panic!("{name} must be a number, not `{text}`")))
 }
@@ -288,7 +288,7 @@ impl<'a> Side<'a> {
 }
 
 /// The same numbers for the same seed on every machine (SplitMix64).
-struct Random(u64);
+pub(super) struct Random(pub(super) u64);
 
 impl Random {
     fn next(&mut self) -> u64 {
@@ -298,20 +298,20 @@ impl Random {
         mixed ^ (mixed >> 31)
     }
 
-    fn below(&mut self, bound: u64) -> u64 {
+    pub(super) fn below(&mut self, bound: u64) -> u64 {
         self.next() % bound
     }
 
-    fn index(&mut self, bound: usize) -> usize {
+    pub(super) fn index(&mut self, bound: usize) -> usize {
         usize::try_from(self.below(bound as u64)).expect("below a usize")
     }
 
-    fn amount(&mut self, bound: u64) -> i64 {
+    pub(super) fn amount(&mut self, bound: u64) -> i64 {
         i64::try_from(self.below(bound)).expect("small")
     }
 
     /// Some of the budgets, at least one, in order.
-    fn path(&mut self) -> Vec<usize> {
+    pub(super) fn path(&mut self) -> Vec<usize> {
         let chosen = 1 + self.below((1 << BUDGETS.len()) - 1);
         (0..BUDGETS.len()).filter(|position| chosen & (1 << position) != 0).collect()
     }

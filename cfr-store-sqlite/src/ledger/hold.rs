@@ -20,11 +20,11 @@ const RELEASED: i64 = 2;
 /// What a batch changes in the journal.
 #[derive(Debug, Default)]
 pub(super) struct Journal<'a> {
-    /// Opened here and not ended here.
+    /// Opened here and not settled here. An earlier delivery may have opened them already.
     opened: BTreeMap<HoldId, Opened<'a>>,
-    /// New totals of holds that were opened before.
+    /// New totals of holds, opened here or before.
     extended: BTreeMap<HoldId, i64>,
-    /// The last word on holds that were opened before.
+    /// The last word on holds, opened here or before.
     checkpoints: BTreeMap<HoldId, Evidence<'a>>,
     released: Vec<HoldId>,
 }
@@ -33,8 +33,6 @@ pub(super) struct Journal<'a> {
 struct Opened<'a> {
     hold: &'a OpenedHold,
     state: i64,
-    amount: i64,
-    evidence: Option<Evidence<'a>>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -52,16 +50,15 @@ impl<'a> Journal<'a> {
             match op {
                 Op::Open(hold) if ended.contains(&hold.id) => {}
                 Op::Open(hold) => {
-                    let opened = || Opened { hold, state: OPEN, amount: hold.amount, evidence: None };
-                    journal.opened.entry(hold.id).or_insert_with(opened);
+                    journal.opened.entry(hold.id).or_insert(Opened { hold, state: OPEN });
                 }
-                Op::Extend { hold, amount } => journal.extend(*hold, *amount),
+                Op::Extend { hold, amount } => drop(journal.extended.insert(*hold, *amount)),
                 Op::Checkpoint { hold, charged, record } => {
-                    journal.checkpoint(*hold, Evidence { charged: *charged, record });
+                    journal.checkpoints.insert(*hold, Evidence { charged: *charged, record });
                 }
                 Op::Settle(settled) => {
                     ended.insert(settled.id);
-                    journal.opened.remove(&settled.id);
+                    journal.forget(settled.id);
                 }
                 Op::Release { hold, .. } => {
                     ended.insert(*hold);
@@ -75,25 +72,17 @@ impl<'a> Journal<'a> {
         journal
     }
 
-    fn extend(&mut self, hold: HoldId, amount: i64) {
-        match self.opened.get_mut(&hold) {
-            Some(opened) => opened.amount = amount,
-            None => drop(self.extended.insert(hold, amount)),
-        }
-    }
-
-    fn checkpoint(&mut self, hold: HoldId, evidence: Evidence<'a>) {
-        match self.opened.get_mut(&hold) {
-            Some(opened) => opened.evidence = Some(evidence),
-            None => drop(self.checkpoints.insert(hold, evidence)),
-        }
+    fn forget(&mut self, hold: HoldId) {
+        self.opened.remove(&hold);
+        self.extended.remove(&hold);
+        self.checkpoints.remove(&hold);
     }
 }
 
 const INSERT: &str = "INSERT INTO holds (id, node, epoch, accounts, amount, state, tenant_id, user_id, key_id, \
-     product_version_id, model, at, delivered, evidence) SELECT unhex(value->>0), value->>1, value->>2, \
-     unhex(value->>3), value->>4, value->>5, unhex(value->>6), unhex(value->>7), unhex(value->>8), unhex(value->>9), \
-     value->>10, value->>11, value->>12, value->>13 FROM jsonb_each(?) WHERE TRUE ON CONFLICT (id) DO NOTHING";
+     product_version_id, model, at) SELECT unhex(value->>0), value->>1, value->>2, unhex(value->>3), value->>4, \
+     value->>5, unhex(value->>6), unhex(value->>7), unhex(value->>8), unhex(value->>9), value->>10, value->>11 \
+     FROM jsonb_each(?) WHERE TRUE ON CONFLICT (id) DO NOTHING";
 
 const EXTEND: &str = "UPDATE holds SET amount = change.amount \
      FROM (SELECT unhex(value->>0) AS id, value->>1 AS amount FROM jsonb_each(?)) AS change \
@@ -117,7 +106,7 @@ pub(super) fn push(
 ) -> Result<(), Fault> {
     let (mut opened, mut extended, mut checkpoints) = (Rows::default(), Rows::default(), Rows::default());
     for row in journal.opened.values() {
-        push_opened(&mut opened, node, row)?;
+        push_opened(&mut opened, node, row);
     }
     for (hold, amount) in &journal.extended {
         extended.push(&[Cell::Blob(&hold.to_bytes()), Cell::Int(*amount)]);
@@ -141,9 +130,8 @@ fn id_rows(holds: impl Iterator<Item = HoldId>) -> Rows {
     rows
 }
 
-fn push_opened(rows: &mut Rows, node: &str, row: &Opened<'_>) -> Result<(), Fault> {
+fn push_opened(rows: &mut Rows, node: &str, row: &Opened<'_>) {
     let (hold, caller) = (row.hold, &row.hold.caller);
-    let evidence = row.evidence.map(|evidence| json(evidence.record)).transpose()?;
     let (user, key) = (caller.user.map(UserId::to_bytes), caller.key.map(KeyId::to_bytes));
     let product_version = caller.product_version.map(ProductVersionId::to_bytes);
     rows.push(&[
@@ -151,7 +139,7 @@ fn push_opened(rows: &mut Rows, node: &str, row: &Opened<'_>) -> Result<(), Faul
         Cell::Text(node),
         Cell::Int(hold.epoch),
         Cell::Blob(&accounts_blob(&hold.accounts)),
-        Cell::Int(row.amount),
+        Cell::Int(hold.amount),
         Cell::Int(row.state),
         Cell::Blob(&caller.tenant.to_bytes()),
         Cell::id_opt(user.as_ref()),
@@ -159,10 +147,7 @@ fn push_opened(rows: &mut Rows, node: &str, row: &Opened<'_>) -> Result<(), Faul
         Cell::id_opt(product_version.as_ref()),
         Cell::Text(&hold.model),
         Cell::Int(hold.at.as_microsecond()),
-        Cell::int_opt(row.evidence.map(|evidence| evidence.charged)),
-        evidence.as_deref().map_or(Cell::Null, Cell::Text),
     ]);
-    Ok(())
 }
 
 /// A hold as the journal has it.
