@@ -77,7 +77,7 @@ pub const TAMPERINGS: &[Tampering] = &[
     ),
     lasting(
         AuditRule::Chain,
-        "UPDATE ledger_batches SET at = at + 1 WHERE rows > 0",
+        "UPDATE ledger_batches SET epoch = epoch + 1 WHERE rows > 0",
         "was changed after it was sealed",
     ),
     lasting(AuditRule::Chain, "UPDATE usage_records SET model_served = 'x'", "was changed after it was sealed"),
