@@ -152,6 +152,20 @@ async fn nobody_is_asked_where_nobody_can_answer() {
     assert_eq!(folder.run(&["ledger", "repair", "--apply"]).status.code(), Some(2), "a reason is needed");
 }
 
+#[tokio::test]
+async fn money_that_waits_to_be_taken_back_is_a_warning() {
+    let folder = Folder::new();
+    let a_node_that_died = "INSERT INTO nodes (name, epoch, registered_at) VALUES ('gone', 1, 0); \
+         INSERT INTO leases (account_id, node, epoch, granted) VALUES (1, 'gone', 1, 5); \
+         UPDATE accounts SET leased = leased + 5 WHERE id = 1";
+    folder.edit(a_node_that_died).await;
+    let (code, said) = folder.says(&["ledger", "verify"]);
+    assert_eq!(code, 0, "{said}");
+    assert!(said.starts_with("warning: node `gone` does not run, but has 5 billionths leased on 1 accounts"), "{said}");
+    assert!(said.ends_with("the books agree\n"), "{said}");
+    assert_eq!(folder.json(&["ledger", "verify"])["warnings"][0]["rule"], "stranded");
+}
+
 #[test]
 fn books_that_cannot_be_read_are_not_called_clean() {
     let empty = Folder(tempfile::tempdir().expect("a folder"));

@@ -359,7 +359,8 @@ pub trait LedgerStore: Debug + Send + Sync + 'static {
     async fn grant(&self, grant: &NewGrant, now: Timestamp) -> Result<Grant, StoreError>;
 
     /// Recomputes every sum from its parts and the hash chain from its rows, and names every difference; empty when the
-    /// books agree. Reads everything.
+    /// books agree. Reads everything, at one moment of the books: what is booked meanwhile is no finding. The rules are
+    /// those of [`rules`](super::rules).
     ///
     /// # Errors
     /// When the store cannot be read.
@@ -370,26 +371,21 @@ pub trait LedgerStore: Debug + Send + Sync + 'static {
     ///
     /// # Errors
     /// When the store cannot be read.
-    async fn audit_accounts(&self, after: AccountId, limit: u32) -> Result<AccountsAudit, StoreError> {
-        let _ = (after, limit);
-        Err(StoreError::invalid("this store audits everything at once"))
-    }
+    async fn audit_accounts(&self, after: AccountId, limit: u32) -> Result<AccountsAudit, StoreError>;
 
     /// Books the correction of a sum: an entry of its own, with the reason, sealed like every other. Nothing that was
-    /// booked before is changed. Refused when the sum is not what the correction says it is.
+    /// booked before is changed. What is used beyond a limit then stays allowed, as after a limit was lowered. Refused
+    /// when the sum is not what the correction says it is.
     ///
     /// # Errors
-    /// [`StoreError::Conflict`] when the books moved on since the audit.
+    /// [`StoreError::Conflict`] when the books moved on since the audit, [`StoreError::NotFound`] for an unknown account.
     async fn correct(
         &self,
         correction: &Correction,
         reason: &str,
         actor: &str,
         now: Timestamp,
-    ) -> Result<(), StoreError> {
-        let _ = (correction, reason, actor, now);
-        Err(StoreError::invalid("this store cannot book corrections"))
-    }
+    ) -> Result<(), StoreError>;
 }
 
 const _: fn(&dyn LedgerStore) = |_| {};

@@ -3,6 +3,7 @@
 #![expect(clippy::expect_used, clippy::panic, reason = "a test ends where it fails")]
 
 mod answers;
+mod auditor;
 mod bad_input;
 mod budgets;
 mod configuration;
