@@ -6,6 +6,7 @@ use std::sync::Arc;
 use cfr_billing::store::{Store, StoreError};
 use cfr_core::broadcast::{Broadcast, LocalBroadcast};
 use cfr_core::time::Timestamp;
+use cfr_store_postgres::{PostgresOptions, PostgresStore};
 use cfr_store_sqlite::{SqliteOptions, SqliteStore};
 
 use crate::config::{Config, DatabaseUrl, Migration};
@@ -17,6 +18,8 @@ use crate::state::StartError;
 pub enum Database {
     /// One file, which this process owns.
     Sqlite(Arc<SqliteStore>),
+    /// A server, which other processes use as well.
+    Postgres(Arc<PostgresStore>),
 }
 
 impl Database {
@@ -33,7 +36,13 @@ impl Database {
                 }
                 Ok(Self::Sqlite(Arc::new(SqliteStore::open(path, sqlite_options(config)).await?)))
             }
-            DatabaseUrl::Postgres(_) => Err(not_yet()),
+            DatabaseUrl::Postgres(url) => {
+                let options = postgres_options(config);
+                if config.database.migration == Migration::Check {
+                    refuse_older(PostgresStore::pending_migrations(url.expose(), options.clone()).await?)?;
+                }
+                Ok(Self::Postgres(Arc::new(PostgresStore::open(url.expose(), options).await?)))
+            }
         }
     }
 
@@ -44,7 +53,10 @@ impl Database {
     pub async fn open_read_only(config: &Config) -> Result<Self, StartError> {
         match config.database_url() {
             DatabaseUrl::Sqlite(path) => Ok(Self::Sqlite(Arc::new(SqliteStore::open_read_only(path).await?))),
-            DatabaseUrl::Postgres(_) => Err(not_yet()),
+            DatabaseUrl::Postgres(url) => {
+                let store = PostgresStore::open_read_only(url.expose(), postgres_options(config)).await?;
+                Ok(Self::Postgres(Arc::new(store)))
+            }
         }
     }
 
@@ -55,7 +67,9 @@ impl Database {
     pub async fn pending_migrations(config: &Config) -> Result<Vec<String>, StartError> {
         match config.database_url() {
             DatabaseUrl::Sqlite(path) => Ok(SqliteStore::pending_migrations(path).await?),
-            DatabaseUrl::Postgres(_) => Err(not_yet()),
+            DatabaseUrl::Postgres(url) => {
+                Ok(PostgresStore::pending_migrations(url.expose(), postgres_options(config)).await?)
+            }
         }
     }
 
@@ -69,7 +83,9 @@ impl Database {
                 make_data_folder(&config.data)?;
                 Ok(SqliteStore::open(path, sqlite_options(config)).await?.close().await?)
             }
-            DatabaseUrl::Postgres(_) => Err(not_yet()),
+            DatabaseUrl::Postgres(url) => {
+                Ok(PostgresStore::open(url.expose(), postgres_options(config)).await?.close().await?)
+            }
         }
     }
 
@@ -78,6 +94,7 @@ impl Database {
     pub fn store(&self) -> Arc<dyn Store> {
         match self {
             Self::Sqlite(store) => Arc::clone(store) as _,
+            Self::Postgres(store) => Arc::clone(store) as _,
         }
     }
 
@@ -86,6 +103,7 @@ impl Database {
     pub fn broadcast(&self) -> Arc<dyn Broadcast> {
         match self {
             Self::Sqlite(_) => Arc::new(LocalBroadcast::default()),
+            Self::Postgres(store) => Arc::clone(store) as _,
         }
     }
 
@@ -97,6 +115,7 @@ impl Database {
     pub async fn agree(&self, name: &str, value: &[u8], now: Timestamp) -> Result<Vec<u8>, StoreError> {
         match self {
             Self::Sqlite(_) => Ok(value.to_owned()),
+            Self::Postgres(store) => store.agree(name, value, now).await,
         }
     }
 
@@ -107,6 +126,7 @@ impl Database {
     pub async fn agreed(&self, name: &str) -> Result<Option<Vec<u8>>, StoreError> {
         match self {
             Self::Sqlite(_) => Ok(None),
+            Self::Postgres(store) => store.agreed(name).await,
         }
     }
 
@@ -122,6 +142,10 @@ impl Database {
                     tracing::warn!("the database is still in use and is left to be checked at the next start");
                     Ok(())
                 }
+            },
+            Self::Postgres(store) => match Arc::into_inner(store) {
+                Some(store) => Ok(store.close().await?),
+                None => Ok(()), // what was committed is safe
             },
         }
     }
@@ -146,6 +170,9 @@ fn refuse_older(missing: Vec<String>) -> Result<(), StartError> {
     if missing.is_empty() { Ok(()) } else { Err(StartError::OlderSchema { missing }) }
 }
 
-fn not_yet() -> StartError {
-    StartError::Store(StoreError::unavailable("Postgres is not connected to the server yet"))
+fn postgres_options(config: &Config) -> PostgresOptions {
+    let mut options = PostgresOptions::default();
+    options.connections_max = config.database.pool;
+    options.pooled = !config.database.prepared_statements;
+    options
 }

@@ -60,7 +60,7 @@ impl PepperError {
 }
 
 /// What processes that share a database compare, instead of the pepper itself.
-pub type Fingerprint = [u8; 32];
+pub(crate) type Fingerprint = [u8; 32];
 
 /// Hashes keys. HMAC-SHA256 with the key schedule done once.
 #[derive(Clone)]

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use cfr_billing::store::{AccountState, CatalogStore as _, LedgerStore as _, PAGE_ROWS_MAX, PageRequest};
+use cfr_billing::store::{AccountState, PAGE_ROWS_MAX, PageRequest, Store};
 use cfr_billing::usage::UsageFilter;
 use cfr_core::id::{HoldId, UserId};
 use cfr_core::ledger::UsageRecord;
@@ -10,6 +10,7 @@ use cfr_store_sqlite::SqliteStore;
 use sqlx::ConnectOptions as _;
 use sqlx::sqlite::SqliteConnectOptions;
 
+use super::cluster::Cluster;
 use super::site::Site;
 
 /// Everything that was booked.
@@ -32,23 +33,37 @@ pub struct Books {
 impl Books {
     /// Reads what was booked on one budget of a site: on the user's who has it.
     pub async fn read(site: &Site, budget: &str) -> Self {
-        let mut books = Self::read_all(site, budget).await;
-        let owner = books.owner;
-        books.records.retain(|record| record.caller.user == Some(owner));
-        books
+        Self::read_all(site, budget).await.of_owner()
     }
 
     /// Reads everything that was booked, with the account of one budget.
     pub async fn read_all(site: &Site, budget: &str) -> Self {
         let path = site.data().join(cfr_server::config::DATABASE);
         let store = SqliteStore::open_read_only(path).await.expect("the file");
-        let records = records(&store).await;
+        let journal = journal(&store).await;
+        Self::of(&store, journal, budget).await
+    }
+
+    /// Everything that was booked in a database that several servers share, with the account of one budget.
+    pub async fn read_shared(cluster: &Cluster, budget: &str) -> Self {
+        let store = cluster.store().await;
+        let journal = cluster.journal().await;
+        Self::of(&store, journal, budget).await
+    }
+
+    /// Without the records of other users than the one whose budget it is.
+    pub fn of_owner(mut self) -> Self {
+        self.records.retain(|record| record.caller.user == Some(self.owner));
+        self
+    }
+
+    async fn of(store: &dyn Store, (open, released): (i64, Vec<HoldId>), budget: &str) -> Self {
+        let records = records(store).await;
         let budget = budget.parse().expect("an id");
         let owner = UserId::from_u128(store.budget(budget).await.expect("the budget").scope_id.0);
         let accounts = store.accounts(budget).await.expect("accounts");
         let [account] = accounts.try_into().expect("one period");
         let findings = store.audit().await.expect("an audit").iter().map(ToString::to_string).collect();
-        let (open, released) = journal(&store).await;
         assert_eq!(open, 0, "every hold has ended");
         let holds = released.iter().copied().chain(records.iter().map(|record| record.id)).collect();
         Self { records, account, findings, released_holds: released.len(), holds, owner }
@@ -107,7 +122,7 @@ async fn journal(store: &SqliteStore) -> (i64, Vec<HoldId>) {
     (open, released.await.expect("ids").into_iter().map(id).collect())
 }
 
-async fn records(store: &SqliteStore) -> Vec<UsageRecord> {
+async fn records(store: &dyn Store) -> Vec<UsageRecord> {
     let mut records = Vec::new();
     let mut page = PageRequest { after: None, limit: PAGE_ROWS_MAX };
     loop {

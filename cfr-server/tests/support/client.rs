@@ -92,6 +92,11 @@ impl Client {
         self.exchange("POST", path, body.to_string().into()).await
     }
 
+    /// Replaces something by JSON.
+    pub async fn put(&self, path: &str, body: &Value) -> Seen {
+        self.exchange("PUT", path, body.to_string().into()).await
+    }
+
     /// Fetches JSON.
     pub async fn get(&self, path: &str) -> Seen {
         self.exchange("GET", path, Bytes::new()).await

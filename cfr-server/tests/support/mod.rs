@@ -5,7 +5,13 @@
 
 pub mod books;
 pub mod client;
+pub mod cluster;
 pub mod oracle;
 pub mod price;
 pub mod server;
 pub mod site;
+
+/// A number that the environment may set.
+pub fn setting(name: &str) -> Option<u64> {
+    std::env::var(name).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{name} is a number")))
+}
