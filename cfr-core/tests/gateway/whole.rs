@@ -1,7 +1,7 @@
 //! Answers that come whole.
 
 use std::borrow::Cow;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -10,6 +10,7 @@ use cfr_core::chat::{Call, Usage, UsageSource};
 use cfr_core::gateway::{Answer, Caller, GatewayConfig, GatewayError, Offer};
 use cfr_core::hook::{DenyReason, PostHook, PreHook, Verdict};
 use cfr_core::ledger::UsageRecord;
+use cfr_core::limit::{Limit, LimitExceeded, Permit, RateLimiter};
 use cfr_core::price::PicoUsd;
 use cfr_core::route::{Routes, Target};
 use cfr_core::upstream::{FinishReason, Rejection, Report, UpstreamError};
@@ -217,6 +218,30 @@ async fn the_rate_limit_comes_before_the_budget() {
     let Err(GatewayError::LimitExceeded(exceeded)) = world.ask("").await else { panic!("refused") };
     assert_eq!(exceeded.retry_after.as_secs(), 60);
     assert_eq!(world.ledger.books.records().len(), 1, "a refused call leaves no record");
+}
+
+/// Lets in as many as it is told, wherever it counts them.
+#[derive(Debug)]
+struct Turnstile(AtomicU32);
+
+#[async_trait]
+impl RateLimiter for Turnstile {
+    async fn admit(&self, limits: &[Limit]) -> Result<Permit, LimitExceeded> {
+        let left = self.0.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1));
+        let refused = || LimitExceeded { what: "own", scope: limits[0].scope, limit: 1, retry_after: Duration::ZERO };
+        left.map(|_| Permit::default()).map_err(|_| refused())
+    }
+}
+
+#[tokio::test]
+async fn a_limiter_of_ones_own_takes_the_place_of_the_usual_one() {
+    let turnstile = Arc::new(Turnstile(AtomicU32::new(1)));
+    let world = Setup { requests_per_minute: Some(1_000), ..Setup::default() }
+        .build_with(|builder| builder.rate_limiter(turnstile));
+    world.first.then(answer(Usage::text(1, 1)));
+    assert!(world.ask("").await.is_ok());
+    let Err(GatewayError::LimitExceeded(exceeded)) = world.ask("").await else { panic!("refused") };
+    assert_eq!(exceeded.what, "own");
 }
 
 #[derive(Debug, Default)]
