@@ -182,16 +182,16 @@ impl Escrow {
     /// In a task of its own: a caller who leaves must not take the rights along.
     async fn give_up(&self, budget: BudgetId) {
         let engine = self.engine.clone();
-        let task = self.tasks.spawn(async move {
+        self.detached(async move {
             engine.give_back(engine.take(|book| book.recall(budget).into_iter().collect())).await;
-        });
-        drop(task.await); // it panics only when the runtime ends
+        })
+        .await;
     }
 
     /// Running holds whose price exceeds them may need what is left, so the owner of a store takes it again at once.
     async fn take_again(&self, budget: BudgetId) {
         let engine = self.engine.clone();
-        let task = self.tasks.spawn(async move {
+        self.detached(async move {
             let asks = engine.book().ask_again(budget);
             let now = engine.clock.now();
             if let Some(asks) = asks
@@ -199,8 +199,15 @@ impl Escrow {
             {
                 tracing::debug!(%error, %budget, "the next hold will ask again");
             }
-        });
-        drop(task.await); // it panics only when the runtime ends
+        })
+        .await;
+    }
+
+    /// Goes on when the caller leaves, until the ledger is dropped. None when it did not come to its end.
+    async fn detached<T: Send + 'static>(&self, work: impl Future<Output = T> + Send + 'static) -> Option<T> {
+        let kill = self.kill.clone();
+        let task = self.tasks.spawn(async move { kill.run_until_cancelled(work).await });
+        task.await.ok().flatten() // it panics only when the runtime ends
     }
 
     /// Asks the store for rights, unless somebody got them meanwhile, until `decide` comes to an end.
@@ -254,11 +261,12 @@ impl Escrow {
         at: Timestamp,
     ) -> (Option<gates::Passage>, Result<(), AcquireError>) {
         let engine = self.engine.clone();
-        let task = self.tasks.spawn(async move {
+        let work = async move {
             let acquired = engine.acquire(&asks, at).await;
             (Some(passage), acquired)
-        });
-        task.await.unwrap_or_else(|error| (None, Err(StoreError::unavailable(error).into())))
+        };
+        let ended = || (None, Err(StoreError::unavailable("the ledger ended meanwhile").into()));
+        self.detached(work).await.unwrap_or_else(ended)
     }
 
     /// Asks the other nodes for what they do not use, or waits for somebody here who does so (R6). False when the request

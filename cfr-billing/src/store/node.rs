@@ -10,7 +10,7 @@ use cfr_core::time::Timestamp;
 pub struct Boot(pub u128);
 
 /// One life of one node: a node that lost a lease or restarted comes back under a higher epoch.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Incarnation {
     /// The node by its configured name.
     pub node: Arc<str>,

@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test file uses its own part")]
 
 pub(crate) mod cluster;
+pub(crate) mod link;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -1,6 +1,6 @@
 //! The money part of the state: accounts, leases, holds, charges and grants, as plain arithmetic.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::ops::Bound;
 use std::sync::Arc;
 
@@ -22,11 +22,11 @@ pub(super) type Budgets = BTreeMap<BudgetId, Budget>;
 pub(super) struct Books {
     nodes: BTreeMap<Arc<str>, NodeLife>,
     /// Incarnations that lost their leases.
-    fenced: HashSet<Incarnation>,
+    fenced: BTreeSet<Incarnation>,
     accounts: BTreeMap<AccountId, AccountState>,
     /// Accounts by budget, the oldest first.
     periods: HashMap<BudgetId, Vec<AccountId>>,
-    leases: HashMap<(AccountId, Incarnation), Lease>,
+    leases: BTreeMap<(AccountId, Incarnation), Lease>,
     holds: BTreeMap<HoldId, HoldRow>,
     /// Holds that ended: a late `Open` of one changes nothing.
     ended: HashSet<HoldId>,
@@ -526,8 +526,8 @@ impl Books {
     }
 
     /// Incarnations that were succeeded by another one, or whose last lease has expired.
-    fn dead(&self, expired_before: Timestamp) -> HashSet<Incarnation> {
-        let mut last_expiry = HashMap::<&Incarnation, Timestamp>::new();
+    fn dead(&self, expired_before: Timestamp) -> BTreeSet<Incarnation> {
+        let mut last_expiry = BTreeMap::<&Incarnation, Timestamp>::new();
         for ((_, by), lease) in &self.leases {
             let last = last_expiry.entry(by).or_insert(lease.expires);
             *last = (*last).max(lease.expires);
