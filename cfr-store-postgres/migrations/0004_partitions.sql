@@ -63,7 +63,6 @@ END $$;
 DO $$ BEGIN
   EXECUTE format('ALTER FUNCTION make_months SET search_path = %I, pg_temp', current_schema());
 END $$;
-REVOKE EXECUTE ON FUNCTION make_months FROM PUBLIC;
 
 -- Lets a role run the service: SELECT grant_application_role('cfr_app'). It books, but cannot change or delete what was
 -- booked, nor alter a table. Run it again after every upgrade. The owner of the schema runs migrations.
@@ -81,3 +80,5 @@ BEGIN
   EXECUTE format('GRANT DELETE ON leases, holds, notices TO %I', application);
   EXECUTE format('GRANT EXECUTE ON FUNCTION make_months TO %I', application);
 END $$;
+
+REVOKE EXECUTE ON FUNCTION make_month, keep_from_truncate, make_months, grant_application_role FROM PUBLIC;

@@ -37,7 +37,8 @@ impl LedgerStore for PostgresStore {
 
     async fn register(&self, node: &str, boot: Boot, now: Timestamp) -> Result<Incarnation, StoreError> {
         let name_is_ours = self.notices().take_name(node, boot).await == NameHolder::Us;
-        write!(self, now, |tx| node::register(tx, node, boot, name_is_ours)).await
+        let registered = write!(self, now, |tx| node::register(tx, node, boot, name_is_ours)).await;
+        registered.inspect(|_| self.notices().name_taken(node, boot))
     }
 
     async fn acquire(

@@ -88,7 +88,6 @@ struct Line {
 #[derive(Debug)]
 struct Order {
     node: Arc<str>,
-    boot: Boot,
     answer: oneshot::Sender<NameHolder>,
 }
 
@@ -110,10 +109,22 @@ impl Notices {
         })
     }
 
-    /// Takes the name of a node for this process, unless another process has it.
+    /// Takes the name of a node for a process, unless another one has it: in tests processes may share a handle.
     pub(crate) async fn take_name(&self, node: &str, boot: Boot) -> NameHolder {
+        match self.lock_name(node).await {
+            NameHolder::Us if *self.shared.owners().entry(node.into()).or_insert(boot) != boot => NameHolder::Other,
+            holder => holder,
+        }
+    }
+
+    /// Notes that a process has the name now, whoever had it before.
+    pub(crate) fn name_taken(&self, node: &str, boot: Boot) {
+        self.shared.owners().insert(node.into(), boot);
+    }
+
+    async fn lock_name(&self, node: &str) -> NameHolder {
         let (answer, answered) = oneshot::channel();
-        let order = Order { node: node.into(), boot, answer };
+        let order = Order { node: node.into(), answer };
         let holder = async {
             self.line().orders.send(order).await.ok()?;
             answered.await.ok()
@@ -251,6 +262,8 @@ struct Shared {
     connected: AtomicBool,
     /// The names that this process holds.
     names: Mutex<BTreeSet<Arc<str>>>,
+    /// For which of its lives this process wants them.
+    owners: Mutex<HashMap<Arc<str>, Boot>>,
     notices: broadcast::Sender<Notice>,
     returned: broadcast::Sender<Arc<[AccountId]>>,
     recalls: Mutex<Recalls>,
@@ -267,6 +280,7 @@ impl Shared {
             id: Uuid::now_v7(),
             connected: AtomicBool::new(false),
             names: Mutex::default(),
+            owners: Mutex::default(),
             notices: broadcast::Sender::new(NOTICES_MAX),
             returned: broadcast::Sender::new(NOTICES_MAX),
             recalls: Mutex::default(),
@@ -317,6 +331,10 @@ impl Shared {
 
     fn names(&self) -> MutexGuard<'_, BTreeSet<Arc<str>>> {
         self.names.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn owners(&self) -> MutexGuard<'_, HashMap<Arc<str>, Boot>> {
+        self.owners.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn recalls(&self) -> MutexGuard<'_, Recalls> {

@@ -12,6 +12,8 @@ const PACKAGE: &str = "pgbouncer";
 const START_ATTEMPTS_MAX: u32 = 8;
 /// Server connections per database and user.
 const POOL_CONNECTIONS: u32 = 8;
+/// How long a server connection outlives its use: every test has a database of its own, and so a pool of its own.
+const IDLE_SECONDS: u32 = 2;
 
 /// How long a client keeps a server connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -92,6 +94,7 @@ fn program(port: u16, postgres_port: u16, mode: PoolMode) -> Program {
         format!("pool_mode = {}", mode.name()),
         format!("default_pool_size = {POOL_CONNECTIONS}"),
         "max_client_conn = 200".to_owned(),
+        format!("server_idle_timeout = {IDLE_SECONDS}"),
         "auth_type = trust".to_owned(),
         format!("auth_file = {}", users.display()),
         "ignore_startup_parameters = extra_float_digits".to_owned(),

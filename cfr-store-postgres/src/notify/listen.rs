@@ -1,11 +1,10 @@
 //! The direct connection: Postgres tells of every word, and knows that this process lives.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use cfr_billing::store::Boot;
 use sqlx::postgres::{PgConnectOptions, PgListener, PgPoolOptions};
 use sqlx::{PgPool, Row};
 use tokio::sync::mpsc;
@@ -33,8 +32,8 @@ const FORGET: &str = "DELETE FROM notices WHERE seq IN (SELECT seq FROM notices 
      WHERE at < (extract(epoch FROM clock_timestamp()) * 1000000)::bigint - $1 \
      ORDER BY seq LIMIT 1000 FOR UPDATE SKIP LOCKED)";
 
-/// The names that this process wants, and for which of its lives.
-type Names = BTreeMap<Arc<str>, Boot>;
+/// The names that this process got, and takes again when its session breaks.
+type Names = BTreeSet<Arc<str>>;
 
 /// Listens until nobody can ask any more.
 pub(super) async fn run(options: PgConnectOptions, shared: Arc<Shared>, mut orders: mpsc::Receiver<Order>) {
@@ -91,7 +90,7 @@ async fn heartbeat(listener: &mut PgListener, names: &Names, shared: &Shared) ->
 
 /// An earlier session of this process may hold a name until the server notices that it is gone.
 async fn take_names(listener: &mut PgListener, names: &Names, shared: &Shared) -> Result<(), Fault> {
-    for node in names.keys() {
+    for node in names {
         take_name(listener, node, shared).await?;
     }
     Ok(())
@@ -99,15 +98,17 @@ async fn take_names(listener: &mut PgListener, names: &Names, shared: &Shared) -
 
 async fn answer(
     listener: &mut PgListener,
-    Order { node, boot, answer }: Order,
+    Order { node, answer }: Order,
     names: &mut Names,
     shared: &Shared,
 ) -> Result<(), Fault> {
     if answer.is_closed() {
         return Ok(()); // asked long ago, before the connection came back
     }
-    let ours = *names.entry(Arc::clone(&node)).or_insert(boot) == boot;
-    let held = ours && in_time(take_name(listener, &node, shared)).await?;
+    let held = in_time(take_name(listener, &node, shared)).await?;
+    if held {
+        names.insert(node);
+    }
     // Nobody may wait any more: the name is ours all the same.
     let _ = answer.send(if held { NameHolder::Us } else { NameHolder::Other });
     Ok(())

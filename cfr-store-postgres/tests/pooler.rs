@@ -1,0 +1,21 @@
+//! Behind PgBouncer in transaction mode a store keeps the same rules: no session lasts from one transaction to the next.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
+mod support;
+
+use cfr_store_postgres::PostgresStore;
+use cfr_testbed::{PgBouncer, PoolMode, Postgres};
+use support::*;
+use tokio::sync::OnceCell;
+
+cfr_billing::store_conformance!(Box::new(store_behind_a_pooler().await));
+
+/// The URL says that there is a pooler, as an operator would.
+async fn store_behind_a_pooler() -> PostgresStore {
+    static POOL: OnceCell<PgBouncer> = OnceCell::const_new();
+    let server = Postgres::shared().await;
+    let pool = POOL.get_or_init(|| PgBouncer::start(server, PoolMode::Transaction)).await;
+    let database = server.database().await;
+    let url = format!("{}?pgbouncer=true", pool.url(database.rsplit('/').next().unwrap()));
+    PostgresStore::open(&url, callers_clock()).await.expect("the store opens")
+}
