@@ -29,6 +29,9 @@ pub(crate) mod code {
     pub(crate) const CORRUPT_INDEX: &str = "XX002";
 }
 
+/// The keys by which something is booked once: who finds it booked does not try.
+const BOOKED_ONCE: &[&str] = &["charge_keys_pkey", "grants_idempotency_key_key"];
+
 /// Why a step inside the store failed: the database, or one of our own rules.
 #[derive(Debug)]
 pub(crate) enum Fault {
@@ -39,19 +42,20 @@ pub(crate) enum Fault {
 }
 
 impl Fault {
-    /// Whether a unique value is taken.
-    pub(crate) fn is_duplicate(&self) -> bool {
-        matches!(self, Self::Sql(sqlx::Error::Database(error)) if error.is_unique_violation())
-    }
-
     /// Whether a CHECK, UNIQUE or other constraint refused the statement.
     pub(crate) fn is_constraint(&self) -> bool {
         self.code().is_some_and(|code| code.starts_with("23"))
     }
 
-    /// Whether the database gave the transaction up for the sake of another one, so that the same again may succeed.
+    /// Whether another transaction was in the way, so that the same again may succeed: the database gave this one up, or
+    /// the other one booked in the same moment what this one did not find booked.
     pub(crate) fn is_collision(&self) -> bool {
-        matches!(self.code().as_deref(), Some(code::DEADLOCK | code::SERIALIZATION_FAILURE))
+        match self {
+            Self::Sql(sqlx::Error::Database(error)) if error.is_unique_violation() => {
+                error.constraint().is_some_and(|constraint| BOOKED_ONCE.contains(&constraint))
+            }
+            _ => matches!(self.code().as_deref(), Some(code::DEADLOCK | code::SERIALIZATION_FAILURE)),
+        }
     }
 
     /// The same fault, but a refused constraint means `conflict`.

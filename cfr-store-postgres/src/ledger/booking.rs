@@ -39,11 +39,11 @@ pub(super) async fn commit(store: &PostgresStore, by: &Incarnation, ops: &[Op], 
         let mut tx = writer.begin_untimed(store.clock(), now).await?;
         let written = write(&mut tx, by, &journal, &settled, repeated).await;
         match tx.end(written).await {
-            Err(fault) if fault.is_duplicate() && !repeated => {
+            Err(fault) => {
+                attempts.next(store.collision_counter(), fault)?;
                 fail_point!("commit.refused");
                 repeated = true;
             }
-            Err(fault) => attempts.next(store.collision_counter(), fault)?,
             done => return done,
         }
     }

@@ -20,9 +20,9 @@ const RELEASED: i64 = 2;
 /// What a batch changes in the journal.
 #[derive(Debug, Default)]
 pub(super) struct Journal<'a> {
-    /// Opened here and not settled here.
+    /// Opened here and not settled here. An earlier delivery may have opened them already.
     opened: BTreeMap<HoldId, Opened<'a>>,
-    /// What changed of holds that were opened before.
+    /// What changed of holds, opened here or before.
     changed: BTreeMap<HoldId, Change<'a>>,
     settled: BTreeSet<HoldId>,
     released: BTreeSet<HoldId>,
@@ -32,8 +32,6 @@ pub(super) struct Journal<'a> {
 struct Opened<'a> {
     hold: &'a OpenedHold,
     state: i64,
-    amount: i64,
-    evidence: Option<Evidence<'a>>,
 }
 
 /// A new total, and the last word on what was delivered.
@@ -57,8 +55,7 @@ impl<'a> Journal<'a> {
             match op {
                 Op::Open(hold) if journal.has_ended(hold.id) => {}
                 Op::Open(hold) => {
-                    let opened = || Opened { hold, state: OPEN, amount: hold.amount, evidence: None };
-                    journal.opened.entry(hold.id).or_insert_with(opened);
+                    journal.opened.entry(hold.id).or_insert(Opened { hold, state: OPEN });
                 }
                 Op::Extend { hold, amount } => journal.extend(*hold, *amount),
                 Op::Checkpoint { hold, charged, record } => {
@@ -81,17 +78,11 @@ impl<'a> Journal<'a> {
     }
 
     fn extend(&mut self, hold: HoldId, amount: i64) {
-        match self.opened.get_mut(&hold) {
-            Some(opened) => opened.amount = amount,
-            None => self.changed.entry(hold).or_default().amount = Some(amount),
-        }
+        self.changed.entry(hold).or_default().amount = Some(amount);
     }
 
     fn checkpoint(&mut self, hold: HoldId, evidence: Evidence<'a>) {
-        match self.opened.get_mut(&hold) {
-            Some(opened) => opened.evidence = Some(evidence),
-            None => self.changed.entry(hold).or_default().evidence = Some(evidence),
-        }
+        self.changed.entry(hold).or_default().evidence = Some(evidence);
     }
 
     /// The usage record stands for the hold, also when it was released before.
@@ -111,6 +102,9 @@ impl<'a> Journal<'a> {
         self.released.insert(hold);
     }
 }
+
+// These statements run as one, and none sees what another one does: a hold that is inserted has its changes already, and a
+// hold that was there gets them by the next statement.
 
 const INSERT: &str = "INSERT INTO holds (id, epoch, accounts, amount, state, tenant_id, user_id, key_id, \
      product_version_id, model, at, delivered, evidence, node) SELECT h.id, h.epoch, h.accounts::bigint[], h.amount, \
@@ -132,7 +126,7 @@ const RELEASE: &str = "UPDATE holds SET state = 2 WHERE id IN (SELECT * FROM unn
 pub(super) fn push(script: &mut Script, node: &str, journal: &Journal<'_>) -> Result<(), Fault> {
     let (mut opened, mut changed) = (Rows::default(), Rows::default());
     for row in journal.opened.values() {
-        push_opened(&mut opened, row)?;
+        push_opened(&mut opened, row, journal.changed.get(&row.hold.id))?;
     }
     for (hold, change) in journal.changed.iter().filter(|(hold, _)| !journal.has_ended(**hold)) {
         let record = change.evidence.map(|evidence| json(evidence.record)).transpose()?;
@@ -159,14 +153,16 @@ fn id_rows(holds: &BTreeSet<HoldId>) -> Rows {
     rows
 }
 
-fn push_opened(rows: &mut Rows, row: &Opened<'_>) -> Result<(), Fault> {
+fn push_opened(rows: &mut Rows, row: &Opened<'_>, change: Option<&Change<'_>>) -> Result<(), Fault> {
     let (hold, caller) = (row.hold, &row.hold.caller);
-    let evidence = row.evidence.map(|evidence| json(evidence.record)).transpose()?;
+    let amount = change.and_then(|change| change.amount).unwrap_or(hold.amount);
+    let evidence = change.and_then(|change| change.evidence);
+    let record = evidence.map(|evidence| json(evidence.record)).transpose()?;
     rows.push(&[
         Cell::Id(hold.id.to_bytes()),
         Cell::Int(hold.epoch),
         Cell::Accounts(&hold.accounts),
-        Cell::Int(row.amount),
+        Cell::Int(amount),
         Cell::Int(row.state),
         Cell::Id(caller.tenant.to_bytes()),
         Cell::IdOpt(caller.user.map(UserId::to_bytes)),
@@ -174,8 +170,8 @@ fn push_opened(rows: &mut Rows, row: &Opened<'_>) -> Result<(), Fault> {
         Cell::IdOpt(caller.product_version.map(ProductVersionId::to_bytes)),
         Cell::Text(&hold.model),
         Cell::Int(hold.at.as_microsecond()),
-        Cell::IntOpt(row.evidence.map(|evidence| evidence.charged)),
-        Cell::TextOpt(evidence.as_deref()),
+        Cell::IntOpt(evidence.map(|evidence| evidence.charged)),
+        Cell::TextOpt(record.as_deref()),
     ]);
     Ok(())
 }
