@@ -18,6 +18,7 @@ mod node;
 mod output;
 mod prices;
 mod product;
+pub(crate) mod store;
 mod tenant;
 mod usage;
 mod user;

@@ -55,6 +55,9 @@ enum Command {
     /// Check the books, and set right what can be
     #[command(subcommand)]
     Ledger(crate::cli::ledger::Command),
+    /// Move to another database
+    #[command(subcommand)]
+    Store(crate::cli::store::Command),
     #[command(flatten)]
     Manage(crate::cli::Command),
 }
@@ -168,6 +171,7 @@ async fn execute(command: Command) -> Result<ExitCode, CommandError> {
         Command::CheckConfig(arguments) => check_config(&arguments.source),
         Command::Migrate(arguments) => migrate(&arguments).await,
         Command::Ledger(command) => Ok(crate::cli::ledger::run(command).await),
+        Command::Store(command) => Ok(crate::cli::store::run(command).await),
         Command::Manage(command) => {
             let done = crate::cli::run(command).await;
             done.map(|()| ExitCode::SUCCESS).map_err(|error| CommandError::Manage(error.to_string().into()))

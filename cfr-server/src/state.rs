@@ -137,7 +137,7 @@ impl Books {
 }
 
 /// What the fingerprint of the pepper is agreed upon as.
-const PEPPER: &str = "key_pepper";
+pub(crate) const PEPPER: &str = "key_pepper";
 
 /// The secret that keys are hashed with: the same in every process that shares the database.
 async fn pepper(config: &Config, database: &Database, now: Timestamp) -> Result<Pepper, StartError> {
