@@ -4,16 +4,27 @@
 use std::path::PathBuf;
 use std::process::{Command, Output};
 
+use cfr_billing::store::LedgerStore as _;
+use cfr_store_postgres::{PostgresOptions, PostgresStore};
+use cfr_testbed::Postgres;
 use serde_json::Value;
 use sqlx::{ConnectOptions as _, Connection as _};
 use tempfile::TempDir;
 
-/// A data folder with a customer and some money in it.
-struct Folder(TempDir);
+/// What all processes that share a database hash keys with.
+const PEPPER: &str = "a secret of a test, as long as such secrets have to be";
+
+/// A data folder, or a database elsewhere, with a customer and some money in it.
+struct Folder(TempDir, Option<String>);
 
 impl Folder {
     fn new() -> Self {
-        let folder = Self(tempfile::tempdir().expect("a folder"));
+        Self::over(None)
+    }
+
+    /// Over a database, or a file in the folder.
+    fn over(url: Option<String>) -> Self {
+        let folder = Self(tempfile::tempdir().expect("a folder"), url);
         folder.done(&["migrate"]);
         folder.done(&["tenant", "create", "acme", "--name", "Acme GmbH"]);
         folder.done(&["product", "create", "basic", "--name", "Basic", "--price", "20", "--budget", "10"]);
@@ -34,6 +45,9 @@ impl Folder {
             command.env_remove(name);
         }
         command.current_dir(std::env::temp_dir()).args(arguments).arg("--data").arg(self.0.path());
+        if let Some(url) = &self.1 {
+            command.args(["--database", url]).env("CFR_KEY_PEPPER", PEPPER);
+        }
         command.output().expect("the binary runs")
     }
 
@@ -166,9 +180,25 @@ async fn money_that_waits_to_be_taken_back_is_a_warning() {
     assert_eq!(folder.json(&["ledger", "verify"])["warnings"][0]["rule"], "stranded");
 }
 
+#[tokio::test]
+async fn a_postgres_database_is_checked_and_set_right_while_others_use_it() {
+    let server = Postgres::shared().await;
+    let url = server.database().await;
+    let folder = Folder::over(Some(url.clone()));
+    let beside = PostgresStore::open(&url, PostgresOptions::default()).await.expect("another process opens it");
+    assert_eq!(folder.says(&["ledger", "verify"]).0, 0);
+    server.execute(&url, FORGET_A_GRANT).await;
+    let (code, said) = folder.says(&["ledger", "verify"]);
+    assert!(code == 1 && said.contains("granted is 11000000000 but its parts add up to 12500000000"), "{said}");
+    folder.done(&["ledger", "repair", "--apply", "--reason", "a test", "--yes"]);
+    assert_eq!(folder.says(&["ledger", "verify"]).0, 0);
+    assert_eq!(beside.audit().await.expect("it works on"), []);
+    beside.close().await.expect("closed");
+}
+
 #[test]
 fn books_that_cannot_be_read_are_not_called_clean() {
-    let empty = Folder(tempfile::tempdir().expect("a folder"));
+    let empty = Folder(tempfile::tempdir().expect("a folder"), None);
     let (code, said) = empty.says(&["ledger", "verify"]);
     assert_eq!(code, 2);
     assert_eq!(said.lines().count(), 1, "{said}");
