@@ -8,8 +8,26 @@
 //!
 //! A node spends only what the store leased to it, so nodes that share a store cannot overspend together. The owner of an
 //! exclusive store leases everything there is and never waits for it. A decision is final in memory at once; its
-//! [`Commit`] resolves when it is durable. While the store fails nothing new is held, running calls settle into the
-//! outbox, and the same batch is written again until the store takes it.
+//! [`Commit`] resolves when it is durable. While an exclusive store fails nothing new is held, running calls settle into
+//! the outbox, and the same batch is written again until the store takes it.
+//!
+//! # One store, many nodes
+//! What a node leased is durable before the node spends it: the lease **is** the durable hold. So on a shared store the
+//! [`Commit`] of a hold inside a lease is done at once, and a warm request asks nobody; the hold itself is journaled a
+//! moment later, only as evidence for whoever has to resolve it. Settlements are acknowledged when they are written, as
+//! everywhere. When a node dies, what its lease had left covers every hold that the journal does not know; it is
+//! released with the lease, which outlives the longest hold unless the node's death is proven.
+//!
+//! - A lease ends by the node's own monotonic clock, counted from before the question (R2). Then nothing new is held; while
+//!   the store is away that is a lease time at most, and settlements wait as long.
+//! - A node asks for what it will soon need at its rate, but for a small share of what is left only, so that near the limit
+//!   it asks for exactly what it needs (R8).
+//! - What the store denies is asked of the other nodes before a request is (R6), and idle rights go back (R7).
+//! - What a shared store has is known from the last conversation only: `available` in answers is an estimate, and so is
+//!   what a settlement above its hold says to be charged. The record and the books are exact.
+//! - Periods follow the store's clock, whatever this machine's says.
+//! - An incarnation that lost a lease holds nothing more; the node goes on under a new epoch (R9), and under another name
+//!   when somebody took its own.
 //!
 //! **Invariant**: for every account, what open holds claim is at most what this node's lease has left, and that is at most
 //! what the store says, so `settled + held <= granted` at every instant and not only at commits.

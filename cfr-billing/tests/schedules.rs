@@ -2,7 +2,7 @@
 //! answers, partitions longer than leases, fences, kills, restarts, the end of a day. All of it in virtual time.
 //!
 //! `CFR_SCHEDULES` says how many schedules are played. A failure names its seed; `CFR_SEED` plays that one alone.
-#![allow(clippy::expect_used, clippy::panic, reason = "this is a test")]
+#![allow(clippy::expect_used, clippy::panic, clippy::print_stdout, reason = "this is a test that names its seed")]
 
 #[path = "simulator/random.rs"]
 mod random;

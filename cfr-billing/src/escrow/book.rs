@@ -73,6 +73,8 @@ pub(super) struct Book {
     refusing: Option<LedgerError>,
     /// Whether the committer waits to be woken.
     committer_idle: bool,
+    /// Whether it lets steps gather that nobody waits for.
+    committer_rests: bool,
     stats: EscrowStats,
 }
 
@@ -115,6 +117,7 @@ impl Book {
             nodes: 1,
             refusing: None,
             committer_idle: false,
+            committer_rests: false,
             stats: EscrowStats::default(),
         }
     }

@@ -22,6 +22,9 @@ const RETRY_FIRST: Duration = Duration::from_millis(10);
 /// The longest pause between two attempts to commit.
 const RETRY_MAX: Duration = Duration::from_secs(1);
 
+/// How long steps that nobody waits for may gather.
+const JOURNAL_DELAY: Duration = Duration::from_millis(20);
+
 /// Turns of the scheduler that one batch waits for more, at most.
 const GATHER_TURNS_MAX: u32 = 32;
 
@@ -46,10 +49,21 @@ async fn next(engine: &Engine) -> Option<Batch> {
             return None;
         }
         engine.work.notified().await;
+        rest(engine).await;
         if !engine.config.flush_delay.is_zero() {
             tokio::time::sleep(engine.config.flush_delay).await;
         }
     }
+}
+
+/// What a shared lease covers is journaled as evidence only. Nobody waits for it, so it may gather: the store has less to
+/// do, and of a hold that ends meanwhile nothing but its end.
+async fn rest(engine: &Engine) {
+    if engine.stopping.load(Ordering::SeqCst) || !engine.book().rests() {
+        return;
+    }
+    let _ = tokio::time::timeout(JOURNAL_DELAY, engine.work.notified()).await; // either way it goes on
+    engine.book().go_on();
 }
 
 /// Lets everybody decide who is ready to, as long as that brings more steps: a transaction costs more than many of them.

@@ -20,6 +20,8 @@ pub(super) struct Outbox {
     queue: VecDeque<Entry>,
     /// The position of the queue's first entry.
     first: Position,
+    /// Whether somebody waits for an entry, or did for one that was queued with these.
+    awaited: bool,
     /// Whether the store is so late that nobody should wait for it any more.
     overdue: bool,
 }
@@ -60,6 +62,10 @@ impl Outbox {
         self.queue.len()
     }
 
+    pub(super) const fn is_awaited(&self) -> bool {
+        self.awaited
+    }
+
     /// Appends a step; the commit resolves when it and everything before it is written.
     pub(super) fn push(&mut self, op: Op) -> (Position, Commit) {
         self.append(Some(op), None)
@@ -89,6 +95,7 @@ impl Outbox {
 
     /// Tells the waiter when everything before is written.
     pub(super) fn tell(&mut self, waiter: Waiter) {
+        self.awaited = true;
         self.queue.push_back(Entry { op: None, waiter: Some(waiter), opener: None });
     }
 
@@ -107,6 +114,7 @@ impl Outbox {
 
     fn append(&mut self, op: Option<Op>, opener: Option<Waiter>) -> (Position, Commit) {
         let (waiter, commit) = self.promise();
+        self.awaited = true;
         let position = self.first + self.queue.len() as u64;
         self.queue.push_back(Entry { op, waiter, opener });
         (position, commit)
@@ -123,6 +131,7 @@ impl Outbox {
             batch.waiters.extend(entry.opener);
         }
         self.first += count as u64;
+        self.awaited &= !self.queue.is_empty();
         batch
     }
 

@@ -19,9 +19,25 @@ impl Book {
 
     /// Whether the committer has to be woken.
     pub(in crate::escrow) fn wakes_committer(&mut self) -> bool {
-        let wakes = self.committer_idle && self.has_work();
+        let wakes = self.committer_idle && self.has_work() || self.committer_rests && self.is_urgent();
         self.committer_idle &= !wakes;
+        self.committer_rests &= !wakes;
         wakes
+    }
+
+    /// Whether the committer may let more steps gather: until it is woken, or told to [`Book::go_on`].
+    pub(in crate::escrow) fn rests(&mut self) -> bool {
+        self.committer_rests = !self.exclusive && !self.is_urgent();
+        self.committer_rests
+    }
+
+    pub(in crate::escrow) const fn go_on(&mut self) {
+        self.committer_rests = false;
+    }
+
+    /// Whether somebody waits for what is to be written.
+    fn is_urgent(&self) -> bool {
+        self.outbox.is_awaited() || !self.surplus.is_empty() || !self.late.is_empty()
     }
 
     fn has_work(&self) -> bool {
