@@ -6,8 +6,8 @@ use cfr_billing::store::rules::{AccountFigures, Counters, EntrySums, PathFigures
 use cfr_billing::store::{AuditRule, Findings};
 use cfr_core::id::{AccountId, BudgetId, RequestId, TenantId};
 use futures_util::TryStreamExt;
-use sqlx::postgres::PgRow;
 use sqlx::PgConnection;
+use sqlx::postgres::PgRow;
 
 use super::PROGRESS_RECORDS;
 use crate::error::Fault;
@@ -198,4 +198,31 @@ impl Audited {
 fn joined(upper: i64, lower: i64) -> i64 {
     let sum = (i128::from(upper) << 32) + i128::from(lower);
     i64::try_from(sum).unwrap_or(if sum < 0 { i64::MIN } else { i64::MAX })
+}
+
+#[cfg(test)]
+mod tests {
+    use cfr_testbed::Postgres;
+    use sqlx::{AssertSqlSafe, Connection, Row};
+
+    use super::*;
+    use crate::{PostgresOptions, PostgresStore};
+
+    #[tokio::test]
+    async fn a_look_at_a_few_accounts_reads_no_others() {
+        let url = Postgres::shared().await.database().await;
+        let store = PostgresStore::open(&url, PostgresOptions::default()).await.expect("the schema");
+        let mut connection = PgConnection::connect(&url).await.expect("a connection");
+        // On empty tables reading everything is cheapest: what matters is that there is an index to do otherwise.
+        sqlx::raw_sql("SET enable_seqscan = off").execute(&mut connection).await.expect("a setting");
+        for sql in [ACCOUNTS, GRANTS, LEASES, ENTRIES] {
+            let explain = sqlx::query(AssertSqlSafe(format!("EXPLAIN {sql}"))).bind(0_i64).bind(100_i64);
+            let steps = explain.fetch_all(&mut connection).await.expect("a plan");
+            let steps: Vec<String> = steps.iter().map(|row| row.get(0)).collect();
+            assert!(steps.iter().any(|step| step.contains("Index Cond")), "{sql}: {steps:#?}");
+            assert!(!steps.iter().any(|step| step.contains("Seq Scan")), "{sql}: {steps:#?}");
+        }
+        connection.close().await.expect("closed");
+        store.close().await.expect("closed");
+    }
 }
