@@ -4,8 +4,8 @@
 //! and notices wait; one warning says so, and everything comes back by itself. One server or a primary behind one address
 //! is meant: the keys of one request lie in several slots of a Redis Cluster.
 //!
-//! In reading order: [`link`] holds the connection and knows whether it works, [`limiter`] asks one script per request,
-//! [`places`] counts parallel requests, [`cache`] keeps answers, [`broadcast`] carries notices.
+//! In reading order: `link` holds the connection and knows whether it works, `limiter` asks one script per request,
+//! `places` counts parallel requests, `cache` keeps answers, `broadcast` carries notices.
 
 use std::sync::Arc;
 use std::time::Duration;
