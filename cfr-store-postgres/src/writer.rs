@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use cfr_billing::store::StoreError;
 use cfr_core::time::Timestamp;
+use fail::fail_point;
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgArguments, PgConnectOptions};
 use sqlx::query::Query;
@@ -202,6 +203,7 @@ impl Writer {
         };
         self.abandoned = true;
         let inner = connection.begin_with(self.session.begin()).await?;
+        fail_point!("transaction.begun");
         let seal = Seal { head: &mut self.head, ends: None, abandoned: &mut self.abandoned };
         Ok(Tx { inner, now: clock.expected(now)?, clock, session: self.session, seal: Some(seal) })
     }
@@ -327,7 +329,9 @@ impl Tx<'_> {
 
     /// Makes everything durable.
     pub(crate) async fn commit(self) -> Result<(), Fault> {
+        fail_point!("transaction.written");
         self.inner.commit().await?;
+        fail_point!("transaction.committed");
         self.clock.latest.fetch_max(self.now.as_microsecond(), Ordering::Relaxed);
         if let Some(seal) = self.seal {
             *seal.abandoned = false;
@@ -389,6 +393,13 @@ pub(crate) struct Pool {
 impl Pool {
     pub(crate) const fn new(connections: PgPool, session: Session) -> Self {
         Self { connections, session }
+    }
+
+    /// Those that are open, and those of them that work now.
+    pub(crate) fn connections(&self) -> (u32, u32) {
+        let open = self.connections.size();
+        let idle = u32::try_from(self.connections.num_idle()).unwrap_or(open);
+        (open, open.saturating_sub(idle))
     }
 
     /// Begins a transaction that cannot seal. Dropping it undoes everything.
