@@ -39,7 +39,6 @@ caller, calls the provider, settles the true price, and writes one usage record.
 Start with `cfr-server demo`: it needs no key, no network and no database server.";
 
 #[derive(Debug, Subcommand)]
-#[expect(clippy::large_enum_variant, reason = "there is one per process")]
 enum Command {
     /// Run the router
     ///
