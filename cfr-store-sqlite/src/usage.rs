@@ -282,8 +282,6 @@ fn date(day: i64) -> Result<Date, Fault> {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
     use super::*;
     use crate::SqliteStore;
     use sqlx::AssertSqlSafe;
