@@ -213,7 +213,7 @@ mod tests {
     }
 
     fn violations(metrics: &Metrics, rule: &str) -> String {
-        let page = metrics.render(&cfr_billing::escrow::EscrowStats::default());
+        let page = metrics.render(&cfr_billing::escrow::EscrowStats::default(), crate::database::PoolUse::default());
         let name = format!("cfr_ledger_invariant_violation_total{{rule=\"{rule}\"}} ");
         page.lines().find_map(|line| line.strip_prefix(&name)).expect("it is exported").to_owned()
     }

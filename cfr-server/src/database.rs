@@ -13,6 +13,15 @@ use crate::config::{Config, DatabaseUrl, Migration};
 use crate::files::make_private_folder;
 use crate::state::StartError;
 
+/// Connections to the database; none for a file.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct PoolUse {
+    /// Those that are open.
+    pub open: u32,
+    /// Those that work now.
+    pub in_use: u32,
+}
+
 /// An open database.
 #[derive(Debug)]
 pub enum Database {
@@ -104,6 +113,18 @@ impl Database {
         match self {
             Self::Sqlite(_) => Arc::new(LocalBroadcast::default()),
             Self::Postgres(store) => Arc::clone(store) as _,
+        }
+    }
+
+    /// What its connections do now.
+    #[must_use]
+    pub fn pool_use(&self) -> PoolUse {
+        match self {
+            Self::Sqlite(_) => PoolUse::default(),
+            Self::Postgres(store) => {
+                let (open, in_use) = store.connections();
+                PoolUse { open, in_use }
+            }
         }
     }
 

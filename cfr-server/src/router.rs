@@ -96,7 +96,8 @@ async fn health(State(app): State<Arc<App>>) -> Json<Value> {
 }
 
 async fn metrics(State(app): State<Arc<App>>) -> Response {
-    ([(CONTENT_TYPE, OPENMETRICS)], app.metrics.render(&app.books.escrow.stats())).into_response()
+    let page = app.metrics.render(&app.books.escrow.stats(), app.books.database.pool_use());
+    ([(CONTENT_TYPE, OPENMETRICS)], page).into_response()
 }
 
 async fn unknown_path(request: Request<Body>) -> ApiError {

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use cfr_testbed::Proxy;
+use cfr_testbed::{Proxy, Redis};
 use http::StatusCode;
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
@@ -35,6 +35,9 @@ const ROUNDS: u64 = 2;
 const LIMIT_NANOS: i64 = 10_000_000_000;
 /// A quarter of the clients share a budget that is used up on the way: some tens of answers.
 const SMALL_LIMIT_NANOS: i64 = 600_000;
+/// Limits that nobody reaches, not even a quarter of them: every call asks Redis.
+const REQUESTS_PER_MINUTE: u32 = 1_000_000;
+const PARALLEL: u32 = 1_000;
 /// Complete answers between two failures: the load goes on by itself.
 const CALM_ANSWERS: u64 = 60;
 /// A cluster that has not given so many answers after this long does not go on by itself.
@@ -91,6 +94,16 @@ async fn a_network_that_is_slow_or_silent_loses_and_doubles_nothing() {
     endure(Failure::Slow).await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn clocks_that_disagree_lose_and_double_nothing() {
+    endure(Failure::Clock).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_redis_that_forgets_and_dies_costs_no_money() {
+    endure(Failure::Redis).await;
+}
+
 /// What happens to a cluster.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Failure {
@@ -106,7 +119,16 @@ enum Failure {
     LostAnswer,
     /// What a server and the database say to each other arrives late, or not for a while.
     Slow,
+    /// The clock of a server is wrong by seconds or by days, in either direction.
+    Clock,
+    /// Redis forgets everything, and is away for a while.
+    Redis,
 }
+
+/// What the clock of a restarted server may be wrong by.
+const OFFSETS: [&str; 4] = ["+3s", "-3s", "+2d", "-2d"];
+/// Where Debian puts the library that makes a clock wrong.
+const FAKETIME: &str = "faketime/libfaketimeMT.so.1";
 
 /// What a client saw of one request.
 struct Transcript {
@@ -118,6 +140,7 @@ struct Transcript {
 /// Servers, each behind a network of its own, and somebody who disturbs them.
 struct Site {
     cluster: Cluster,
+    redis: Redis,
     proxies: Vec<Proxy>,
     servers: Vec<Server>,
     fleet: Vec<Fleet>,
@@ -130,8 +153,9 @@ async fn endure(failure: Failure) {
     eprintln!("CFR_SEED={seed} repeats the choices");
     let oracle = Oracle::start().await;
     let mut site = Site::new(&oracle, seed).await;
-    let rich = customer(&site.servers[0], "rich", LIMIT_NANOS, json!({})).await;
-    let poor = customer(&site.servers[0], "poor", LIMIT_NANOS, json!({})).await;
+    let limited = json!({"requests_per_minute": REQUESTS_PER_MINUTE, "parallel_requests_max": PARALLEL});
+    let rich = customer(&site.servers[0], "rich", LIMIT_NANOS, limited.clone()).await;
+    let poor = customer(&site.servers[0], "poor", LIMIT_NANOS, limited).await;
     let small = limit(&site.servers[0], "tenant", "poor", SMALL_LIMIT_NANOS).await;
     site.fleet = [&rich, &poor].map(|customer| Fleet::new(&customer.key, &site.servers)).into();
 
@@ -166,8 +190,10 @@ async fn endure(failure: Failure) {
 
 impl Site {
     async fn new(oracle: &Oracle, seed: u64) -> Self {
-        let cluster = Cluster::new(oracle, CONFIGURATION).await;
+        let redis = Redis::start().await;
+        let cluster = Cluster::new(oracle, &format!("{CONFIGURATION}[redis]\nurl = \"{}\"\n", redis.url())).await;
         let mut site = Self {
+            redis,
             proxies: Vec::new(),
             servers: Vec::new(),
             fleet: Vec::new(),
@@ -177,15 +203,15 @@ impl Site {
         for node in 0..NODES.len() {
             let database = (std::net::Ipv4Addr::LOCALHOST, site.cluster.postgres.port()).into();
             site.proxies.push(Proxy::start(database).await);
-            let server = site.start(node).await;
+            let server = site.start(node, &[]).await;
             site.servers.push(server);
         }
         site
     }
 
-    async fn start(&self, node: usize) -> Server {
+    async fn start(&self, node: usize, environment: &[(&str, &str)]) -> Server {
         let url = self.cluster.url_through(self.proxies[node].port());
-        self.cluster.serve_with(NODES[node], &url, &[]).await
+        self.cluster.serve_with(NODES[node], &url, environment).await
     }
 
     async fn disturb(&mut self, failure: Failure) {
@@ -193,7 +219,21 @@ impl Site {
         let short = Duration::from_millis(self.random.random_range(50..400));
         let pause = if self.random.random_bool(0.5) { short } else { LONG_PAUSE };
         match failure {
-            Failure::Kill => self.kill(node).await,
+            Failure::Kill => self.kill(node, &[]).await,
+            Failure::Clock => {
+                let offset = OFFSETS[self.random.random_range(0..OFFSETS.len())];
+                let library = faketime();
+                let wrong =
+                    [("LD_PRELOAD", library.as_str()), ("FAKETIME", offset), ("FAKETIME_DONT_FAKE_MONOTONIC", "1")];
+                self.kill(node, &wrong).await;
+            }
+            Failure::Redis => {
+                self.redis.command(&["FLUSHALL"]).await;
+                tokio::time::sleep(short).await;
+                self.redis.stop().await;
+                tokio::time::sleep(short).await;
+                self.redis.start_again().await;
+            }
             Failure::Pause => {
                 self.servers[node].signal("STOP").await;
                 tokio::time::sleep(LONG_PAUSE).await;
@@ -222,11 +262,11 @@ impl Site {
         }
     }
 
-    async fn kill(&mut self, node: usize) {
+    async fn kill(&mut self, node: usize, environment: &[(&str, &str)]) {
         let server = self.servers.remove(node);
         self.fleet.iter().for_each(|fleet| fleet.leaves(node));
         server.kill().await;
-        let server = self.start(node).await;
+        let server = self.start(node, environment).await;
         self.fleet.iter().for_each(|fleet| fleet.comes_back(node, &server));
         self.servers.insert(node, server);
     }
@@ -244,6 +284,15 @@ impl Site {
             expect_status(&client.expect("back").chat(&script, false).await, StatusCode::OK);
         }
     }
+}
+
+/// The library under whose hands a process sees another time.
+fn faketime() -> String {
+    let folders = ["/usr/lib", "/usr/local/lib", "/usr/lib64"].map(std::fs::read_dir).into_iter().flatten();
+    let places = folders.flatten().flatten().map(|folder| folder.path().join(FAKETIME));
+    let found = places.chain(["/usr/lib/".to_owned() + FAKETIME].map(Into::into)).find(|path| path.exists());
+    let found = found.expect("libfaketime: install it with `apt-get install libfaketime`");
+    found.to_str().expect("UTF-8").to_owned()
 }
 
 /// Lets the load go on for a while.

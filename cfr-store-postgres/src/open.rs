@@ -268,6 +268,12 @@ impl PostgresStore {
         }
     }
 
+    /// Connections that are open, and those of them that work now, beside the one that seals.
+    #[must_use]
+    pub fn connections(&self) -> (u32, u32) {
+        self.pool.connections()
+    }
+
     /// How often a transaction was done again because it collided with another one, since the store was opened.
     #[must_use]
     pub fn collisions(&self) -> u64 {

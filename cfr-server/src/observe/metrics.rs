@@ -20,6 +20,8 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
+use crate::database::PoolUse;
+
 /// Upper edges of the latency buckets, in seconds: from a cached answer to a model that thinks.
 const LATENCY_SECONDS: [f64; 12] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0, 300.0];
 
@@ -131,6 +133,13 @@ struct Ledger {
     batches: Gauge,
     ops_committed: Gauge,
     commit_errors: Gauge,
+    acquires: Gauge,
+    recalls: Gauge,
+    lent: Gauge,
+    nodes: Gauge,
+    clock_offset: Gauge,
+    connections: Gauge,
+    connections_in_use: Gauge,
 }
 
 impl Ledger {
@@ -146,9 +155,21 @@ impl Ledger {
         registry.register("batches", "Transactions written since the start", self.batches.clone());
         registry.register("ops_committed", "Decisions written since the start", self.ops_committed.clone());
         registry.register("commit_errors", "Transactions that failed and were tried again", self.commit_errors.clone());
+        registry.register("acquires", "Times that the store was asked for rights", self.acquires.clone());
+        registry.register("recalls", "Times that other nodes were asked for theirs", self.recalls.clone());
+        registry.register("lent", "Times that other nodes were given ours", self.lent.clone());
+        registry.register("nodes", "Nodes that share the database and are alive", self.nodes.clone());
+        registry.register(
+            "clock_offset_microseconds",
+            "What the clock of the database is ahead of this machine's",
+            self.clock_offset.clone(),
+        );
+        registry.register("connections", "Connections to the database in the pool", self.connections.clone());
+        registry.register("connections_in_use", "Those that work now", self.connections_in_use.clone());
     }
 
-    fn update(&self, stats: &EscrowStats) {
+    fn update(&self, stats: &EscrowStats, pool: PoolUse) {
+        self.clock_offset.set(stats.clock_offset_us);
         for (gauge, value) in [
             (&self.open_holds, stats.open_holds),
             (&self.active_accounts, stats.active_accounts),
@@ -160,6 +181,12 @@ impl Ledger {
             (&self.batches, stats.batches),
             (&self.ops_committed, stats.ops_committed),
             (&self.commit_errors, stats.commit_errors),
+            (&self.acquires, stats.acquires),
+            (&self.recalls, stats.recalls),
+            (&self.lent, stats.lent),
+            (&self.nodes, stats.nodes.into()),
+            (&self.connections, pool.open.into()),
+            (&self.connections_in_use, pool.in_use.into()),
         ] {
             gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
         }
@@ -266,8 +293,8 @@ impl Metrics {
 
     /// Everything in OpenMetrics' text format.
     #[must_use]
-    pub fn render(&self, ledger: &EscrowStats) -> String {
-        self.ledger.update(ledger);
+    pub fn render(&self, ledger: &EscrowStats, pool: PoolUse) -> String {
+        self.ledger.update(ledger, pool);
         let mut page = String::new();
         if text::encode(&mut page, &self.registry).is_err() {
             let _ = page.write_str("# metrics could not be encoded\n");
