@@ -76,6 +76,7 @@ macro_rules! store_conformance {
             nodes_are_listed_by_name_with_what_they_have
             a_renewal_counts_the_nodes_that_are_alive
             a_grant_says_what_is_left_for_others
+            a_recall_reaches_the_other_nodes
             epochs_count_the_lives_of_a_node
             only_dead_leases_are_taken_back
             expired_leases_are_taken_back

@@ -403,6 +403,44 @@ async fn a_warm_request_does_not_wait_for_the_store() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_hold_that_ends_at_once_leaves_only_its_end() {
+    let cluster = Cluster::new();
+    let budget = cluster.budget(1_000, Period::Never);
+    let node = cluster.start("a").await;
+    assert_eq!(cluster.serve(&node, budget, 100, 60).await, Some(60));
+    assert_eq!(cluster.store.faults.ops(), 1);
+    let _running = cluster.hold(&node, budget, 100).await.expect("there is room");
+    sleep(Duration::from_millis(25)).await;
+    assert_eq!(cluster.store.faults.ops(), 2, "one that runs is journaled");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_full_outbox_admits_nothing_until_it_is_written() {
+    let cluster = Cluster::new();
+    let budget = cluster.budget(10_000, Period::Never);
+    let config = EscrowConfig { outbox_ops_max: 5, ..config("a") };
+    let node = cluster.start_with(&cluster.clock, config).await.expect("the name is free");
+    assert_eq!(cluster.serve(&node, budget, 5_000, 0).await, Some(0));
+    cluster.store.faults.set_paused(true);
+    let mut held = Vec::new();
+    let refused = loop {
+        match cluster.hold(&node, budget, 10).await {
+            Ok(hold) => held.push(hold.id),
+            Err(error) => break error,
+        }
+    };
+    assert!(matches!(refused, AuthorizeError::Ledger(LedgerError::Unavailable { .. })), "{refused:?}");
+    assert_eq!(held.len(), 5);
+    let settled: Vec<_> = held.into_iter().map(|hold| cluster.settle(&node, hold, 7).committed).collect();
+    cluster.store.faults.set_paused(false);
+    for commit in settled {
+        commit.await.expect("settlements are always taken");
+    }
+    assert_eq!(cluster.serve(&node, budget, 10, 10).await, Some(10));
+    assert_eq!(cluster.booked(budget).await.1, 45);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_short_outage_is_invisible_to_warm_accounts() {
     let cluster = Cluster::new();
     let budget = cluster.budget(10_000, Period::Never);

@@ -12,6 +12,9 @@ use crate::store::{AcquireError, Boot, NodeState, Op, OrphanPolicy, Store, Store
 
 const OTHER_PROCESS: Boot = Boot(2);
 const MOMENT: Duration = Duration::from_secs(1);
+const RECALL_PATIENCE: Duration = Duration::from_millis(500);
+/// Times that a recall is repeated before it counts as not heard.
+const RECALLS_MAX: u32 = 20;
 
 /// Two processes of one name would spend from one lease. The owner of an exclusive store has locked it: an earlier process
 /// is dead.
@@ -148,6 +151,38 @@ pub async fn a_grant_says_what_is_left_for_others(store: &dyn Store) {
     assert_eq!(rooms(0).await, [70, 0]);
     node.acquire(&[ask(soft, 5, 5)]).await.expect("it never denies");
     assert_eq!(rooms(1_000).await, [0, -5]);
+}
+
+/// Whoever asks for idle rights is heard, and waits no longer than needed. A call may be lost, so it is repeated.
+pub async fn a_recall_reaches_the_other_nodes(store: &dyn Store) {
+    let node = Node::start(store).await;
+    let budget = node.hard(100).await;
+    let account = node.lease(budget, 100).await;
+    let by = store.register("node-2", OTHER_PROCESS, node.now).await.expect("the name is new");
+    let other = Node { by, ..node.clone() };
+    if store.exclusive() {
+        store.recall(&other.by, &[budget], RECALL_PATIENCE).await.expect("there is nobody to wait for");
+        return;
+    }
+    renew(&node).await;
+    renew(&other).await;
+    let answer = async {
+        while !store.recalled(&node.by).await.contains(&budget) {}
+        store.give_back(&node.by, &[(account, 60)]).await.expect("the store works");
+    };
+    let ask_until_granted = async {
+        for _ in 0..RECALLS_MAX {
+            store.recall(&other.by, &[budget], RECALL_PATIENCE).await.expect("the store works");
+            if other.acquire(&[ask(budget, 60, 60)]).await.is_ok() {
+                return true;
+            }
+        }
+        false
+    };
+    let ((), granted) = tokio::join!(answer, ask_until_granted);
+    assert!(granted, "the rights that came back are there");
+    assert_eq!(node.sums(budget).await, (100, 0, 100));
+    node.assert_books_agree().await;
 }
 
 async fn renew(node: &Node<'_>) -> u32 {
