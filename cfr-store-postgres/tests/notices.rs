@@ -5,6 +5,7 @@ mod support;
 
 use std::time::Duration;
 
+use cfr_billing::store::{Boot, LedgerStore};
 use cfr_core::broadcast::{Broadcast, Notice};
 use cfr_store_postgres::{PostgresOptions, PostgresStore};
 use cfr_testbed::{PgBouncer, PoolMode, Postgres, Proxy};
@@ -53,7 +54,8 @@ async fn everybody_hears_a_notice_once() {
 async fn other_databases_and_schemas_are_not_disturbed() {
     let home = Home::new().await;
     raw(&home.url, "CREATE SCHEMA other").await.unwrap();
-    let other = PostgresStore::open(&format!("{}?options[search_path]=other", home.url), callers_clock()).await.unwrap();
+    let other =
+        PostgresStore::open(&format!("{}?options[search_path]=other", home.url), callers_clock()).await.unwrap();
     let here = home.open().await;
     let (mut heard, _heard) = (connected(&other).await, connected(&here).await);
     here.publish(Notice::Access).await.unwrap();
@@ -120,4 +122,58 @@ async fn a_connection_that_says_nothing_is_given_up() {
     for &notice in Notice::ALL {
         assert_eq!(next(&mut notices).await, notice);
     }
+}
+
+/// One node has all rights on a budget, another one wants some.
+async fn rights_come_back(home: &Home, owner: &PostgresStore, asker: &PostgresStore) {
+    let acme = tenant(owner).await;
+    let budget = budget(owner, &acme, 1_000).await;
+    let (id, here) = ([budget.spec.id], owner.register("owner", Boot(1), at(0)).await.unwrap());
+    let there = asker.register("asker", Boot(2), at(0)).await.unwrap();
+    let all = acquire(owner, &here, &budget, 1_000).await;
+
+    let long = Duration::from_secs(3_600);
+    let give = async {
+        assert_eq!(owner.recalled(&here).await, id);
+        owner.give_back(&here, &[(all.account, 400)]).await.unwrap();
+    };
+    let both = async { tokio::join!(asker.recall(&there, &id, long), give) };
+    let (asked, ()) = tokio::time::timeout(PATIENCE, both).await.expect("the rights come back");
+    asked.unwrap();
+    assert_eq!(acquire(asker, &there, &budget, 400).await.granted, 400);
+
+    owner.give_back(&here, &[(all.account, 600)]).await.unwrap();
+    let alone = tokio::time::timeout(PATIENCE, asker.recall(&there, &id, long)).await;
+    alone.expect("nobody else has rights: there is nothing to wait for").unwrap();
+    assert_eq!(raw(&home.url, "SELECT count(*) FROM notices WHERE word LIKE '%wanted%'").await.unwrap(), "1");
+}
+
+#[tokio::test]
+async fn idle_rights_come_back_when_another_node_asks() {
+    let home = Home::new().await;
+    rights_come_back(&home, &home.open().await, &home.open().await).await;
+}
+
+#[tokio::test]
+async fn idle_rights_come_back_through_a_pooler() {
+    let home = Home::new().await;
+    let pool = PgBouncer::start(Postgres::shared().await, PoolMode::Transaction).await;
+    let url = pool.url(home.url.rsplit('/').next().unwrap());
+    let owner = PostgresStore::open(&url, pooled()).await.unwrap();
+    let asker = PostgresStore::open(&url, pooled()).await.unwrap();
+    rights_come_back(&home, &owner, &asker).await;
+}
+
+#[tokio::test]
+async fn who_is_not_answered_waits_no_longer_than_its_patience() {
+    let home = Home::new().await;
+    let (owner, asker) = (home.open().await, home.open().await);
+    let acme = tenant(&owner).await;
+    let budget = budget(&owner, &acme, 1_000).await;
+    let here = owner.register("owner", Boot(1), at(0)).await.unwrap();
+    let there = asker.register("asker", Boot(2), at(0)).await.unwrap();
+    acquire(&owner, &here, &budget, 1_000).await;
+    let patience = Duration::from_millis(100);
+    let asked = tokio::time::timeout(PATIENCE, asker.recall(&there, &[budget.spec.id], patience)).await;
+    asked.expect("patience ends").expect("nobody answering is no error");
 }
