@@ -26,6 +26,8 @@ pub use copy::{CopyError, CopyProgress, CopyReport, Counted, Counts, copy, count
 
 /// Rows that are read or written at once, at most; usage records count as rows. One batch with more of them comes alone.
 pub const ARCHIVE_ROWS_MAX: usize = 2_000;
+/// Price tables that are read or written at once, at most: each may have a megabyte.
+const PRICE_TABLES_MAX: usize = 8;
 
 /// A store that can be moved to another database, and moved into.
 #[async_trait]
@@ -68,7 +70,7 @@ const _: fn(&dyn Archive) = |_| {};
 /// Everything that a store keeps, at one moment.
 #[async_trait]
 pub trait Snapshot: Debug + Send {
-    /// The next rows of a section in its order, at most [`ARCHIVE_ROWS_MAX`]; empty at its end.
+    /// The next rows of a section in its order, at most [`Section::rows_max`]; empty at its end.
     ///
     /// # Errors
     /// When the store cannot be read.
@@ -174,6 +176,17 @@ sections! {
     Days(UsageDay) "daily sums";
     /// In the order in which they were saved.
     Prices(PriceRow) "price tables";
+}
+
+impl Section {
+    /// Rows that are read or written at once, at most.
+    #[must_use]
+    pub const fn rows_max(self) -> usize {
+        match self {
+            Self::Prices => PRICE_TABLES_MAX,
+            _ => ARCHIVE_ROWS_MAX,
+        }
+    }
 }
 
 impl Rows {

@@ -45,7 +45,7 @@ impl PostgresSnapshot {
             let sql = format!("DECLARE {cursor} NO SCROLL CURSOR FOR {}", source(section));
             sqlx::query(AssertSqlSafe(sql)).persistent(false).execute(&mut *self.snapshot).await?;
         }
-        let sql = format!("FETCH {ARCHIVE_ROWS_MAX} FROM {cursor}");
+        let sql = format!("FETCH {} FROM {cursor}", section.rows_max());
         Ok(sqlx::query(AssertSqlSafe(sql)).persistent(false).fetch_all(&mut *self.snapshot).await?)
     }
 

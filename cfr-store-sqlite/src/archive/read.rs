@@ -52,7 +52,7 @@ impl SqliteSnapshot {
             0 => String::new(),
             parts => format!(" WHERE ({columns}) > ({})", vec!["?"; parts].join(", ")),
         };
-        let sql = format!("{select}{position} ORDER BY {columns} LIMIT {ARCHIVE_ROWS_MAX}");
+        let sql = format!("{select}{position} ORDER BY {columns} LIMIT {}", section.rows_max());
         let query = after.iter().fold(sqlx::query(AssertSqlSafe(sql)), |query, part| match part {
             KeyPart::Int(value) => query.bind(*value),
             KeyPart::Text(value) => query.bind(value.clone()),
