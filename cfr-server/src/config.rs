@@ -41,6 +41,10 @@ pub const DRAIN: Duration = Duration::from_secs(30);
 pub const LOCAL_NODE: &str = "local";
 /// How long rights on a shared database lie unused before they go back, when nobody says.
 pub const SHARED_IDLE: Duration = Duration::from_secs(2);
+/// What is said of an address that Redis cannot have.
+#[cfg(feature = "redis")]
+pub(crate) const REDIS_ADDRESS: &str =
+    "not an address of Redis, as in redis://:password@host:6379/0 or rediss://… for TLS";
 /// What every key in Redis begins with when nobody says.
 pub const REDIS_PREFIX: &str = "cfr";
 /// How long Redis may take to answer before requests go on without it, when nobody says.

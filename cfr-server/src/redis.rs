@@ -15,7 +15,7 @@ use cfr_core::time::Clock;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
-use crate::config::{REDIS_PREFIX, REDIS_TIMEOUT};
+use crate::config::{REDIS_ADDRESS, REDIS_PREFIX, REDIS_TIMEOUT};
 use crate::observe::RedisMetrics;
 
 mod broadcast;
@@ -27,7 +27,6 @@ mod places;
 pub use broadcast::RedisBroadcast;
 pub use cache::RedisCache;
 pub use limiter::{RedisRateLimiter, Replicas};
-pub use link::check_url;
 
 use link::Link;
 
@@ -55,9 +54,9 @@ impl RedisOptions {
     }
 }
 
-/// The address is none that Redis can have.
+/// The address is none that Redis can have. It is not quoted: it may hold a password.
 #[derive(Debug, thiserror::Error)]
-#[error("not an address of Redis, as in redis://:password@host:6379/0 or rediss://… for TLS: {reason}")]
+#[error("{REDIS_ADDRESS}: {reason}")]
 pub struct RedisUrlError {
     reason: Box<str>,
 }

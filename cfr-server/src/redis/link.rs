@@ -49,14 +49,6 @@ impl fmt::Debug for Link {
     }
 }
 
-/// Whether this can be the address of a Redis server.
-///
-/// # Errors
-/// When it cannot; the error does not quote the address, which may hold a password.
-pub fn check_url(url: &Secret) -> Result<(), RedisUrlError> {
-    client(url).map(|_| ())
-}
-
 fn client(url: &Secret) -> Result<Client, RedisUrlError> {
     Client::open(url.expose()).map_err(|error| RedisUrlError { reason: error.to_string().into() })
 }

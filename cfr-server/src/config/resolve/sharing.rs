@@ -10,6 +10,8 @@ use cfr_core::id::TenantId;
 use cfr_core::secret::Secret;
 use toml::Spanned;
 
+#[cfg(feature = "redis")]
+use super::super::REDIS_ADDRESS;
 use super::super::{CACHE_MEMORY_BYTES, CacheConfig, REDIS_PREFIX, REDIS_TIMEOUT, RedisConfig, file};
 use super::Reader;
 
@@ -113,7 +115,7 @@ impl Reader<'_> {
 
 #[cfg(feature = "redis")]
 fn check_url(url: &Secret) -> Result<(), String> {
-    crate::redis::check_url(url).map_err(|error| error.to_string())
+    redis::Client::open(url.expose()).map(|_| ()).map_err(|error| format!("{REDIS_ADDRESS}: {error}"))
 }
 
 #[cfg(not(feature = "redis"))]
