@@ -21,8 +21,12 @@ use cfr_testbed::Postgres;
 use support::callers_clock;
 use tempfile::TempDir;
 
-/// Times that each point is where it ends, unless the environment says otherwise.
+/// Times that each point is where the process ends, unless the environment says otherwise.
 const HITS: u32 = 3;
+/// The same for the server, which takes longer to come back.
+const SERVER_HITS: u32 = 1;
+/// Coming back, the server need not open each of its files to know that they are on the disk.
+const SYNC_AT_ONCE: &str = "recovery_init_sync_method=syncfs";
 /// With this variable, the test binary is the process that dies: the folder of its transcript.
 const FOLDER: &str = "CFR_CRASH_FOLDER";
 /// Its database.
@@ -43,7 +47,7 @@ async fn wherever_the_process_dies_the_books_agree() {
         return live_and_die(Path::new(&folder)).await;
     }
     let postgres = Postgres::shared().await;
-    for (point, hit) in ends(postgres).await {
+    for (point, hit) in ends(postgres, HITS).await {
         let home = Home::new(postgres).await;
         let died = home.command(&[(POINT, point.clone()), (HIT, hit.to_string())]).output().unwrap();
         assert_eq!(died.status.signal(), Some(ABORTED), "{point}, hit {hit}: {}", said(&died));
@@ -54,8 +58,8 @@ async fn wherever_the_process_dies_the_books_agree() {
 
 #[tokio::test]
 async fn wherever_the_database_dies_the_books_agree() {
-    let postgres = Postgres::start().await;
-    for (point, hit) in ends(&postgres).await {
+    let postgres = Postgres::start_with(&[SYNC_AT_ONCE]).await;
+    for (point, hit) in ends(&postgres, SERVER_HITS).await {
         let home = Home::new(&postgres).await;
         let variables = [(POINT, point.clone()), (HIT, hit.to_string()), (SERVER, "1".to_owned())];
         let mut command = home.command(&variables);
@@ -73,7 +77,7 @@ async fn wherever_the_database_dies_the_books_agree() {
 }
 
 /// Every point with the times at which to end there.
-async fn ends(postgres: &Postgres) -> Vec<(String, u32)> {
+async fn ends(postgres: &Postgres, hits_max: u32) -> Vec<(String, u32)> {
     let hits = hits_of_a_whole_life(postgres).await;
     let declared = crash::declared_points(&sources());
     assert_eq!(
@@ -81,7 +85,7 @@ async fn ends(postgres: &Postgres) -> Vec<(String, u32)> {
         declared.into_iter().collect::<Vec<_>>(),
         "points that are hit"
     );
-    let hits_max = std::env::var("CFR_CRASH_HITS").map_or(HITS, |count| count.parse().expect("a number"));
+    let hits_max = std::env::var("CFR_CRASH_HITS").map_or(hits_max, |count| count.parse().expect("a number"));
     let times = |(point, count): (String, u32)| {
         crash::hits_to_try(count, hits_max).into_iter().map(move |hit| (point.clone(), hit))
     };
