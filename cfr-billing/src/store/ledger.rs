@@ -327,7 +327,8 @@ pub trait LedgerStore: Debug + Send + Sync + 'static {
 
     /// Takes leases away that are proven dead (an earlier epoch of a node that registered again) or expired before
     /// `expired_before`, and ends the open holds under them by `policy`. Under [`OrphanPolicy::Suspend`] the amounts of
-    /// these holds stay counted as leased, until the holds are settled or released.
+    /// these holds stay counted as leased, until the holds are settled or released. A hold that was never journaled is not
+    /// known here: what its lease had for it is released with the lease, and its settlement, should one come, is late.
     ///
     /// # Errors
     /// When the store cannot be written.
