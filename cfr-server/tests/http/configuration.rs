@@ -35,6 +35,33 @@ fn values_that_make_no_sense_are_refused_with_their_line() {
 }
 
 #[test]
+fn a_database_and_a_node_that_make_no_sense_are_refused_and_passwords_never_show() {
+    refused("[database]\nurl = \"mysql://a:very-secret@b/c\"", "cfr.toml:2: database.url: a database is postgres://");
+    refused("[database]\npool = 1", "cfr.toml:2: database.pool: from 2 to 500");
+    refused("[database]\nmigrate = \"later\"", "cfr.toml:2: unknown variant `later`");
+    refused("[ledger]\nnode = \"a b\"", "cfr.toml:2: ledger.node: 1 to 64 letters");
+    refused("[ledger]\nlease_seconds = 0", "cfr.toml:2: ledger.lease_seconds: from 1 to 3600");
+    let bad = parse("", &[("CFR_DATABASE_URL", "mysql://a:very-secret@b/c")]).expect_err("a mistake");
+    assert!(bad.contains("CFR_DATABASE_URL: a database is") && !bad.contains("very-secret"), "{bad}");
+    let url = "postgres://cfr:very-secret@db/books";
+    let config = parse("[ledger]\nnode = \"x\"", &[("CFR_DATABASE_URL", url), ("CFR_NODE", "y")]).expect("good");
+    assert!(!format!("{config:?}").contains("very-secret"));
+    assert_eq!(
+        (config.database_url().to_string().as_str(), &*config.node().expect("a name")),
+        ("postgres://cfr@db/books", "y")
+    );
+}
+
+#[test]
+fn without_a_url_the_books_are_a_file_in_the_data_folder() {
+    let config = parse("data = \"here\"", &[]).expect("good");
+    assert_eq!(config.database_url().to_string(), "here/cfr.db");
+    assert_eq!(&*config.node().expect("a name"), "local");
+    let elsewhere = parse("[database]\nurl = \"sqlite:there/x.db\"", &[]).expect("good");
+    assert_eq!(elsewhere.database_url().to_string(), "there/x.db");
+}
+
+#[test]
 fn every_problem_is_told_at_once() {
     let text = "[money]\ncurrency = \"x\"\n[limits]\nbody_bytes_max = 1\n[[model]]\nname = \"m\"\n\
         targets = [{ upstream = \"nobody\", model = \"m\" }]";
