@@ -53,7 +53,7 @@ impl LedgerStore for PostgresStore {
                 match self.acquire_open(by, asks, ttl, now).await? {
                     Answer::Granted(granted) => return Ok(granted),
                     Answer::Refused(refusal) => return Err(refusal),
-                    Answer::Unopened => self.open_periods(asks, now).await?,
+                    Answer::Unopened => Box::pin(self.open_periods(asks, now)).await?, // seldom, and large
                 }
             }
             Err(StoreError::unavailable("a period ended each time it was opened").into())
