@@ -18,29 +18,49 @@ fn dependencies(package: &str) -> Vec<String> {
 #[track_caller]
 fn check(package: &str, forbidden: &[&str]) {
     let dependencies = dependencies(package);
-    assert!(dependencies.iter().any(|name| name == "serde"), "the tree of {package} was not read");
+    assert!(dependencies.iter().any(|name| name == "tokio"), "the tree of {package} was not read");
     let found: Vec<_> = forbidden.iter().filter(|name| dependencies.iter().any(|known| known == *name)).collect();
     assert!(found.is_empty(), "{package} must not depend on {found:?}");
 }
 
+const STORES: [&str; 2] = ["cfr-store-sqlite", "cfr-store-postgres"];
+/// What only tests have.
+const TESTBED: [&str; 1] = ["cfr-testbed"];
+
 #[test]
 fn the_core_reaches_no_socket_and_no_database() {
-    let outside = ["sqlx", "hyper", "reqwest", "axum", "rustls", "mio"];
-    check("cfr-core", &outside);
-    check("cfr-core", &["cfr-providers", "cfr-billing", "cfr-store-sqlite", "cfr-server"]);
+    check("cfr-core", &["sqlx", "redis", "hyper", "reqwest", "axum", "rustls", "mio"]);
+    check("cfr-core", &["cfr-providers", "cfr-billing", "cfr-server"]);
+    check("cfr-core", &STORES);
 }
 
 #[test]
 fn providers_know_only_the_core() {
-    check("cfr-providers", &["sqlx", "axum", "cfr-billing", "cfr-store-sqlite", "cfr-server"]);
+    check("cfr-providers", &["sqlx", "redis", "axum", "cfr-billing", "cfr-server"]);
+    check("cfr-providers", &STORES);
 }
 
 #[test]
 fn the_business_knows_no_database_and_no_wire() {
-    check("cfr-billing", &["sqlx", "hyper", "reqwest", "axum", "cfr-providers", "cfr-store-sqlite", "cfr-server"]);
+    check("cfr-billing", &["sqlx", "redis", "hyper", "reqwest", "axum", "cfr-providers", "cfr-server"]);
+    check("cfr-billing", &STORES);
 }
 
 #[test]
-fn the_store_knows_no_wire_and_no_shell() {
-    check("cfr-store-sqlite", &["hyper", "reqwest", "axum", "cfr-providers", "cfr-server"]);
+fn a_store_knows_no_wire_no_shell_and_no_other_store() {
+    for store in STORES {
+        check(store, &["redis", "hyper", "reqwest", "axum", "cfr-providers", "cfr-server"]);
+        check(store, &STORES.into_iter().filter(|other| *other != store).collect::<Vec<_>>());
+    }
+    check("cfr-store-sqlite", &["sqlx-postgres"]);
+    check("cfr-store-postgres", &["sqlx-sqlite", "libsqlite3-sys"]);
+}
+
+#[test]
+fn servers_for_tests_know_nothing_of_ours_and_nobody_builds_on_them() {
+    check("cfr-testbed", &["cfr-core", "cfr-providers", "cfr-billing", "cfr-server"]);
+    check("cfr-testbed", &STORES);
+    for package in ["cfr-core", "cfr-providers", "cfr-billing", "cfr-server"].into_iter().chain(STORES) {
+        check(package, &TESTBED);
+    }
 }

@@ -82,7 +82,10 @@ async fn the_audit_finds_what_was_changed_behind_its_back() {
             "batch 4 was changed",
         ),
         ("DROP TRIGGER ledger_batches_keep; DELETE FROM ledger_batches WHERE id = 2", "batch 3 does not follow"),
-        ("DROP TRIGGER usage_records_keep; DELETE FROM usage_records WHERE row = 1", "usage records add up to 140 and its entries to 210"),
+        (
+            "DROP TRIGGER usage_records_keep; DELETE FROM usage_records WHERE row = 1",
+            "usage records add up to 140 and its entries to 210",
+        ),
         ("UPDATE accounts SET settled = settled - 1", "settled is 209 but its parts add up to 210"),
         ("UPDATE leases SET granted = granted + 1", "leased is 390 but its parts add up to 391"),
         ("UPDATE usage_daily SET requests = 9", "the rollup counts 9 requests"),

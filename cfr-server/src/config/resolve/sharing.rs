@@ -123,7 +123,8 @@ fn check_url(_: &Secret) -> Result<(), String> {
     Err("this build is without Redis: build it with the feature `redis`".into())
 }
 
-#[cfg(all(test, feature = "redis"))]
+#[cfg(test)]
+#[cfg(feature = "redis")]
 mod tests {
     use crate::config::{Config, Problems};
 
