@@ -5,6 +5,8 @@ use sqlx::error::{DatabaseError, ErrorKind};
 
 /// Codes of Postgres (<https://www.postgresql.org/docs/current/errcodes-appendix.html>).
 pub(crate) mod code {
+    pub(crate) const NO_SUCH_CHARACTER: &str = "22021";
+    pub(crate) const NO_SUCH_JSON_CHARACTER: &str = "22P05";
     pub(crate) const APPEND_ONLY: &str = "23000";
     pub(crate) const SERIALIZATION_FAILURE: &str = "40001";
     pub(crate) const DEADLOCK: &str = "40P01";
@@ -17,6 +19,7 @@ pub(crate) mod code {
     pub(crate) const DISK_FULL: &str = "53100";
     pub(crate) const OUT_OF_MEMORY: &str = "53200";
     pub(crate) const TOO_MANY_CONNECTIONS: &str = "53300";
+    pub(crate) const TOO_LONG: &str = "54000";
     pub(crate) const LOCK_NOT_AVAILABLE: &str = "55P03";
     pub(crate) const CANCELLED: &str = "57014";
     pub(crate) const IDLE_IN_TRANSACTION: &str = "25P03";
@@ -122,10 +125,23 @@ fn explain_code(error: &dyn DatabaseError) -> StoreError {
     if code.starts_with("23") {
         return refused(error);
     }
+    if let Some(mistake) = mistake(&code) {
+        return StoreError::invalid(mistake);
+    }
     match hint(&code) {
         Some(hint) => StoreError::unavailable(hint),
         None => StoreError::unavailable(format_args!("Postgres failed with code {code}: {}", error.message())),
     }
+}
+
+/// What is wrong with a value that Postgres does not take.
+fn mistake(code: &str) -> Option<&'static str> {
+    Some(match code {
+        code::NO_SUCH_CHARACTER | code::NO_SUCH_JSON_CHARACTER => "a text has a character that cannot be stored: NUL",
+        code::TOO_LONG => "a text is too long to be searched",
+        _ if code.starts_with("22") => "a value is out of range",
+        _ => return None,
+    })
 }
 
 fn hint(code: &str) -> Option<&'static str> {

@@ -105,7 +105,13 @@ impl LedgerStore for PostgresStore {
         now: Timestamp,
     ) -> Result<Reclaimed, StoreError> {
         self.months().keep_ahead(now).await; // here, because every node comes by regularly
-        write!(self, now, |tx| orphan::reclaim(tx, expired_before, policy)).await
+        let mut progress = orphan::Progress::default();
+        while !progress.over {
+            let piece: Result<_, StoreError> =
+                write!(self, now, |tx| orphan::reclaim(tx, expired_before, policy, &progress)).await;
+            progress = piece?;
+        }
+        Ok(progress.found)
     }
 
     async fn account(&self, budget: BudgetId, now: Timestamp) -> Result<AccountState, StoreError> {

@@ -23,6 +23,7 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (4, "partitions", include_str!("../migrations/0004_partitions.sql")),
     (5, "copies", include_str!("../migrations/0005_copies.sql")),
     (6, "corrections", include_str!("../migrations/0006_corrections.sql")),
+    (7, "ended_holds", include_str!("../migrations/0007_ended_holds.sql")),
 ];
 
 /// What a schema is to us.

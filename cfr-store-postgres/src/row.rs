@@ -15,6 +15,11 @@ use uuid::Uuid;
 
 use crate::error::Fault;
 
+/// What a searched name may have. A row of an index has 2704 bytes, and a character that stands for NUL three.
+const NAME_BYTES_MAX: usize = 512;
+/// What stands for a character that cannot be kept.
+const REPLACEMENT: &str = "\u{fffd}";
+
 /// A statement that the server forgets after it ran: for everything but the hot path, and harmless behind PgBouncer.
 pub(crate) fn query<'q>(sql: &'static str) -> Query<'q, Postgres, PgArguments> {
     sqlx::query(sql).persistent(false)
@@ -106,6 +111,16 @@ pub(crate) fn word<T: Serialize>(value: &T) -> Result<String, Fault> {
         Ok(serde_json::Value::String(word)) => Ok(word),
         _ => Err(StoreError::invalid("the value has no name").into()),
     }
+}
+
+/// A name as a column keeps it that is searched: without NUL, for which Postgres has no place, and short enough for an
+/// index. JSON columns have the whole name. No batch may fail for what somebody called a model.
+pub(crate) fn searchable(name: &Arc<str>) -> Arc<str> {
+    if name.len() <= NAME_BYTES_MAX && !name.contains('\0') {
+        return Arc::clone(name);
+    }
+    let end = name.floor_char_boundary(NAME_BYTES_MAX);
+    name[..end].replace('\0', REPLACEMENT).into()
 }
 
 /// JSON text for cold columns; the statement casts it.

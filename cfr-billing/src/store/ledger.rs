@@ -213,7 +213,7 @@ impl AccountState {
 /// Durable money. Everything is append-only but the counters of accounts and leases.
 ///
 /// # Contract
-/// - Every method is one transaction: all of it happens or none.
+/// - Every method but `reclaim` is one transaction: all of it happens or none.
 /// - Repeating a call that may have happened is harmless: `commit` books each hold id once, grants have idempotency keys.
 /// - `settled + leased <= granted + overcommit` holds for every account at every committed state.
 #[async_trait]
@@ -329,6 +329,9 @@ pub trait LedgerStore: Debug + Send + Sync + 'static {
     /// `expired_before`, and ends the open holds under them by `policy`. Under [`OrphanPolicy::Suspend`] the amounts of
     /// these holds stay counted as leased, until the holds are settled or released. A hold that was never journaled is not
     /// known here: what its lease had for it is released with the lease, and its settlement, should one come, is late.
+    ///
+    /// A large node leaves much behind: a store may do this in several transactions, holds before their leases. The next
+    /// call finds what one that was cut off has left.
     ///
     /// # Errors
     /// When the store cannot be written.

@@ -21,7 +21,7 @@ use crate::PostgresStore;
 use crate::bulk::{Cell, Rows, Script};
 use crate::chain::{self, Amounts, Entries, EntryKind, Usage};
 use crate::error::Fault;
-use crate::row::{Fields, query, uuid};
+use crate::row::{Fields, query, searchable, uuid};
 use crate::usage::{day, details};
 use crate::writer::{Attempts, Tx};
 
@@ -194,7 +194,7 @@ impl Books {
             Cell::Id(caller.tenant.to_bytes()),
             Cell::IdOpt(caller.user.map(UserId::to_bytes)),
             Cell::IdOpt(caller.key.map(KeyId::to_bytes)),
-            Cell::Text(&record.model_served),
+            Cell::Text(&searchable(&record.model_served)),
             Cell::Int(record.cost_nanos),
             Cell::Int(booked.amount),
             Cell::Int(booked.overrun),
@@ -263,7 +263,7 @@ fn day_key(record: &UsageRecord) -> DayKey {
     let caller = &record.caller;
     let nobody = [0; 16];
     let (user, key) = (caller.user.map_or(nobody, UserId::to_bytes), caller.key.map_or(nobody, KeyId::to_bytes));
-    (day(record.at), caller.tenant.to_bytes(), user, key, Arc::clone(&record.model_served))
+    (day(record.at), caller.tenant.to_bytes(), user, key, searchable(&record.model_served))
 }
 
 fn day_rows(days: &BTreeMap<DayKey, DayChange>) -> Rows {

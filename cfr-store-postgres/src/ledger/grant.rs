@@ -26,7 +26,10 @@ pub(super) async fn grant(tx: &mut Tx<'_>, new: &NewGrant) -> Result<Grant, Faul
     }
     let budget = budget::active(tx.connection(), new.budget).await?.ok_or(StoreError::NotFound { what: "budget" })?;
     let account = account::open(tx, &budget).await?.ok_or(StoreError::NotFound { what: "open period" })?;
-    book(tx, account.account, new).await
+    let grant = book(tx, account.account, new).await?;
+    // Somebody may have opened the next period since it was read: what was bought must not stay behind.
+    account::roll_over_past(tx, &[account.account.0]).await?;
+    Ok(grant)
 }
 
 /// Changes the open period, if there is one, by the difference of two limits.

@@ -10,7 +10,7 @@ use sqlx::postgres::PgRow;
 use super::lease::{self, Return};
 use crate::bulk::{Cell, Rows, Script};
 use crate::error::Fault;
-use crate::row::{Fields, json, query, uuid};
+use crate::row::{Fields, json, query, searchable, uuid};
 use crate::writer::Tx;
 
 /// States of a hold, as columns keep them. A settled one has no row.
@@ -168,7 +168,7 @@ fn push_opened(rows: &mut Rows, row: &Opened<'_>, change: Option<&Change<'_>>) -
         Cell::IdOpt(caller.user.map(UserId::to_bytes)),
         Cell::IdOpt(caller.key.map(KeyId::to_bytes)),
         Cell::IdOpt(caller.product_version.map(ProductVersionId::to_bytes)),
-        Cell::Text(&hold.model),
+        Cell::Text(&searchable(&hold.model)),
         Cell::Int(hold.at.as_microsecond()),
         Cell::IntOpt(evidence.map(|evidence| evidence.charged)),
         Cell::TextOpt(record.as_deref()),
@@ -208,11 +208,11 @@ pub(super) async fn suspended(tx: &mut Tx<'_>) -> Result<Vec<JournaledHold>, Fau
     rows.iter().map(JournaledHold::from_row).collect()
 }
 
-/// Open holds of lives that are over.
-pub(super) async fn orphans(tx: &mut Tx<'_>) -> Result<Vec<JournaledHold>, Fault> {
+/// Open holds of lives that are over, at most so many.
+pub(super) async fn orphans(tx: &mut Tx<'_>, limit: i64) -> Result<Vec<JournaledHold>, Fault> {
     let sql = "SELECT h.* FROM holds h LEFT JOIN nodes n ON n.name = h.node \
-         WHERE h.state = 0 AND (n.name IS NULL OR h.epoch < n.epoch + n.fenced::int) ORDER BY h.id";
-    let rows = query(sql).fetch_all(tx.connection()).await?;
+         WHERE h.state = 0 AND (n.name IS NULL OR h.epoch < n.epoch + n.fenced::int) ORDER BY h.id LIMIT $1";
+    let rows = query(sql).bind(limit).fetch_all(tx.connection()).await?;
     rows.iter().map(JournaledHold::from_row).collect()
 }
 

@@ -24,43 +24,71 @@ const RELEASED_KEPT_MICROS: i64 = 7 * 24 * 3_600 * 1_000_000;
 /// The advisory lock under which one process at a time reclaims: "cfr2".
 const LOCK: i64 = 0x6366_7232;
 
+/// Holds or leases that one transaction ends, at most: as long as it lasts nobody else books on their accounts.
+const PIECE_MAX: i64 = 500;
+
+/// How far reclaiming has come.
+#[derive(Debug, Default)]
+pub(super) struct Progress {
+    pub(super) found: Reclaimed,
+    /// The last lease that was looked at.
+    after: Option<DeadLease>,
+    pub(super) over: bool,
+}
+
 /// Declares lives dead whose leases expired, ends open holds of dead lives by `policy`, and takes their leases back, but
-/// what suspended holds keep counted.
+/// what suspended holds keep counted. One piece of that, after those before; what is left when the process ends is found
+/// by the next one. All holds end before a lease is taken.
 pub(super) async fn reclaim(
     tx: &mut Tx<'_>,
     expired_before: Timestamp,
     policy: OrphanPolicy,
-) -> Result<Reclaimed, Fault> {
+    before: &Progress,
+) -> Result<Progress, Fault> {
     query("SELECT pg_advisory_xact_lock($1)").bind(LOCK).execute(tx.connection()).await?;
-    forget_ended(tx).await?;
-    fail_point!("reclaim.ended_forgotten");
-    node::fence_expired(tx, expired_before.as_microsecond()).await?;
-    let mut found = Reclaimed::default();
-    let orphans = hold::orphans(tx).await?;
-    end(tx, orphans, policy, &mut found).await?;
-    fail_point!("reclaim.orphan_ended");
+    let mut progress = Progress { found: before.found.clone(), after: before.after.clone(), over: false };
+    if before.found == Reclaimed::default() && before.after.is_none() {
+        forget_ended(tx).await?;
+        fail_point!("reclaim.ended_forgotten");
+        node::fence_expired(tx, expired_before.as_microsecond()).await?;
+    }
+    let orphans = hold::orphans(tx, PIECE_MAX).await?;
+    if orphans.is_empty() {
+        take_leases(tx, &mut progress).await?;
+    } else {
+        end(tx, orphans, policy, &mut progress.found).await?;
+        fail_point!("reclaim.orphan_ended");
+    }
+    Ok(progress)
+}
+
+/// Takes the next dead leases back.
+async fn take_leases(tx: &mut Tx<'_>, progress: &mut Progress) -> Result<(), Fault> {
+    let leases = dead_leases(tx, progress.after.as_ref()).await?;
     let suspended = hold::suspended(tx).await?;
     let mut returns = Vec::new();
-    for (by, account, left) in dead_leases(tx).await? {
-        let kept: i64 = suspended.iter().filter(|hold| lies_on(hold, &by, account)).map(|hold| hold.amount).sum();
-        if left > kept || kept == 0 {
-            returns.push(Return { by, account, amount: left - kept });
-            found.leases += 1;
+    for DeadLease { by, account, left } in &leases {
+        let kept: i64 = suspended.iter().filter(|hold| lies_on(hold, by, *account)).map(|hold| hold.amount).sum();
+        if *left > kept || kept == 0 {
+            returns.push(Return { by: by.clone(), account: *account, amount: left - kept });
         }
     }
+    progress.found.leases += returns.len() as u64;
+    progress.over = leases.is_empty();
+    progress.after = leases.into_iter().next_back();
     if !returns.is_empty() {
         lease::give_back(tx, &returns).await?;
         fail_point!("reclaim.lease_taken");
     }
-    Ok(found)
+    Ok(())
 }
 
 /// Rows of holds that have ended: charged ones that a late `Open` wrote again, and released ones of long ago.
 async fn forget_ended(tx: &mut Tx<'_>) -> Result<(), Fault> {
-    let sql = "DELETE FROM holds WHERE (state = 2 AND at < $1) \
-         OR (state = 0 AND EXISTS (SELECT FROM charge_keys k WHERE k.id = holds.id))";
+    let sql = "DELETE FROM holds WHERE state = 0 AND EXISTS (SELECT FROM charge_keys k WHERE k.id = holds.id)";
+    query(sql).execute(tx.connection()).await?;
     let long_ago = tx.micros().saturating_sub(RELEASED_KEPT_MICROS);
-    query(sql).bind(long_ago).execute(tx.connection()).await?;
+    query("DELETE FROM holds WHERE state = 2 AND at < $1").bind(long_ago).execute(tx.connection()).await?;
     Ok(())
 }
 
@@ -89,7 +117,8 @@ async fn end(
             _ => released.push(orphan.id),
         }
     }
-    (found.suspended, found.released) = (suspended.len() as u64, released.len() as u64);
+    found.suspended += suspended.len() as u64;
+    found.released += released.len() as u64;
     set_state(tx, &suspended, "UPDATE holds SET state = 1 WHERE id = ANY($1)").await?;
     set_state(tx, &released, "UPDATE holds SET state = 2 WHERE id = ANY($1)").await?;
     for (node, settled) in charged {
@@ -118,15 +147,24 @@ fn partial(mut record: Box<UsageRecord>) -> Box<UsageRecord> {
     record
 }
 
-/// Leases of lives that are over, with what they have left.
-async fn dead_leases(tx: &mut Tx<'_>) -> Result<Vec<(Incarnation, AccountId, i64)>, Fault> {
+/// A lease of a life that is over.
+#[derive(Debug, Clone)]
+struct DeadLease {
+    by: Incarnation,
+    account: AccountId,
+    left: i64,
+}
+
+/// The next leases of lives that are over, in the order of their accounts.
+async fn dead_leases(tx: &mut Tx<'_>, after: Option<&DeadLease>) -> Result<Vec<DeadLease>, Fault> {
     let sql = "SELECT l.node, l.epoch, l.account_id, l.granted - l.consumed AS remainder FROM leases l \
-         LEFT JOIN nodes n ON n.name = l.node WHERE n.name IS NULL OR l.epoch < n.epoch + n.fenced::int \
-         ORDER BY l.account_id, l.node, l.epoch";
-    let rows = query(sql).fetch_all(tx.connection()).await?;
+         LEFT JOIN nodes n ON n.name = l.node WHERE (n.name IS NULL OR l.epoch < n.epoch + n.fenced::int) \
+         AND (l.account_id, l.node, l.epoch) > ($1, $2, $3) ORDER BY l.account_id, l.node, l.epoch LIMIT $4";
+    let (account, node, epoch) = after.map_or((i64::MIN, "", 0), |l| (l.account.0, &*l.by.node, l.by.epoch));
+    let rows = query(sql).bind(account).bind(node).bind(epoch).bind(PIECE_MAX).fetch_all(tx.connection()).await?;
     let lease = |row: &PgRow| -> Result<_, Fault> {
         let by = Incarnation { node: row.text("node")?, epoch: row.int("epoch")? };
-        Ok((by, AccountId(row.int("account_id")?), row.int("remainder")?))
+        Ok(DeadLease { by, account: AccountId(row.int("account_id")?), left: row.int("remainder")? })
     };
     rows.iter().map(lease).collect()
 }
