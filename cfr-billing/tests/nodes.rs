@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use cfr_billing::escrow::EscrowConfig;
 use cfr_billing::store::{Boot, LedgerStore, StoreError};
-use cfr_core::ledger::{AuthorizeError, BudgetLedger, LedgerError};
+use cfr_core::ledger::{AuthorizeError, BudgetLedger, LedgerError, ReleaseReason};
 use cfr_core::time::Period;
 use jiff::SignedDuration;
 use support::cluster::{Cluster, IDLE, RECALL, TTL, config};
@@ -316,6 +316,21 @@ async fn a_raise_asks_the_store_and_then_the_other_nodes() {
     assert_eq!(cluster.settle(&first, hold.id, 70).charged.nanos(), 70);
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_hold_of_a_lost_life_is_not_raised_from_its_lease() {
+    let cluster = Cluster::new();
+    let (budget, other) = (cluster.budget(100, Period::Never), cluster.budget(100, Period::Never));
+    let node = cluster.start("a").await;
+    let running = cluster.hold(&node, budget, 60).await.expect("there is room");
+    let ended = cluster.hold(&node, budget, 40).await.expect("there is room");
+    let released = node.release(ended.id, ReleaseReason::Abandoned).expect("it is open");
+    released.await.expect("the store works");
+    cluster.store.fence("a", clock_now(&cluster)).await.expect("it is known");
+    assert_eq!(cluster.serve(&node, other, 10, 10).await, Some(10), "the next life has begun");
+    let refused = node.extend(running.id, 1, support::eur(30)).await;
+    assert!(matches!(refused, Err(AuthorizeError::Denied(_))), "its 40 may be somebody else's now: {refused:?}");
+}
+
 // --- Nothing strands -------------------------------------------------------------------------------------------------
 
 #[tokio::test(start_paused = true)]
@@ -446,7 +461,7 @@ async fn a_short_outage_is_invisible_to_warm_accounts() {
     let budget = cluster.budget(10_000, Period::Never);
     let node = cluster.start("a").await;
     let warm = cluster.hold(&node, budget, 5_000).await.expect("there is room");
-    node.release(warm.id, cfr_core::ledger::ReleaseReason::NotSent).expect("it is open").await.expect("it is written");
+    node.release(warm.id, ReleaseReason::NotSent).expect("it is open").await.expect("it is written");
     cluster.store.faults.set_broken(true);
     let mut settled = Vec::new();
     for _ in 0..10 {

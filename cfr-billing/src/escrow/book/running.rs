@@ -51,7 +51,8 @@ impl Book {
         if !asks.is_empty() {
             return Decision::Short(asks);
         }
-        if self.local_room(&slots) < raise {
+        // A running hold may lie on a period that is over, or in a life that is: rights that were lost are none.
+        if self.extra_room(open, uptime) < raise {
             return Decision::Done(Err(AuthorizeError::Denied(self.denial(&slots, amount))));
         }
         Decision::Done(self.raise(hold, step, raise, &slots).map_err(AuthorizeError::from))
