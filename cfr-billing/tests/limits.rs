@@ -81,6 +81,20 @@ async fn running_holds_settle_in_their_period_and_new_ones_in_the_next() {
 }
 
 #[tokio::test]
+async fn the_first_instant_of_a_period_spends_its_own_money() {
+    let bench = Bench::exclusive().await;
+    let budget = bench.budget(100, Period::Day);
+    bench.admits(&[budget], 10, "there is room").await;
+    bench.clock.advance(DAY / 2); // from noon to midnight
+    let first = bench.escrow.authorize(bench.ask(&[budget], 10)).await.expect("a new period");
+    assert_eq!(first.available_after, eur(90), "yesterday's 90 are over");
+    bench.clock.advance(DAY + DAY / 2);
+    let later = bench.escrow.authorize(bench.ask(&[budget], 10)).await.expect("a new period");
+    assert_eq!(later.available_after, eur(90), "and so is what was left of the next day");
+    assert_eq!(bench.store.accounts(budget).await.expect("the store works").len(), 3);
+}
+
+#[tokio::test]
 async fn bought_money_follows_into_the_next_period_after_the_last_hold() {
     let bench = Bench::exclusive().await;
     let budget = bench.budget(100, Period::Day);
@@ -101,6 +115,15 @@ async fn bought_money_follows_into_the_next_period_after_the_last_hold() {
     bench.clock.advance(RECHECK);
     bench.admits(&[budget], 140, "100 included and 50 bought, 10 held").await;
     bench.assert_books_agree().await;
+}
+
+#[tokio::test]
+async fn what_is_held_without_a_limit_is_leased_too() {
+    let bench = Bench::exclusive().await;
+    let budget = bench.budget_with(0, Period::Never, LimitPolicy::Unlimited);
+    bench.admits(&[budget], 10, "there is no limit").await;
+    let (_, _, leased) = bench.booked(budget).await;
+    assert!(leased >= 10, "{leased}");
 }
 
 #[tokio::test]

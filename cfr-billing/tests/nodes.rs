@@ -499,6 +499,26 @@ async fn an_outage_longer_than_the_lease_time_fails_closed_and_ends_by_itself() 
     cluster.assert_books_agree().await;
 }
 
+#[tokio::test(start_paused = true)]
+async fn no_hold_is_made_under_a_lease_that_may_have_ended() {
+    let cluster = Cluster::new();
+    let budget = cluster.budget(10_000, Period::Never);
+    let node = cluster.start("a").await;
+    let warm = cluster.hold(&node, budget, 9_000).await.expect("there is room");
+    let _running = cluster.hold(&node, budget, 100).await.expect("rights in use are not idle");
+    cluster.settle(&node, warm.id, 0).committed.await.expect("it is written");
+    cluster.store.faults.set_broken(true);
+    let begun = Instant::now();
+    let mut served_until = Duration::ZERO;
+    while begun.elapsed() < TTL * 2 {
+        if cluster.hold(&node, budget, 10).await.is_ok() {
+            served_until = begun.elapsed();
+        }
+        sleep(Duration::from_millis(250)).await;
+    }
+    assert!(served_until > TTL / 2 && served_until < TTL, "{served_until:?}");
+}
+
 fn clock_now(cluster: &Cluster) -> cfr_core::time::Timestamp {
     cfr_core::time::Clock::now(&cluster.clock)
 }
