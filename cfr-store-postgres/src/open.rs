@@ -33,6 +33,30 @@ const LIFETIME_MAX: Duration = Duration::from_secs(30 * 60);
 const SERVER_VERSION_MIN: i32 = 130_000;
 /// In the URL: the server is a pooler in transaction mode.
 const POOLER_PARAMETER: &str = "pgbouncer";
+/// The other parameters of a URL, beside `options[…]`: the driver ignores what it does not know, and so a misspelled
+/// `sslmode` would go without TLS.
+const PARAMETERS: &[&str] = &[
+    "sslmode",
+    "ssl-mode",
+    "sslrootcert",
+    "ssl-root-cert",
+    "ssl-ca",
+    "sslcert",
+    "ssl-cert",
+    "sslkey",
+    "ssl-key",
+    "statement-cache-capacity",
+    "host",
+    "hostaddr",
+    "port",
+    "dbname",
+    "user",
+    "password",
+    "application_name",
+    "options",
+];
+/// What a pooler says of a parameter that it cannot pass on.
+const POOLER_REFUSES: &str = "unsupported startup parameter";
 
 /// Whose clock decides when a period begins and a lease ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -69,7 +93,10 @@ impl Default for PostgresOptions {
 #[non_exhaustive]
 pub enum OpenError {
     /// The URL cannot be read.
-    #[error("the database URL is not one of Postgres ({reason}); write postgres://user:password@host:5432/database")]
+    #[error(
+        "the database URL is not one of Postgres ({reason}); write postgres://user:password@host:5432/database, and in the \
+         password %40 for @, %3A for :, %2F for /, %3F for ?, %23 for #"
+    )]
     BadUrl {
         /// What is wrong.
         reason: Arc<str>,
@@ -89,6 +116,14 @@ pub enum OpenError {
         target: Arc<str>,
         /// What the server says.
         reason: Arc<str>,
+    },
+    /// A pooler answers, and nobody said that there is one.
+    #[error(
+        "{target} is a pooler; add `pgbouncer=true` to the database URL, or set `prepared_statements = false` in [database]"
+    )]
+    Pooler {
+        /// User, host, port and database.
+        target: Arc<str>,
     },
     /// There is no such database.
     #[error("Postgres at {target} has no such database; create it with `createdb`, or correct the database URL")]
@@ -163,7 +198,7 @@ impl From<Fault> for OpenError {
     fn from(fault: Fault) -> Self {
         match fault {
             Fault::Sql(error) if code_of(&error).as_deref() == Some(code::MISSING_RIGHTS) => {
-                Self::MissingRights { reason: error.to_string().into() }
+                Self::MissingRights { reason: words(&error) }
             }
             fault => Self::Store(fault.into()),
         }
@@ -232,6 +267,22 @@ impl PostgresStore {
         let pending = migrate::pending(&mut connection).await;
         connection.close().await?;
         pending
+    }
+
+    /// As [`PostgresStore::pending_migrations`], and whether the role could apply them.
+    ///
+    /// # Errors
+    /// [`OpenError::MissingRights`] when the role may not make tables. As [`PostgresStore::open_read_only`].
+    pub async fn rehearse_migrations(url: &str, options: PostgresOptions) -> Result<Vec<String>, OpenError> {
+        let mut connection = Target::parse(url, &options)?.connect().await?;
+        let pending = migrate::pending(&mut connection).await?;
+        let may_make_tables = "SELECT coalesce(has_schema_privilege(current_schema(), 'CREATE'), false)";
+        let allowed: bool = query(may_make_tables).fetch_one(&mut connection).await?.try_get(0)?;
+        connection.close().await?;
+        if pending.is_empty() || allowed {
+            return Ok(pending);
+        }
+        Err(OpenError::MissingRights { reason: "it may not make tables in the schema".into() })
     }
 
     async fn with(
@@ -373,6 +424,7 @@ impl Target {
         if !url.starts_with("postgres://") && !url.starts_with("postgresql://") {
             return Err(bad("it begins with another word"));
         }
+        check_parameters(&url).map_err(|reason| bad(&reason))?;
         let connect = PgConnectOptions::from_str(&url).map_err(|_| bad("a part of it makes no sense"))?;
         let name = format!(
             "{}@{}:{}/{}",
@@ -400,12 +452,38 @@ impl Target {
     }
 
     fn explain(&self, error: &sqlx::Error) -> OpenError {
-        let (target, reason) = (self.name.clone(), error.to_string().into());
+        let (target, reason) = (self.name.clone(), words(error));
         match code_of(error).as_deref() {
+            _ if reason.contains(POOLER_REFUSES) => OpenError::Pooler { target },
             Some(code::NO_DATABASE) => OpenError::NoDatabase { target },
             Some(code::WRONG_PASSWORD | code::NOT_LET_IN) => OpenError::Refused { target, reason },
             _ => OpenError::Unreachable { target, reason },
         }
+    }
+}
+
+/// What the server or the system says, without the place in the source code of Postgres.
+fn words(error: &sqlx::Error) -> Arc<str> {
+    match error {
+        sqlx::Error::Database(database) => database.message().into(),
+        other => other.to_string().into(),
+    }
+}
+
+/// Refuses what the driver would ignore, in words that repeat no password: of one with unescaped characters, a part can
+/// stand where the name of a parameter is looked for.
+fn check_parameters(url: &str) -> Result<(), String> {
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let (place, parameters) = rest.split_once('?').unwrap_or((rest, ""));
+    let names = parameters.split('&').filter_map(|parameter| parameter.split('=').next());
+    let database = place.split_once('/').map_or("", |(_, database)| database);
+    if database.contains('@') || names.clone().any(|name| name.contains('@')) {
+        return Err("an @ stands where none can be".into());
+    }
+    let is_known = |name: &&str| name.is_empty() || PARAMETERS.contains(name) || name.starts_with("options[");
+    match names.clone().find(|name| !is_known(name)) {
+        Some(unknown) => Err(format!("there is no parameter `{unknown}`")),
+        None => Ok(()),
     }
 }
 

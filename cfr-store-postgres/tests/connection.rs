@@ -36,6 +36,10 @@ async fn what_is_wrong_with_an_address_is_told_in_one_line() {
     let url = server.url("postgres");
     says(&refused("mysql://host/db").await, "write postgres://");
     says(&refused("postgres://ada:secret@host:port/db").await, "write postgres://");
+    says(&refused("postgres://ada:sec/ret@secret@host/db").await, "%2F for /");
+    says(&refused("postgres://ada:12?secret@host/db").await, "%3F for ?");
+    says(&refused("postgres://ada:secret@host/db?sslmod=verify-full").await, "no parameter `sslmod`");
+    says(&refused("postgres://ada@host/db?pasword=secret").await, "no parameter `pasword`");
     says(&refused("postgres://ada:secret@127.0.0.1:1/db").await, "check that it runs");
     says(&refused(&url.replace("/postgres", "/nowhere").replace("//nowhere", "//postgres")).await, "createdb");
     let roles =

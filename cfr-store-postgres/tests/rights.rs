@@ -73,6 +73,9 @@ async fn a_role_that_may_do_nothing_is_told_so() {
     let url = home.url.replace("postgres@", &format!("{role}@"));
     let refused = PostgresStore::open(&url, callers_clock()).await.expect_err("an empty schema of somebody else");
     assert!(matches!(&refused, OpenError::MissingRights { .. }), "{refused}");
+    let rehearsed = PostgresStore::rehearse_migrations(&url, callers_clock()).await.expect_err("the same beforehand");
+    assert!(matches!(&rehearsed, OpenError::MissingRights { .. }), "{rehearsed}");
+    assert!(!PostgresStore::rehearse_migrations(&home.url, callers_clock()).await.unwrap().is_empty());
     home.open().await.close().await.unwrap();
     let refused = PostgresStore::open(&url, callers_clock()).await.expect_err("the books of somebody else");
     assert!(matches!(&refused, OpenError::MissingRights { .. }), "{refused}");
