@@ -163,7 +163,7 @@ async fn nodes_charge_the_same_accounts_side_by_side() {
         );
         first.settled + second.settled
     };
-    assert_eq!(settled, (NODES as u128 * BATCHES * SIZE) as i64 * 3);
+    assert_eq!(u128::try_from(settled), Ok(NODES as u128 * BATCHES * SIZE * 3));
     assert_clean(&nodes[0].store.audit().await.unwrap());
 }
 
