@@ -5,14 +5,17 @@ mod support;
 
 use std::sync::Arc;
 
-use cfr_billing::budget::{GrantKind, NewBudget};
+use cfr_billing::budget::{GrantKind, NewBudget, ScopeId};
 use cfr_billing::store::{
-    Boot, CatalogStore, LeaseAsk, LedgerStore, NewGrant, Op, OrphanPolicy, PageRequest, Reclaimed, StoreError,
+    AcquireError, Boot, CatalogStore, LeaseAsk, LedgerStore, NewGrant, Op, OrphanPolicy, PageRequest, Reclaimed,
+    StoreError,
 };
 use cfr_billing::usage::UsageFilter;
 use cfr_core::time::Period;
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use support::*;
+use tokio::sync::Barrier;
+use tokio::task::JoinSet;
 
 /// Letters that no compression makes shorter.
 fn noise(length: usize) -> String {
@@ -175,6 +178,52 @@ async fn rows_read_one_by_one(home: &Home) -> u64 {
     while raw(&home.url, others).await.unwrap() != "0" {}
     let sql = "SELECT seq_tup_read FROM pg_stat_user_tables WHERE relname = 'holds'";
     raw(&home.url, sql).await.unwrap().parse().unwrap()
+}
+
+/// Who acquires looks at the life of its node; who prolongs or ends that life must come to its turn all the same.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_busy_node_renews_its_leases_and_can_be_fenced() {
+    const TASKS: usize = 6;
+    let home = Home::new().await;
+    let store = Arc::new(home.open().await);
+    let tenant = tenant(&store).await;
+    let wide = budget(&store, &tenant, 1_000_000).await;
+    let node = store.register("node", Boot(1), at(0)).await.unwrap();
+    let started = Arc::new(Barrier::new(TASKS + 1));
+    let mut busy = JoinSet::new();
+    for number in 0..TASKS {
+        let own = NewBudget {
+            scope: wide.spec.scope,
+            scope_id: ScopeId(number as u128),
+            tenant: wide.tenant,
+            currency: wide.spec.currency,
+            included_nanos: i64::MAX,
+            policy: wide.spec.policy,
+            period: Period::Never,
+            zone: wide.spec.zone.clone(),
+        };
+        let budget = store.create_budget(&own, at(0)).await.unwrap().spec.id;
+        let (store, node, started) = (Arc::clone(&store), node.clone(), Arc::clone(&started));
+        busy.spawn(async move {
+            let asks = [LeaseAsk { budget, min: 1, want: 1 }];
+            store.acquire(&node, &asks, TTL, at(1)).await.unwrap();
+            started.wait().await;
+            loop {
+                if let Err(error) = store.acquire(&node, &asks, TTL, at(1)).await {
+                    return error;
+                }
+            }
+        });
+    }
+    started.wait().await;
+    for _ in 0..5 {
+        store.renew(&node, TTL, at(1)).await.unwrap();
+    }
+    store.fence(&node.node, at(2)).await.unwrap();
+    while let Some(ended) = busy.join_next().await {
+        let error = ended.unwrap();
+        assert!(matches!(error, AcquireError::Store(StoreError::Fenced)), "{error}");
+    }
 }
 
 /// Rows that are locked until the gate is opened.
