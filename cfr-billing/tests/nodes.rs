@@ -331,6 +331,35 @@ async fn a_hold_of_a_lost_life_is_not_raised_from_its_lease() {
     assert!(matches!(refused, Err(AuthorizeError::Denied(_))), "its 40 may be somebody else's now: {refused:?}");
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_denied_raise_names_the_raise_and_all_that_is_left() {
+    let cluster = Cluster::new();
+    let budget = cluster.budget(100, Period::Never);
+    let (first, second) = (cluster.start("a").await, cluster.start("b").await);
+    let running = cluster.hold(&first, budget, 20).await.expect("there is room");
+    let ended = cluster.hold(&first, budget, 40).await.expect("there is room");
+    let _elsewhere = cluster.hold(&second, budget, 40).await.expect("there is room");
+    cluster.settle(&first, ended.id, 0).committed.await.expect("it is written");
+    let Err(AuthorizeError::Denied(denial)) = first.extend(running.id, 1, support::eur(50)).await else {
+        panic!("only 40 are left");
+    };
+    assert_eq!((denial.asked.nanos(), denial.available.nanos()), (50, 40));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_price_above_its_hold_takes_nothing_from_the_lease_of_a_lost_life() {
+    let cluster = Cluster::new();
+    let budget = cluster.budget(1_000, Period::Never);
+    let node = cluster.start("a").await;
+    let ended = cluster.hold(&node, budget, 900).await.expect("there is room");
+    let running = cluster.hold(&node, budget, 60).await.expect("there is room");
+    cluster.settle(&node, ended.id, 0).committed.await.expect("it is written");
+    cluster.store.fence("a", clock_now(&cluster)).await.expect("it is known");
+    assert_eq!(cluster.serve(&node, budget, 40, 10).await, Some(10), "a new life has its own rights");
+    let settled = cluster.settle(&node, running.id, 500);
+    assert_eq!((settled.charged.nanos(), settled.overrun.nanos()), (60, 440), "the idle 900 are out of reach");
+}
+
 // --- Nothing strands -------------------------------------------------------------------------------------------------
 
 #[tokio::test(start_paused = true)]
