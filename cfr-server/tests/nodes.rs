@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use cfr_testbed::NEEDS_PASSWORD;
+use cfr_testbed::{NEEDS_PASSWORD, PgBouncer, PoolMode};
 use serde_json::{Value, json};
 use tokio::process::Command;
 use tokio::time::Instant;
@@ -26,20 +26,34 @@ const LIMIT_NANOS: i64 = 1_000_000_000;
 
 #[tokio::test]
 async fn a_key_that_one_server_revokes_the_others_refuse_within_a_second() {
-    let (_oracle, cluster, [one, two]) = two_servers().await;
-    let customer = customer(&one, "acme", LIMIT_NANOS, json!({})).await;
+    let (_oracle, _cluster, [one, two]) = two_servers().await;
+    refuses_revoked_key(&one, &two).await;
+}
+
+#[tokio::test]
+async fn behind_a_pooler_a_revoked_key_is_refused_within_a_second_too() {
+    let oracle = Oracle::start().await;
+    let cluster = Cluster::new(&oracle, "").await;
+    let pooler = PgBouncer::start(&cluster.postgres, PoolMode::Transaction).await;
+    let url = cluster.url_pooled(&pooler);
+    let (one, two) = (cluster.serve_with("one", &url, &[]).await, cluster.serve_with("two", &url, &[]).await);
+    refuses_revoked_key(&one, &two).await;
+}
+
+/// `one` revokes a key that `two` believes in.
+async fn refuses_revoked_key(one: &Server, two: &Server) {
+    let customer = customer(one, "acme", LIMIT_NANOS, json!({})).await;
     let client = two.client(&customer.key);
     assert_eq!(chat(&client, "before").await, 200, "a key that was made on one server works on the other");
-    let keys = admin(&one).get("/api/v1/keys?user=acme@example.org").await.json();
+    let keys = admin(one).get("/api/v1/keys?user=acme@example.org").await.json();
     let id = keys["items"][0]["id"].as_str().expect("an id").to_owned();
-    let revoked = admin(&one).post(&format!("/api/v1/keys/{id}/revoke"), &json!({})).await;
+    let revoked = admin(one).post(&format!("/api/v1/keys/{id}/revoke"), &json!({})).await;
     assert_eq!(revoked.status, 200, "{}", revoked.text());
     let told = Instant::now();
     while chat(&client, "after").await != 401 {
         assert!(told.elapsed() < TOLD_WITHIN, "the key still works on the other server");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-    drop(cluster);
 }
 
 #[tokio::test]

@@ -1,14 +1,16 @@
-//! Four servers over one Postgres database race one small budget to its end: together they never exceed it, nothing of it
+//! Servers over one Postgres database race one small budget to its end: together they never exceed it, nothing of it
 //! is stranded, and nobody is refused for long while there is room.
 //!
 //! `CFR_RACE_ANSWERS` says how many answers the budget holds.
 #![allow(clippy::expect_used, clippy::panic, reason = "a test that cannot be set up fails")]
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
+use cfr_testbed::{PgBouncer, PoolMode};
 use serde_json::{Value, json};
+use tokio::sync::Mutex;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
@@ -23,10 +25,13 @@ use support::site::{customer, limit};
 
 mod support;
 
-const NODES: [&str; 4] = ["one", "two", "three", "four"];
 const CLIENTS: usize = 64;
+/// Clients of two servers behind a pooler.
+const CLIENTS_POOLED: usize = 16;
 /// Answers that the budget holds, when nobody says.
 const ANSWERS: u64 = 1_000;
+/// The same behind a pooler.
+const ANSWERS_POOLED: u64 = 250;
 /// Tokens of the answers: each client asks for one size.
 const OUTPUTS: [u64; 7] = [20, 30, 40, 50, 60, 70, 80];
 const INPUT: u64 = 11;
@@ -41,41 +46,66 @@ const SLACK: Duration = Duration::from_millis(500);
 /// Leases come back by themselves only after a minute: what one node needs of another's, it must ask for.
 const CONFIGURATION: &str = "[ledger]\nidle_seconds = 60\n";
 
+/// One race at a time: each takes all that the machine has.
+static TURN: Mutex<()> = Mutex::const_new(());
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn four_replicas_use_a_budget_up_together_and_never_exceed_it() {
-    let answers = setting("CFR_RACE_ANSWERS").unwrap_or(ANSWERS);
-    let mean: i64 = OUTPUTS.iter().map(|output| price_nanos(INPUT, *output)).sum::<i64>() / 7;
-    let limit_nanos = mean * i64::try_from(answers).expect("a small number");
+    let _turn = TURN.lock().await;
     let oracle = Oracle::start().await;
     let cluster = Cluster::new(&oracle, CONFIGURATION).await;
     let servers = [
-        cluster.serve(NODES[0]).await,
-        cluster.serve(NODES[1]).await,
-        cluster.serve(NODES[2]).await,
-        cluster.serve(NODES[3]).await,
+        cluster.serve("one").await,
+        cluster.serve("two").await,
+        cluster.serve("three").await,
+        cluster.serve("four").await,
     ];
+    race(&oracle, &cluster, servers, CLIENTS, setting("CFR_RACE_ANSWERS").unwrap_or(ANSWERS)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_replicas_behind_a_pooler_use_a_budget_up_together_and_never_exceed_it() {
+    let _turn = TURN.lock().await;
+    let oracle = Oracle::start().await;
+    let cluster = Cluster::new(&oracle, CONFIGURATION).await;
+    let pooler = PgBouncer::start(&cluster.postgres, PoolMode::Transaction).await;
+    let url = cluster.url_pooled(&pooler);
+    let servers = [cluster.serve_with("one", &url, &[]).await, cluster.serve_with("two", &url, &[]).await];
+    race(&oracle, &cluster, servers, CLIENTS_POOLED, ANSWERS_POOLED).await;
+}
+
+/// Clients spend a budget of about so many answers through these servers, until nothing is left.
+async fn race<const SERVERS: usize>(
+    oracle: &Oracle,
+    cluster: &Cluster,
+    servers: [Server; SERVERS],
+    clients_count: usize,
+    answers: u64,
+) {
+    let mean: i64 = OUTPUTS.iter().map(|output| price_nanos(INPUT, *output)).sum::<i64>() / 7;
+    let limit_nanos = mean * i64::try_from(answers).expect("a small number");
     let customer_of_all = customer(&servers[0], "race", 2 * limit_nanos, json!({})).await;
     let budget = limit(&servers[0], "tenant", "race", limit_nanos).await;
     let race = Arc::new(Race::new(limit_nanos, estimates(&servers[0]).await));
 
     let mut clients = JoinSet::new();
-    for number in 0..CLIENTS {
-        let client = servers[number % NODES.len()].client(&customer_of_all.key);
+    for number in 0..clients_count {
+        let client = servers[number % SERVERS].client(&customer_of_all.key);
         clients.spawn(spend(client, race.clone(), number, OUTPUTS[number % OUTPUTS.len()]));
     }
     clients.join_all().await;
     // Nobody asks any longer: on any node one client alone gets what is left, wherever it was leased to.
     for (node, server) in servers.iter().enumerate() {
-        spend(server.client(&customer_of_all.key), race.clone(), CLIENTS + node, OUTPUTS[0]).await;
+        spend(server.client(&customer_of_all.key), race.clone(), clients_count + node, OUTPUTS[0]).await;
     }
     for server in servers {
         server.stop().await;
     }
 
-    Books::read_shared(&cluster, &customer_of_all.budget).await.check(2 * limit_nanos);
-    let books = Books::read_shared(&cluster, &budget).await;
+    Books::read_shared(cluster, &customer_of_all.budget).await.check(2 * limit_nanos);
+    let books = Books::read_shared(cluster, &budget).await;
     books.check(limit_nanos);
-    race.check(&books, &oracle);
+    race.check(&books, oracle);
 }
 
 /// What a request of each size must be able to spend: what a budget of nothing is refused with.
@@ -124,7 +154,7 @@ async fn spend(client: Client, race: Arc<Race>, number: usize, output: u64) {
 struct Race {
     limit_nanos: i64,
     estimates: BTreeMap<u64, i64>,
-    seen: Mutex<SeenByAll>,
+    seen: std::sync::Mutex<SeenByAll>,
 }
 
 #[derive(Default)]
@@ -141,7 +171,7 @@ struct SeenByAll {
 impl Race {
     fn new(limit_nanos: i64, estimates: BTreeMap<u64, i64>) -> Self {
         let seen = SeenByAll { used: vec![(Instant::now(), 0)], ..SeenByAll::default() };
-        Self { limit_nanos, estimates, seen: Mutex::new(seen) }
+        Self { limit_nanos, estimates, seen: std::sync::Mutex::new(seen) }
     }
 
     fn ask(&self, output: u64) -> Instant {

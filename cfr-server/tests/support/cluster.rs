@@ -9,7 +9,7 @@ use cfr_billing::store::AccountState;
 use cfr_billing::store::LedgerStore as _;
 use cfr_core::id::HoldId;
 use cfr_store_postgres::{PostgresOptions, PostgresStore};
-use cfr_testbed::Postgres;
+use cfr_testbed::{PgBouncer, Postgres};
 use tempfile::TempDir;
 use tokio::time::Instant;
 
@@ -50,6 +50,11 @@ impl Cluster {
     /// The address of the database through another port, as of a proxy.
     pub fn url_through(&self, port: u16) -> String {
         self.url.replacen(&format!(":{}/", self.postgres.port()), &format!(":{port}/"), 1)
+    }
+
+    /// The address of the database through a pooler that lends a connection for a transaction only.
+    pub fn url_pooled(&self, pooler: &PgBouncer) -> String {
+        self.url_through(pooler.port()) + "?pgbouncer=true"
     }
 
     /// Where a node keeps what is its own.
@@ -106,6 +111,12 @@ impl Cluster {
             assert!(Instant::now() < end, "{leased} still leased after {patience:?}: {}", self.nodes().await);
             tokio::time::sleep(LOOK_INTERVAL).await;
         }
+    }
+
+    /// What a node may still spend by its leases, those of earlier lives included.
+    pub async fn leased_by(&self, node: &str) -> i64 {
+        let sql = format!("SELECT coalesce(sum(granted - consumed), 0) FROM leases WHERE node = '{node}'");
+        self.postgres.execute(&self.url, &sql).await.parse().expect("a number")
     }
 
     /// The journal of holds: how many have not ended, and those that were released.
