@@ -164,6 +164,16 @@ impl Postgres {
         self.order(move |server| server.signal(signal)).await;
     }
 
+    /// Takes all space from the server, as a full disk does: none of its processes can make a file longer. A server ends
+    /// when it cannot write its log; when it is started again it has space.
+    pub async fn take_space(&self) {
+        let first = *self.pids().first().expect("the server runs");
+        assert!(limit_files(first).await, "prlimit refuses to limit the files of the server");
+        for child in children(first) {
+            let _ended_meanwhile = limit_files(child).await; // those that start from now on have the limit of the first
+        }
+    }
+
     /// The processes of the server, the first one first.
     #[must_use]
     pub fn pids(&self) -> Vec<u32> {
@@ -204,6 +214,16 @@ fn is_ready(folder: &Path) -> bool {
 fn pid_line(folder: &Path, line: usize) -> Option<String> {
     let text = std::fs::read_to_string(folder.join("data/postmaster.pid")).ok()?;
     text.lines().nth(line).map(str::to_owned)
+}
+
+/// Whoever has the same user may lower the limit.
+async fn limit_files(process: u32) -> bool {
+    let mut command = Command::new("prlimit");
+    command.args(["--pid", &process.to_string(), "--fsize=1:unlimited"]);
+    if let Some(user) = place::user() {
+        command.uid(user.uid).gid(user.gid);
+    }
+    command.status().await.expect("prlimit runs").success()
 }
 
 /// The processes that have this parent.

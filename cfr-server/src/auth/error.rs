@@ -1,7 +1,5 @@
 //! Why a request is not let in.
 
-use std::time::Duration;
-
 use cfr_billing::store::StoreError;
 use http::StatusCode;
 
@@ -63,12 +61,7 @@ impl From<AuthError> for ApiError {
             AuthError::UserNotActive => forbidden("user_not_active", message),
             AuthError::NoBudget => forbidden("no_budget", message),
             AuthError::Misconfigured { .. } => forbidden("account_misconfigured", message),
-            AuthError::Store(reason) => {
-                let message = "keys cannot be looked up at the moment";
-                Self::new(StatusCode::SERVICE_UNAVAILABLE, "api_error", "store_unavailable", message)
-                    .retry_after(Duration::from_secs(1))
-                    .because(reason)
-            }
+            AuthError::Store(reason) => Self::ledger_unavailable(reason),
         }
     }
 }

@@ -7,6 +7,7 @@ pub mod books;
 pub mod client;
 pub mod cluster;
 pub mod oracle;
+pub mod outage;
 pub mod price;
 pub mod server;
 pub mod site;
