@@ -1,6 +1,7 @@
 //! `cfr-server store copy` of the real binary: from SQLite into Postgres and back.
 #![allow(clippy::expect_used, clippy::panic, reason = "a test that cannot be set up fails")]
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
@@ -86,7 +87,8 @@ fn text(bytes: &[u8]) -> String {
 #[tokio::test]
 async fn the_books_move_to_postgres_and_back_and_the_commands_go_on() {
     let folder = Folder::new();
-    let (here, there, back) = (folder.url("cfr.db"), Postgres::shared().await.database().await, folder.url("back.db"));
+    let (here, there) = (folder.url("cfr.db"), Postgres::shared().await.database().await);
+    let back = folder.url("back/cfr.db");
     let budgets = folder.done(&["budget", "list", "--json"]);
     let before = std::fs::read(folder.file("cfr.db")).expect("the file");
 

@@ -207,7 +207,8 @@ async fn repair_in(store: &dyn Store, arguments: &Repair) -> Result<bool, CliErr
     for correction in &corrections {
         book(store, correction, reason).await?;
     }
-    note(&format!("{} corrections are booked.", corrections.len()))?;
+    let count = corrections.len();
+    note(&format!("{count} correction{} booked.", if count == 1 { " is" } else { "s are" }))?;
     let left = Report::of(store).await.map_err(StartError::from)?.findings;
     left.iter().try_for_each(|finding| note(&format!("{}: {finding}", finding.rule.name())))?;
     Ok(left.is_empty())

@@ -17,6 +17,7 @@ use super::output::{Column, Printer, note, table};
 use crate::auth::Pepper;
 use crate::command::secret;
 use crate::config::DatabaseUrl;
+use crate::database::make_data_folder;
 use crate::state::{PEPPER, StartError};
 use crate::terminal;
 
@@ -122,6 +123,7 @@ impl Side {
     async fn fresh(url: &DatabaseUrl) -> Result<Self, StartError> {
         Ok(match url {
             DatabaseUrl::Sqlite(path) => {
+                make_data_folder(path.parent().unwrap_or(Path::new("")))?;
                 Self::Sqlite(Box::new(SqliteStore::open(path, SqliteOptions::default()).await?))
             }
             DatabaseUrl::Postgres(url) => {
@@ -202,7 +204,7 @@ async fn check_target(url: &DatabaseUrl) -> Result<(), CliError> {
         DatabaseUrl::Sqlite(path) => SqliteStore::pending_migrations(path).await.map_err(StartError::from)?,
         DatabaseUrl::Postgres(url) => {
             let options = PostgresOptions::default();
-            PostgresStore::pending_migrations(url.expose(), options).await.map_err(StartError::from)?
+            PostgresStore::rehearse_migrations(url.expose(), options).await.map_err(StartError::from)?
         }
     };
     if !pending.is_empty() {
@@ -238,7 +240,7 @@ fn counted(sections: &[Counted]) -> Result<String, CliError> {
 fn pepper_advice(from: &DatabaseUrl, to: &DatabaseUrl, known: bool) -> String {
     let place = match from {
         DatabaseUrl::Sqlite(path) => path.with_file_name("key.pepper").display().to_string(),
-        DatabaseUrl::Postgres(_) => "key.pepper in the data folder of the servers".into(),
+        DatabaseUrl::Postgres(_) => "key.pepper of the old servers".into(),
     };
     let refused = if known && to.is_shared() { " A server with another one refuses to start." } else { "" };
     format!(

@@ -81,11 +81,14 @@ impl PostgresUrl {
 impl fmt::Display for PostgresUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (scheme, rest) = self.0.split_once("://").unwrap_or(("postgres", &self.0));
-        let (user, place) = rest.rsplit_once('@').map_or((None, rest), |(user, place)| (Some(user), place));
-        let place = place.split('?').next().unwrap_or_default();
-        match user.and_then(|user| user.split([':', '/', '?']).next()) {
-            Some(user) => write!(f, "{scheme}://{user}@{place}"),
-            None => write!(f, "{scheme}://{place}"),
+        let (authority, place) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
+        if place.contains('@') {
+            return write!(f, "{scheme}://…"); // a password with unescaped characters may stand anywhere before it
+        }
+        let place = place.split(['?', '#']).next().unwrap_or_default();
+        match authority.rsplit_once('@') {
+            Some((user, host)) => write!(f, "{scheme}://{}@{host}{place}", user.split(':').next().unwrap_or_default()),
+            None => write!(f, "{scheme}://{authority}{place}"),
         }
     }
 }
@@ -166,9 +169,11 @@ mod tests {
         for (text, shown) in [
             ("postgres://cfr:secret@db:5432/books?sslmode=require", "postgres://cfr@db:5432/books"),
             ("postgres://db/books?user=cfr&password=secret", "postgres://db/books"),
-            ("postgresql://cfr:secret@@secret/x@db/books", "postgresql://cfr@db/books"),
+            ("postgresql://cfr:secret@@db/books", "postgresql://cfr@db/books"),
+            ("postgresql://cfr:secret@@secret/x@db/books", "postgresql://…"),
+            ("postgres://db/books?user=cfr&password=sec@secret", "postgres://…"),
             ("postgres://:secret@db/books", "postgres://@db/books"),
-            ("postgres://cfr:sec?secret@db/books", "postgres://cfr@db/books"),
+            ("postgres://cfr:sec?secret@db/books", "postgres://…"),
         ] {
             let url = parse(text).expect("a database");
             assert_eq!(url.to_string(), shown);
