@@ -6,7 +6,7 @@ mod support;
 use std::time::Duration;
 
 use cfr_billing::escrow::EscrowConfig;
-use cfr_billing::store::{Boot, LedgerStore, StoreError};
+use cfr_billing::store::{Boot, Incarnation, LedgerStore, StoreError};
 use cfr_core::ledger::{AuthorizeError, BudgetLedger, LedgerError, ReleaseReason};
 use cfr_core::time::Period;
 use jiff::SignedDuration;
@@ -360,6 +360,22 @@ async fn a_price_above_its_hold_takes_nothing_from_the_lease_of_a_lost_life() {
     assert_eq!((settled.charged.nanos(), settled.overrun.nanos()), (60, 440), "the idle 900 are out of reach");
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_shutdown_gives_nothing_back_for_a_lost_life() {
+    let cluster = Cluster::new();
+    let budget = cluster.budget(1_000, Period::Never);
+    let node = cluster.start("a").await;
+    let ended = cluster.hold(&node, budget, 900).await.expect("there is room");
+    let _of_the_lost_life = cluster.hold(&node, budget, 60).await.expect("there is room");
+    cluster.settle(&node, ended.id, 0).committed.await.expect("it is written");
+    cluster.store.fence("a", clock_now(&cluster)).await.expect("it is known");
+    assert_eq!(cluster.serve(&node, budget, 10, 10).await, Some(10), "its end begins a new life");
+    let _running = cluster.hold(&node, budget, 30).await.expect("which has its own rights");
+    let (granted, settled, leased) = cluster.booked(budget).await;
+    node.shutdown().await.expect("the store works");
+    assert_eq!(cluster.booked(budget).await, (granted, settled, leased), "both leases cover what still runs");
+}
+
 // --- Nothing strands -------------------------------------------------------------------------------------------------
 
 #[tokio::test(start_paused = true)]
@@ -418,6 +434,40 @@ async fn rights_in_use_stay_while_stranded_ones_go_back() {
     sleep(TTL * 2).await;
     assert_eq!((cluster.booked(stranded).await.2, cluster.booked(used).await.2), (0, 60));
     assert_eq!(cluster.settle(&node, running.id, 60).charged.nanos(), 60);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_in_use_is_prolonged_without_being_asked_for() {
+    let cluster = Cluster::new();
+    let budget = cluster.budget(1_000, Period::Never);
+    let node = cluster.start("a").await;
+    let warm = cluster.hold(&node, budget, 500).await.expect("there is room");
+    let _running = cluster.hold(&node, budget, 10).await.expect("rights in use are not idle");
+    cluster.settle(&node, warm.id, 0).committed.await.expect("it is written");
+    let acquires = node.stats().acquires;
+    sleep(TTL * 3).await;
+    cluster.store.faults.set_hung(true);
+    cluster.hold(&node, budget, 400).await.expect("the lease covers it");
+    assert_eq!(node.stats().acquires, acquires);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_misses_a_lease_begins_a_new_life() {
+    let cluster = Cluster::new();
+    let (budget, other) = (cluster.budget(100, Period::Never), cluster.budget(100, Period::Never));
+    let node = cluster.start("a").await;
+    let running = cluster.hold(&node, budget, 60).await.expect("there is room");
+    let _kept = cluster.hold(&node, other, 60).await.expect("there is room");
+    let account = cluster.store.account(budget, clock_now(&cluster)).await.expect("the store works").account;
+    let by = Incarnation { node: "a".into(), epoch: 1 };
+    cluster.store.give_back(&by, &[(account, 60)]).await.expect("somebody repaired too much");
+    sleep(TTL).await;
+    let nodes = cluster.store.nodes(clock_now(&cluster)).await.expect("the store works");
+    assert_eq!((nodes.len(), nodes[0].epoch), (1, 2));
+    assert_eq!(cluster.serve(&node, budget, 40, 40).await, Some(40));
+    cluster.settle(&node, running.id, 60).committed.await.expect("it is written");
+    assert_eq!(cluster.booked(budget).await, (100, 100, 0));
+    cluster.assert_books_agree().await;
 }
 
 // --- A store that is away --------------------------------------------------------------------------------------------
