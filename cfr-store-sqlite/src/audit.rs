@@ -1,6 +1,7 @@
 //! The audit: recomputes every sum from its parts and the hash chain from its rows, on one snapshot.
 //!
-//! It keeps the sums of a slice of the accounts in memory, never those of all, and reads the usage records once per slice.
+//! It keeps the sums of a slice of the accounts in memory, never those of all, and reads the entries and the usage records
+//! once per slice.
 
 use cfr_billing::store::{AccountsAudit, AuditRule, Finding, Findings};
 use cfr_core::id::AccountId;
@@ -38,7 +39,8 @@ pub(crate) async fn piece(readers: &SqlitePool, after: AccountId, limit: u32) ->
     let mut connection = readers.acquire().await?;
     let mut snapshot = connection.begin().await?;
     let mut found = Findings::default();
-    let slice = Slice::read(&mut snapshot, after, limit).await?;
+    let mut slice = Slice::read(&mut snapshot, after, limit).await?;
+    slice.add_listed_entries(&mut snapshot).await?;
     slice.check(&mut found);
     let (checked, next) = (slice.len(), slice.next());
     snapshot.rollback().await?;
@@ -49,6 +51,7 @@ async fn verify_accounts(connection: &mut SqliteConnection, found: &mut Findings
     let mut after = AccountId(i64::MIN);
     loop {
         let mut slice = Slice::read(connection, after, SLICE_ACCOUNTS).await?;
+        slice.add_entries(connection).await?;
         slice.add_records(connection, found).await?;
         slice.check(found);
         let Some(next) = slice.next() else { return Ok(()) };

@@ -78,6 +78,12 @@ impl Rows {
         self.count += 1;
     }
 
+    /// Adds a row of one column, which is itself the value that `jsonb_each` reads.
+    pub(crate) fn push_single(&mut self, cell: Cell<'_>) {
+        self.push_cell(cell);
+        self.count += 1;
+    }
+
     /// The rows without what frames them.
     pub(crate) fn contents(&self) -> &[u8] {
         &self.bytes[HEADER_BYTES..]

@@ -75,6 +75,12 @@ pub(crate) struct Batch<'a> {
 }
 
 impl Batch<'_> {
+    /// Whether the lists are filled with this batch: once per so many usage records, or per so many batches without any.
+    const fn fills_lists(&self) -> bool {
+        let before = self.first_row - 1;
+        before / LISTED_TOGETHER < (before + self.rows) / LISTED_TOGETHER || self.id % LISTED_TOGETHER == 0
+    }
+
     /// Begins the hash over the one before it, the batch's own columns and its entries; usage records and then corrections
     /// follow.
     pub(crate) fn seal(&self, previous: &Hash, entries: &Rows) -> Seal {
@@ -118,6 +124,10 @@ const INSERT_USAGE: &str = "INSERT OR FAIL INTO usage_records (row, id, at, tena
 const INSERT_ENTRY: &str = "INSERT INTO ledger_entries (batch, account_id, kind, amount, overrun) \
      SELECT ?, value->>0, value->>1, value->>2, value->>3 FROM jsonb_each(?)";
 
+/// Enters the entries that are not in the lists of their accounts yet.
+const ENTER_ENTRIES: &str = "INSERT INTO entry_lists (account_id, batch, kind) SELECT account_id, batch, kind \
+     FROM ledger_entries WHERE batch > (SELECT batch FROM listed) ORDER BY account_id, batch, kind";
+
 const INSERT_BATCH: &str =
     "INSERT INTO ledger_batches (id, node, epoch, at, first_row, rows, hash) VALUES (?, ?, ?, ?, ?, ?, ?)";
 
@@ -159,10 +169,11 @@ pub(crate) async fn append_at(
         script.statement(INSERT_USAGE);
         script.bind(first_row)?;
         script.bind_rows(usage)?;
-        if (batch.first_row - 1) / LISTED_TOGETHER < (batch.first_row - 1 + batch.rows) / LISTED_TOGETHER {
-            script.statement(ENTER_INTO_LISTS);
-            script.statement(NOTE_LISTED);
-        }
+    }
+    if batch.fills_lists() {
+        script.statement(ENTER_INTO_LISTS);
+        script.statement(ENTER_ENTRIES);
+        script.statement(NOTE_LISTED);
     }
     Ok(())
 }

@@ -165,13 +165,14 @@ pub(crate) const LISTED_TOGETHER: i64 = 1_024;
 
 /// Enters what is not in the lists yet.
 pub(crate) const ENTER_INTO_LISTS: &str = "INSERT INTO usage_lists (list, at, id, row) SELECT list, at, id, row FROM ( \
-     SELECT x'' AS list, at, id, row FROM usage_records WHERE row > (SELECT row FROM usage_listed) \
-     UNION ALL SELECT tenant_id, at, id, row FROM usage_records WHERE row > (SELECT row FROM usage_listed) \
+     SELECT x'' AS list, at, id, row FROM usage_records WHERE row > (SELECT row FROM listed) \
+     UNION ALL SELECT tenant_id, at, id, row FROM usage_records WHERE row > (SELECT row FROM listed) \
      UNION ALL SELECT user_id, at, id, row FROM usage_records \
-       WHERE row > (SELECT row FROM usage_listed) AND user_id IS NOT NULL) ORDER BY list, at, id";
+       WHERE row > (SELECT row FROM listed) AND user_id IS NOT NULL) ORDER BY list, at, id";
 
-/// Notes how far the lists go.
-pub(crate) const NOTE_LISTED: &str = "UPDATE usage_listed SET row = (SELECT max(row) FROM usage_records)";
+/// Notes how far the lists go, of usage records and of ledger entries.
+pub(crate) const NOTE_LISTED: &str = "UPDATE listed SET row = coalesce((SELECT max(row) FROM usage_records), 0), \
+     batch = (SELECT max(id) FROM ledger_batches)";
 
 /// A page of records, the newest first.
 pub(crate) async fn list(
@@ -194,7 +195,7 @@ fn list_query(filter: &UsageFilter, page: PageRequest) -> QueryBuilder<Sqlite> {
         sql.push("usage_lists l CROSS JOIN usage_records u ON u.row = l.row WHERE l.list = ").push_bind(list);
         push_filter(&mut sql, "l", filter, page);
         sql.push(") UNION ALL SELECT * FROM (SELECT u.* FROM usage_records u ");
-        sql.push("WHERE u.row > (SELECT row FROM usage_listed)");
+        sql.push("WHERE u.row > (SELECT row FROM listed)");
     }
     push_filter(&mut sql, "u", filter, page);
     sql.push(") ORDER BY at DESC, id DESC LIMIT ").push_bind(rows_wanted(page));

@@ -77,7 +77,7 @@ impl Writer {
 /// SQLite opens a file that it may not write for reading, and stays with that.
 async fn prove_writable(connection: &mut SqliteConnection) -> Result<(), Fault> {
     let mut probe = connection.begin_with("BEGIN IMMEDIATE").await?;
-    sqlx::query("UPDATE usage_listed SET row = row").execute(&mut *probe).await?;
+    sqlx::query("UPDATE listed SET row = row").execute(&mut *probe).await?;
     Ok(probe.rollback().await?)
 }
 

@@ -92,10 +92,10 @@ const CHECKPOINT: &str = "UPDATE holds SET delivered = change.delivered, evidenc
      FROM (SELECT unhex(value->>0) AS id, value->>1 AS delivered, value->>2 AS evidence FROM jsonb_each(?)) AS change \
      WHERE holds.id = change.id AND holds.state = 0";
 
-const SETTLE: &str = "DELETE FROM holds WHERE id IN (SELECT unhex(value->>0) FROM jsonb_each(?))";
+const SETTLE: &str = "DELETE FROM holds WHERE id IN (SELECT unhex(value) FROM jsonb_each(?))";
 
 /// A released hold stays for a while, so that a late `Open` cannot open it again.
-const RELEASE: &str = "UPDATE holds SET state = 2 WHERE id IN (SELECT unhex(value->>0) FROM jsonb_each(?))";
+const RELEASE: &str = "UPDATE holds SET state = 2 WHERE id IN (SELECT unhex(value) FROM jsonb_each(?))";
 
 /// Adds to the script what writes the journal of one batch.
 pub(super) fn push(
@@ -125,7 +125,7 @@ pub(super) fn push(
 fn id_rows(holds: impl Iterator<Item = HoldId>) -> Rows {
     let mut rows = Rows::default();
     for hold in holds {
-        rows.push(&[Cell::Blob(&hold.to_bytes())]);
+        rows.push_single(Cell::Blob(&hold.to_bytes()));
     }
     rows
 }
