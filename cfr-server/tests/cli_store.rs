@@ -97,6 +97,8 @@ async fn the_books_move_to_postgres_and_back_and_the_commands_go_on() {
     assert_eq!(moved, rehearsed);
     assert_eq!(copied(&there, &back, &[]), moved, "back again, everything is as it was");
     assert_eq!(std::fs::read(folder.file("cfr.db")).expect("the file"), before, "the source is unchanged");
+    let rights = std::fs::metadata(folder.file("back")).expect("the folder").permissions().mode();
+    assert_eq!(rights & 0o077, 0, "a folder that was made for the books is its owner's alone");
 
     for database in [there.as_str(), back.as_str()] {
         folder.done(&["ledger", "verify", "--database", database]);
