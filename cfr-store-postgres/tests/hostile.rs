@@ -100,15 +100,16 @@ async fn money_that_is_bought_while_the_next_period_opens_follows_into_it() {
     opener.grant(&bought("before", 30), at(1)).await.unwrap();
 
     let gate = Gate::close(&home.url, format!("SELECT FROM accounts WHERE id = {} FOR NO KEY UPDATE", old.0)).await;
-    let opening = tokio::spawn(async move { opener.account(daily, at(NEXT_DAY)).await.map(|_| opener) });
+    let (mut opening, mut selling) = (JoinSet::new(), JoinSet::new());
+    opening.spawn(async move { opener.account(daily, at(NEXT_DAY)).await.map(|_| opener) });
     gate.waiting(1).await;
     let late = bought("meanwhile", 50);
-    let selling = tokio::spawn(async move { seller.grant(&late, at(NEXT_DAY - 1)).await });
+    selling.spawn(async move { seller.grant(&late, at(NEXT_DAY - 1)).await });
     gate.waiting(2).await;
     gate.open().await;
 
-    selling.await.unwrap().unwrap();
-    let store = opening.await.unwrap().unwrap();
+    selling.join_all().await.remove(0).unwrap();
+    let store = opening.join_all().await.remove(0).unwrap();
     let granted: Vec<i64> = store.accounts(daily).await.unwrap().iter().map(|account| account.granted).collect();
     assert_eq!(granted, [180, 100], "both top-ups are on the new period");
     assert_clean(&store.audit().await.unwrap());
