@@ -10,6 +10,7 @@ use cfr_store_sqlite::{SqliteOptions, SqliteStore};
 use cfr_testbed::Postgres;
 use serde_json::Value;
 use tempfile::TempDir;
+use tokio::task::JoinSet;
 
 /// A data folder with a customer, a key and some money in it.
 struct Folder(TempDir);
@@ -155,7 +156,8 @@ async fn a_killed_copy_leaves_a_target_that_nobody_opens() {
     let there = postgres.database().await;
     folder.done(&["migrate", "--database", &there]);
     let blocked = there.clone();
-    let blocker = tokio::spawn(async move {
+    let mut blocker = JoinSet::new();
+    blocker.spawn(async move {
         let lock = "BEGIN; LOCK TABLE users IN SHARE MODE; SELECT pg_sleep(60)";
         Postgres::shared().await.try_execute(&blocked, lock).await
     });
@@ -167,7 +169,8 @@ async fn a_killed_copy_leaves_a_target_that_nobody_opens() {
     let others = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() \
                   AND pid <> pg_backend_pid()";
     postgres.execute(&there, others).await;
-    blocker.await.expect("no panic").expect_err("its session was ended");
+    let blocked = blocker.join_next().await.expect("it began").expect("no panic");
+    blocked.expect_err("its session was ended");
 
     for arguments in [&["serve", "--listen", "127.0.0.1:0"][..], &["ledger", "verify"], &["tenant", "list"]] {
         let output = folder.run(&[arguments, &["--database", &there]].concat());
