@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use cfr_billing::budget::GrantKind;
 use cfr_billing::store::{CatalogStore, LedgerStore, NewGrant};
-use cfr_core::ledger::{AuthorizeError, BudgetLedger, HoldRequest, LimitPolicy};
+use cfr_core::ledger::{AuthorizeError, BudgetLedger, HoldRequest, LedgerError, LimitPolicy};
+use cfr_core::money::{Currency, Money};
 use cfr_core::time::Period;
 use support::{Bench, RECHECK, eur, price, top_up};
 use tokio::task::JoinSet;
@@ -177,6 +178,24 @@ async fn a_clamped_hold_takes_what_there_is() {
     let ask = HoldRequest { amount_min: eur(20), ..bench.ask(&[rich, poor], 60) };
     let hold = bench.escrow.authorize(ask).await.expect("the minimum is there");
     assert_eq!((hold.amount, hold.available_after), (eur(25), eur(0)));
+}
+
+#[tokio::test]
+async fn a_price_below_zero_or_in_another_currency_closes_no_hold() {
+    let bench = Bench::exclusive().await;
+    let budget = bench.budget(100, Period::Never);
+    let hold = bench.escrow.authorize(bench.ask(&[budget], 10)).await.expect("there is room");
+    let mut foreign = price(hold.id, bench.clock_now(), 5);
+    foreign.charge.price = Money::from_nanos(5, Currency::USD);
+    for wrong in [price(hold.id, bench.clock_now(), -5), foreign] {
+        let refused = bench.escrow.settle(hold.id, wrong.clone());
+        assert!(matches!(refused, Err(LedgerError::Malformed { .. })), "{refused:?}");
+        let refused = bench.escrow.checkpoint(hold.id, wrong);
+        assert!(matches!(refused, Err(LedgerError::Malformed { .. })), "{refused:?}");
+    }
+    let settled = bench.escrow.settle(hold.id, price(hold.id, bench.clock_now(), 5)).expect("it is still open");
+    settled.committed.await.expect("it is written");
+    assert_eq!(bench.booked(budget).await.1, 5);
 }
 
 #[tokio::test]
