@@ -1,11 +1,12 @@
-//! Records enter the lists of tenants and users many at a time: a reader must not notice which ones have.
+//! Records enter the lists of tenants and users many at a time, and entries those of accounts: a reader must not notice
+//! which ones have.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod support;
 
-use cfr_billing::store::{Boot, CatalogStore, LedgerStore, Op, PageRequest, SettledHold};
+use cfr_billing::store::{AuditRule, Boot, CatalogStore, LedgerStore, Op, PageRequest, SettledHold};
 use cfr_billing::usage::UsageFilter;
-use cfr_core::id::{RequestId, TenantId, UserId};
+use cfr_core::id::{AccountId, RequestId, TenantId, UserId};
 use cfr_core::ledger::UsageRecord;
 use cfr_store_sqlite::SqliteStore;
 use support::*;
@@ -37,6 +38,26 @@ async fn a_list_has_every_record_once_and_in_order_whether_it_was_entered_or_not
         assert_eq!(listed(&store, &filter).await, wanted, "{filter:?}");
     }
     store.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_look_at_an_account_adds_up_every_entry_as_it_is_now_whether_it_was_entered_or_not() {
+    for edit in [
+        "UPDATE ledger_entries SET amount = amount + 1 WHERE batch = (SELECT max(batch) FROM entry_lists)",
+        "UPDATE ledger_entries SET amount = amount + 1 WHERE batch = (SELECT max(batch) FROM ledger_entries)",
+    ] {
+        let home = Home::new();
+        let store = home.open().await;
+        write(&store).await;
+        assert_clean(&store.audit_accounts(AccountId(0), 10).await.unwrap().findings);
+        store.close().await.unwrap();
+        raw(&home.path(), "DROP TRIGGER ledger_entries_stay").await.unwrap();
+        raw(&home.path(), edit).await.unwrap();
+        let store = home.open().await;
+        let found = store.audit_accounts(AccountId(0), 10).await.unwrap().findings;
+        assert_eq!(found.iter().map(|finding| finding.rule).collect::<Vec<_>>(), [AuditRule::Sums], "{edit}");
+        store.close().await.unwrap();
+    }
 }
 
 /// Requests that did not end in the order in which they began, the newest first.
