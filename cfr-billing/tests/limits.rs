@@ -172,6 +172,22 @@ async fn a_lowered_limit_holds_at_once() {
 }
 
 #[tokio::test]
+async fn a_new_limit_changes_the_running_period_and_no_past_one() {
+    let bench = Bench::exclusive().await;
+    let budget = bench.budget(100, Period::Day);
+    bench.admits(&[budget], 30, "there is room").await;
+    let lowered = bench.store.set_budget_limit(budget, 1, 40, "admin", bench.clock_now());
+    bench.escrow.recalled(budget, lowered).await.expect("the version is right");
+    assert_eq!(bench.booked(budget).await.0, 40);
+    bench.clock.advance(DAY / 2); // from noon to midnight, before anybody opened the next period
+    let raised = bench.store.set_budget_limit(budget, 2, 70, "admin", bench.clock_now());
+    bench.escrow.recalled(budget, raised).await.expect("the version is right");
+    bench.admits(&[budget], 70, "a new day").await;
+    let accounts = bench.store.accounts(budget).await.expect("the store works");
+    assert_eq!(accounts.iter().map(|account| account.granted).collect::<Vec<_>>(), [70, 40]);
+}
+
+#[tokio::test]
 async fn a_clamped_hold_takes_what_there_is() {
     let bench = Bench::exclusive().await;
     let (rich, poor) = (bench.budget(100, Period::Never), bench.budget(25, Period::Never));
