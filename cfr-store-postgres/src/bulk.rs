@@ -8,7 +8,7 @@ use sqlx::encode::IsNull;
 use sqlx::error::BoxDynError;
 use sqlx::postgres::{PgArgumentBuffer, PgArguments, PgHasArrayType, PgTypeInfo};
 use sqlx::types::Uuid;
-use sqlx::{Arguments, AssertSqlSafe, Encode, Postgres, Type};
+use sqlx::{Arguments, AssertSqlSafe, Encode, Postgres, Row, Type};
 
 use cfr_billing::store::StoreError;
 use cfr_core::id::AccountId;
@@ -188,32 +188,39 @@ fn array_text(accounts: &[AccountId]) -> String {
 #[derive(Debug, Default)]
 pub(crate) struct Script {
     text: String,
+    /// What has to be true afterwards.
+    conditions: String,
     arguments: PgArguments,
     statements: u32,
-    /// Arguments of the statements before.
-    base: usize,
 }
+
+/// When the transaction began, by the clock of the database, in microseconds.
+pub(crate) const BEGAN: &str = "(extract(epoch FROM transaction_timestamp()) * 1000000)::bigint";
 
 impl Script {
     /// Adds a statement that changes rows. Its arguments are its own `$1`, `$2`, and follow in their order.
     pub(crate) fn statement(&mut self, text: &'static str) {
-        self.base = self.arguments.len();
+        let name = format!("s{}", self.statements + 1);
+        self.named(&name, text);
+    }
+
+    /// Adds one whose rows the others see by its name.
+    pub(crate) fn named(&mut self, name: &str, text: &'static str) {
         self.text.push_str(if self.statements == 0 { "WITH " } else { ", " });
         self.statements += 1;
-        self.text.push_str(&format!("s{} AS (", self.statements));
-        self.push_renumbered(text);
+        self.text.push_str(name);
+        self.text.push_str(" AS (");
+        push_renumbered(&mut self.text, text, self.arguments.len());
         self.text.push(')');
     }
 
-    fn push_renumbered(&mut self, text: &str) {
-        let mut pieces = text.split('$');
-        self.text.push_str(pieces.next().unwrap_or_default());
-        for piece in pieces {
-            let digits = piece.find(|letter: char| !letter.is_ascii_digit()).unwrap_or(piece.len());
-            let (number, rest) = piece.split_at(digits);
-            let number = number.parse::<usize>().unwrap_or_default() + self.base;
-            self.text.push_str(&format!("${number}{rest}"));
+    /// Adds what has to be true of named statements or of the rows before all of them: else nothing is done, and the
+    /// script fails. Its arguments follow, like those of a statement.
+    pub(crate) fn require(&mut self, condition: &'static str) {
+        if !self.conditions.is_empty() {
+            self.conditions.push_str(" AND ");
         }
+        push_renumbered(&mut self.conditions, condition, self.arguments.len());
     }
 
     /// The next argument.
@@ -228,10 +235,16 @@ impl Script {
 
     /// Adds a statement whose first arguments are rows, unless there are none. Whether it did.
     pub(crate) fn statement_for(&mut self, text: &'static str, rows: Rows) -> Result<bool, Fault> {
+        let name = format!("s{}", self.statements + 1);
+        self.named_for(&name, text, rows)
+    }
+
+    /// The same for a named one.
+    pub(crate) fn named_for(&mut self, name: &str, text: &'static str, rows: Rows) -> Result<bool, Fault> {
         if rows.is_empty() {
             return Ok(false);
         }
-        self.statement(text);
+        self.named(name, text);
         self.bind_rows(rows)?;
         Ok(true)
     }
@@ -241,11 +254,39 @@ impl Script {
         if self.statements == 0 {
             return Ok(());
         }
-        let text = AssertSqlSafe(format!("{} SELECT 1", self.text));
+        let text = AssertSqlSafe(self.text_with("1"));
         let done = tx.prepared(text, self.arguments).execute(tx.connection()).await?;
         match done.rows_affected() {
             1 => Ok(()),
             _ => Err(StoreError::unavailable("Postgres did not say that a script was run").into()),
         }
+    }
+
+    /// Runs it as the only statement of a transaction, which learns its moment from it.
+    pub(crate) async fn run_alone(self, tx: &mut Tx<'_>) -> Result<(), Fault> {
+        let text = AssertSqlSafe(self.text_with(BEGAN));
+        let row = tx.prepared(text, self.arguments).fetch_one(tx.connection()).await?;
+        tx.set_moment(row.try_get(0)?)
+    }
+
+    /// A condition that is not met divides by zero: the one way in which a query can refuse.
+    fn text_with(&self, answer: &str) -> String {
+        let Self { text, conditions, .. } = self;
+        match conditions.is_empty() {
+            true => format!("{text} SELECT {answer}"),
+            false => format!("{text} SELECT {answer}, 1 / ({conditions})::int"),
+        }
+    }
+}
+
+/// Arguments are numbered on from those before.
+fn push_renumbered(target: &mut String, text: &str, base: usize) {
+    let mut pieces = text.split('$');
+    target.push_str(pieces.next().unwrap_or_default());
+    for piece in pieces {
+        let digits = piece.find(|letter: char| !letter.is_ascii_digit()).unwrap_or(piece.len());
+        let (number, rest) = piece.split_at(digits);
+        let number = number.parse::<usize>().unwrap_or_default() + base;
+        target.push_str(&format!("${number}{rest}"));
     }
 }

@@ -2,11 +2,14 @@
 
 use cfr_billing::store::{AcquireError, StoreError};
 use sqlx::error::{DatabaseError, ErrorKind};
+use sqlx::postgres::{PgDatabaseError, PgSeverity};
 
 /// Codes of Postgres (<https://www.postgresql.org/docs/current/errcodes-appendix.html>).
 pub(crate) mod code {
     pub(crate) const NO_SUCH_CHARACTER: &str = "22021";
     pub(crate) const NO_SUCH_JSON_CHARACTER: &str = "22P05";
+    /// How a script says that the books are not what it requires.
+    pub(crate) const DIVISION_BY_ZERO: &str = "22012";
     pub(crate) const APPEND_ONLY: &str = "23000";
     pub(crate) const SERIALIZATION_FAILURE: &str = "40001";
     pub(crate) const DEADLOCK: &str = "40P01";
@@ -48,6 +51,17 @@ impl Fault {
     /// Whether a CHECK, UNIQUE or other constraint refused the statement.
     pub(crate) fn is_constraint(&self) -> bool {
         self.code().is_some_and(|code| code.starts_with("23"))
+    }
+
+    /// Whether the server refused the statement, undid it, and waits for the next one.
+    pub(crate) fn is_refusal(&self) -> bool {
+        let Self::Sql(sqlx::Error::Database(error)) = self else { return false };
+        error.try_downcast_ref::<PgDatabaseError>().is_some_and(|error| error.severity() == PgSeverity::Error)
+    }
+
+    /// Whether the books are not what a script requires, or not what their constraints do.
+    pub(crate) fn is_contradiction(&self) -> bool {
+        !self.is_collision() && (self.is_constraint() || self.code().as_deref() == Some(code::DIVISION_BY_ZERO))
     }
 
     /// Whether another transaction was in the way, so that the same again may succeed: the database gave this one up, or

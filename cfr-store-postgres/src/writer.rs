@@ -104,11 +104,16 @@ pub(crate) struct Clock {
     kind: StoreClock,
     /// In microseconds.
     latest: AtomicI64,
+    /// How far the database was ahead of callers when it was asked last, in microseconds.
+    ahead: AtomicI64,
 }
+
+/// [`Clock::ahead`] before the database was asked.
+const UNKNOWN: i64 = i64::MIN;
 
 impl Clock {
     pub(crate) const fn new(kind: StoreClock, latest: i64) -> Self {
-        Self { kind, latest: AtomicI64::new(latest) }
+        Self { kind, latest: AtomicI64::new(latest), ahead: AtomicI64::new(UNKNOWN) }
     }
 
     /// The moment of a transaction.
@@ -129,6 +134,25 @@ impl Clock {
             StoreClock::Caller => self.not_before_the_last(now.as_microsecond()),
             StoreClock::Database => self.not_before_the_last(i64::MIN),
         }
+    }
+
+    /// Whether [`Clock::estimate`] can tell the time.
+    fn is_known(&self) -> bool {
+        self.kind == StoreClock::Caller || self.ahead.load(Ordering::Relaxed) != UNKNOWN
+    }
+
+    /// The moment, from how far the database was ahead of callers.
+    fn estimate(&self, now: Timestamp) -> Result<Timestamp, Fault> {
+        let ahead = match self.kind {
+            StoreClock::Caller => 0,
+            StoreClock::Database => self.ahead.load(Ordering::Relaxed),
+        };
+        self.not_before_the_last(now.as_microsecond().saturating_add(ahead))
+    }
+
+    /// Learns what the clock of the database says to a caller whose own clock says `now`. A caller's clock stays.
+    fn learn(&self, now: Timestamp, micros: i64) {
+        self.ahead.store(micros.saturating_sub(now.as_microsecond()), Ordering::Relaxed);
     }
 
     fn not_before_the_last(&self, micros: i64) -> Result<Timestamp, Fault> {
@@ -164,6 +188,21 @@ impl Session {
             ("statement_timeout", "30s"),
             ("lock_timeout", "5s"),
             ("idle_in_transaction_session_timeout", "10s"),
+            ("jit", "off"), // for statements that run for seconds
+        ])
+    }
+
+    /// What the connection that seals has beside that. Its few statements find every row by an index and are planned once,
+    /// whatever their arguments are: else the plan of a small or empty table would stay while it grows.
+    fn apply_to_writer(self, options: &PgConnectOptions) -> PgConnectOptions {
+        if self.pooled {
+            return options.clone();
+        }
+        options.clone().options([
+            ("plan_cache_mode", "force_generic_plan"),
+            ("enable_seqscan", "off"),
+            ("enable_hashjoin", "off"),
+            ("enable_mergejoin", "off"),
         ])
     }
 }
@@ -199,13 +238,29 @@ impl Writer {
         self.recover().await;
         let connection = match &mut self.connection {
             Some(connection) => connection,
-            none => none.insert(connect(&self.login).await?),
+            none => none.insert(connect(&self.session.apply_to_writer(&self.login)).await?),
         };
         self.abandoned = true;
-        let inner = connection.begin_with(self.session.begin()).await?;
+        let inner = Extent::Transaction(connection.begin_with(self.session.begin()).await?);
         fail_point!("transaction.begun");
         let seal = Seal { head: &mut self.head, ends: None, abandoned: &mut self.abandoned };
-        Ok(Tx { inner, now: clock.expected(now)?, clock, session: self.session, seal: Some(seal) })
+        Ok(Tx { inner, now: clock.expected(now)?, asked: now, clock, session: self.session, seal: Some(seal) })
+    }
+
+    /// Whether a change can be one statement: not as long as there is no chain to extend or the time is not known, and not
+    /// behind a pooler.
+    pub(crate) fn can_be_single(&self, clock: &Clock) -> bool {
+        !self.abandoned && !self.session.pooled && self.head.is_some() && clock.is_known()
+    }
+
+    /// Begins a change that is one statement: one message to the server and one answer, nothing around them.
+    pub(crate) fn single<'a>(&'a mut self, clock: &'a Clock, now: Timestamp) -> Result<Tx<'a>, Fault> {
+        let missing = || StoreError::unavailable("there is no connection to Postgres");
+        let inner = Extent::Statement(self.connection.as_mut().ok_or_else(missing)?);
+        let moment = clock.estimate(now)?;
+        self.abandoned = true;
+        let seal = Seal { head: &mut self.head, ends: None, abandoned: &mut self.abandoned };
+        Ok(Tx { inner, now: moment, asked: now, clock, session: self.session, seal: Some(seal) })
     }
 
     /// Says goodbye to the server.
@@ -236,13 +291,23 @@ async fn connect(options: &PgConnectOptions) -> Result<PgConnection, Fault> {
 /// A change of the books: all of it or nothing.
 #[derive(Debug)]
 pub(crate) struct Tx<'a> {
-    inner: Transaction<'a, Postgres>,
+    inner: Extent<'a>,
     /// The moment of the change, never before that of an earlier one of this process, in whole microseconds.
     pub(crate) now: Timestamp,
+    /// The same by the caller's clock.
+    asked: Timestamp,
     clock: &'a Clock,
     session: Session,
     /// None when it cannot seal.
     seal: Option<Seal<'a>>,
+}
+
+/// What becomes durable together.
+#[derive(Debug)]
+enum Extent<'a> {
+    Transaction(Transaction<'a, Postgres>),
+    /// The next statement, as soon as it succeeds.
+    Statement(&'a mut PgConnection),
 }
 
 /// The end of the chain, for the transaction that extends it.
@@ -264,7 +329,10 @@ struct Ends {
 impl Tx<'_> {
     /// The connection, to run a statement on.
     pub(crate) fn connection(&mut self) -> &mut PgConnection {
-        &mut self.inner
+        match &mut self.inner {
+            Extent::Transaction(transaction) => transaction,
+            Extent::Statement(connection) => connection,
+        }
     }
 
     /// The moment of the change as columns keep it.
@@ -275,9 +343,15 @@ impl Tx<'_> {
     /// The moment by the clock of the database, as a statement of this transaction told it. A caller's clock stays.
     pub(crate) fn set_moment(&mut self, micros: i64) -> Result<(), Fault> {
         if self.clock.kind == StoreClock::Database {
+            self.clock.learn(self.asked, micros);
             self.now = self.clock.not_before_the_last(micros)?;
         }
         Ok(())
+    }
+
+    /// Whether the moment is what the clock of the database is believed to say.
+    pub(crate) const fn has_estimated_moment(&self) -> bool {
+        matches!((&self.inner, self.clock.kind), (Extent::Statement(_), StoreClock::Database))
     }
 
     /// A statement of the hot path: prepared once per connection, where connections are ours.
@@ -305,7 +379,10 @@ impl Tx<'_> {
                 seal.ends = Some(Ends { before: Some(head.clone()), after: head.clone() });
                 Ok(head)
             }
-            None => Head::begin(&mut self.inner, self.now).await,
+            None => {
+                let now = self.now;
+                Head::begin(self.connection(), now).await
+            }
         }
     }
 
@@ -321,16 +398,18 @@ impl Tx<'_> {
         match outcome {
             Ok(done) => self.commit().await.map(|()| done),
             Err(fault) => {
-                self.roll_back().await;
+                self.roll_back(&fault).await;
                 Err(fault)
             }
         }
     }
 
     /// Makes everything durable.
-    pub(crate) async fn commit(self) -> Result<(), Fault> {
-        fail_point!("transaction.written");
-        self.inner.commit().await?;
+    async fn commit(self) -> Result<(), Fault> {
+        if let Extent::Transaction(transaction) = self.inner {
+            fail_point!("transaction.written");
+            transaction.commit().await?;
+        }
         fail_point!("transaction.committed");
         self.clock.latest.fetch_max(self.now.as_microsecond(), Ordering::Relaxed);
         if let Some(seal) = self.seal {
@@ -342,9 +421,13 @@ impl Tx<'_> {
         Ok(())
     }
 
-    /// Undoes everything, and knows it: the chain ends where it ended before.
-    pub(crate) async fn roll_back(self) {
-        if self.inner.rollback().await.is_err() {
+    /// Undoes everything. When that is certain, the chain ends where it ended before.
+    async fn roll_back(self, fault: &Fault) {
+        let undone = match self.inner {
+            Extent::Transaction(transaction) => transaction.rollback().await.is_ok(),
+            Extent::Statement(_) => fault.is_refusal(),
+        };
+        if !undone {
             return;
         }
         if let Some(seal) = self.seal {
@@ -411,8 +494,8 @@ impl Pool {
 
     /// Begins one whose first statement tells the time: see [`Tx::set_moment`].
     pub(crate) async fn begin_untimed<'a>(&self, clock: &'a Clock, now: Timestamp) -> Result<Tx<'a>, Fault> {
-        let inner = self.connections.begin_with(self.session.begin()).await?;
-        Ok(Tx { inner, now: clock.expected(now)?, clock, session: self.session, seal: None })
+        let inner = Extent::Transaction(self.connections.begin_with(self.session.begin()).await?);
+        Ok(Tx { inner, now: clock.expected(now)?, asked: now, clock, session: self.session, seal: None })
     }
 
     /// A transaction that sees everything as it is now, for as long as it lasts: without the limits of short ones.

@@ -125,6 +125,15 @@ impl World {
     /// Breaks the connection after ever more bytes of an operation, until it gets through as a whole, and then loses the
     /// answer to what makes it durable. Each time the operation is repeated. Returns how many operations there were.
     async fn break_everywhere(&self, operation: impl AsyncFn(u128) -> Result<(), StoreError>) -> u128 {
+        self.break_everywhere_until(b"COMMIT", operation).await
+    }
+
+    /// The same for an operation that becomes durable by the message that these bytes are in.
+    async fn break_everywhere_until(
+        &self,
+        durable: &'static [u8],
+        operation: impl AsyncFn(u128) -> Result<(), StoreError>,
+    ) -> u128 {
         let mut number = 0;
         loop {
             number += 1;
@@ -137,7 +146,7 @@ impl World {
         }
         assert!(number > 3, "the connection was broken in the middle");
         number += 1;
-        self.proxy.lose_answer_to(b"COMMIT");
+        self.proxy.lose_answer_to(durable);
         assert!(!self.repeat(number, &operation).await, "the answer to the commit was lost");
         number
     }
@@ -189,7 +198,8 @@ async fn a_grant_is_booked_once_wherever_the_connection_breaks() {
 #[tokio::test]
 async fn a_charge_is_booked_once_wherever_the_connection_breaks() {
     let world = World::new().await;
-    let charges = world.break_everywhere(async |number| {
+    let batch = b"gpt-4o-mini"; // its one statement carries the model of the usage record
+    let charges = world.break_everywhere_until(batch, async |number| {
         let ops = [
             open(&world.node, hold_id(number), world.account, 9, world.acme.id),
             settle(&world.node, hold_id(number), world.account, 7, world.acme.id),

@@ -10,6 +10,7 @@ use cfr_billing::store::{
 };
 use cfr_billing::usage::UsageFilter;
 use cfr_core::ledger::ReleaseReason;
+use cfr_store_postgres::PostgresOptions;
 use support::*;
 
 #[tokio::test]
@@ -61,6 +62,41 @@ async fn a_repeated_batch_books_nothing_twice() {
     store.commit(&node, &again, at(4)).await.unwrap();
     let state = store.account(budget.spec.id, at(4)).await.unwrap();
     assert_eq!((state.settled, state.leased), (100, 500));
+    assert_clean(&store.audit().await.unwrap());
+}
+
+#[tokio::test]
+async fn a_batch_that_the_books_contradict_is_booked_with_care_on_the_same_chain() {
+    let home = Home::new().await;
+    let store = home.open().await;
+    let tenant = tenant(&store).await;
+    let budget = budget(&store, &tenant, 1_000).await;
+    let node = store.register("node", Boot(1), at(0)).await.unwrap();
+    let account = acquire(&store, &node, &budget, 600).await.account;
+    for (number, charged) in [(1, 500), (2, 300), (3, 0), (4, 900)] {
+        store.commit(&node, &[settle(&node, hold_id(number), account, charged, tenant.id)], at(3)).await.unwrap();
+    }
+    let state = store.account(budget.spec.id, at(3)).await.unwrap();
+    assert_eq!((state.settled, state.leased, state.overrun), (1_000, 0, 700), "the lease, then what is free");
+    let chains = raw(&home.url, "SELECT count(*), count(DISTINCT chain) FROM ledger_batches").await.unwrap();
+    assert_eq!(chains, "5|1", "the grant and four settlements");
+    assert_clean(&store.audit().await.unwrap());
+}
+
+#[tokio::test]
+async fn a_batch_says_when_it_was_booked_by_the_clock_of_the_database() {
+    let home = Home::new().await;
+    let store = home.open_with(PostgresOptions::default()).await;
+    let tenant = tenant(&store).await;
+    let budget = budget(&store, &tenant, 1_000).await;
+    let node = store.register("node", Boot(1), at(0)).await.unwrap();
+    let account = acquire(&store, &node, &budget, 600).await.account;
+    for (number, caller_says) in [(1, at(3)), (2, at(3)), (3, at(3_600)), (4, at(3_600)), (5, at(0))] {
+        store.commit(&node, &[settle(&node, hold_id(number), account, 10, tenant.id)], caller_says).await.unwrap();
+    }
+    let sql = "SELECT count(*), count(*) FILTER (WHERE abs(extract(epoch FROM clock_timestamp()) * 1000000 - at) < 60000000) \
+         FROM ledger_batches";
+    assert_eq!(raw(&home.url, sql).await.unwrap(), "6|6", "the grant and five settlements");
     assert_clean(&store.audit().await.unwrap());
 }
 

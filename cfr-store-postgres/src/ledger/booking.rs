@@ -1,8 +1,10 @@
-//! The hot path: a batch of steps becomes one transaction of two statements.
+//! The hot path: a batch of steps becomes one statement.
 //!
-//! The first locks the accounts and leases that are charged, in the order of their ids, and says what they have; the second
-//! books. That every settlement is new is assumed first: when a unique key says that one is not (a repeated batch), all is
-//! undone and done again after a look at what was booked before.
+//! It is written in good faith that the leases have what is charged, that every settlement is new, and that this life may
+//! write. The statement proves that itself, or fails as a whole; then the batch is done again with care, in a transaction.
+//! Its first statement locks the accounts and leases that are charged, in the order of their ids, and says what they have;
+//! the second books. When a unique key says there that a settlement is not new (a repeated batch), all is undone and done
+//! again after a look at what was booked before.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
@@ -27,59 +29,103 @@ use crate::writer::{Attempts, Tx};
 
 /// Writes the batch, all of it or nothing.
 pub(super) async fn commit(store: &PostgresStore, by: &Incarnation, ops: &[Op], now: Timestamp) -> Result<(), Fault> {
-    let journal = Journal::gather(ops);
-    let settled: Vec<&SettledHold> = ops.iter().filter_map(settlement).collect();
-    if settled.iter().any(|hold| hold.charged < 0) {
-        return Err(StoreError::invalid("a charge is not negative").into());
-    }
+    let batch = Batch::of(by, ops)?;
     let mut attempts = Attempts::sealing();
+    let mut good_faith = true;
     let mut repeated = false;
     loop {
         let mut writer = store.writer().await?;
-        let mut tx = writer.begin_untimed(store.clock(), now).await?;
-        let written = write(&mut tx, by, &journal, &settled, repeated).await;
-        match tx.end(written).await {
-            Err(fault) => {
-                attempts.next(store.collision_counter(), fault)?;
-                fail_point!("commit.refused");
-                repeated = true;
-            }
+        good_faith &= writer.can_be_single(store.clock());
+        let mut tx = match good_faith {
+            true => writer.single(store.clock(), now)?,
+            false => writer.begin_untimed(store.clock(), now).await?,
+        };
+        let written = match good_faith {
+            true => batch.write_in_good_faith(&mut tx).await,
+            false => batch.write_with_care(&mut tx, repeated).await,
+        };
+        let done = tx.end(written).await;
+        match done {
+            Err(fault) if good_faith && fault.is_contradiction() => tracing::debug!(?fault, "a batch needs care"),
+            Err(fault) => attempts.next(store.collision_counter(), fault)?,
             done => return done,
         }
+        fail_point!("commit.refused");
+        (good_faith, repeated) = (false, true);
     }
 }
+
+/// What is committed at once.
+#[derive(Debug)]
+struct Batch<'a> {
+    by: &'a Incarnation,
+    journal: Journal<'a>,
+    settled: Vec<&'a SettledHold>,
+}
+
+impl<'a> Batch<'a> {
+    fn of(by: &'a Incarnation, ops: &'a [Op]) -> Result<Self, Fault> {
+        let settled: Vec<&SettledHold> = ops.iter().filter_map(settlement).collect();
+        if settled.iter().any(|hold| hold.charged < 0) {
+            return Err(StoreError::invalid("a charge is not negative").into());
+        }
+        Ok(Self { by, journal: Journal::gather(ops), settled })
+    }
+
+    /// One statement, which refuses when anything is other than it should be.
+    async fn write_in_good_faith(&self, tx: &mut Tx<'_>) -> Result<(), Fault> {
+        let mut script = Script::default();
+        let mut funds = Funds::believed(&self.settled);
+        Books::of(&self.settled, &HashSet::new(), &mut funds)?.push(tx, self.by, &mut script).await?;
+        hold::push(&mut script, &self.by.node, &self.journal)?;
+        script.require(ALIVE);
+        script.bind(self.by.node.to_string())?;
+        script.bind(self.by.epoch)?;
+        script.require(NONE_SUSPENDED);
+        script.bind(self.journal.ended().map(|hold| uuid(hold.to_bytes())).collect::<Vec<Uuid>>())?;
+        if tx.has_estimated_moment() {
+            script.require(IN_TIME);
+            script.bind(tx.micros())?;
+        }
+        fail_point!("commit.prepared");
+        script.run_alone(tx).await
+    }
+
+    /// Charges what is there, after a look at it.
+    async fn write_with_care(&self, tx: &mut Tx<'_>, repeated: bool) -> Result<(), Fault> {
+        let Self { by, journal, settled } = self;
+        let mut look = Look::at(tx, by, settled, journal).await?;
+        if !look.alive {
+            return Err(StoreError::Fenced.into());
+        }
+        let known = if repeated { booked_before(tx, settled).await? } else { HashSet::new() };
+        let mut script = Script::default();
+        Books::of(settled, &known, &mut look.funds)?.push(tx, by, &mut script).await?;
+        if look.ends_suspended {
+            // What is freed depends on what was charged.
+            std::mem::take(&mut script).run(tx).await?;
+            fail_point!("commit.booked");
+            hold::free_suspended(tx, journal, settled).await?;
+            fail_point!("commit.suspended_freed");
+        }
+        hold::push(&mut script, &by.node, journal)?;
+        fail_point!("commit.prepared");
+        script.run(tx).await
+    }
+}
+
+const ALIVE: &str = "EXISTS (SELECT FROM nodes WHERE name = $1 AND epoch = $2 AND NOT fenced)";
+
+const NONE_SUSPENDED: &str = "NOT EXISTS (SELECT FROM holds WHERE state = 1 AND id = ANY($1))";
+
+/// What is booked says when: within a second of the database's own clock.
+const IN_TIME: &str = "abs((extract(epoch FROM transaction_timestamp()) * 1000000)::bigint - $1) < 1000000";
 
 fn settlement(op: &Op) -> Option<&SettledHold> {
     match op {
         Op::Settle(settled) => Some(settled),
         _ => None,
     }
-}
-
-async fn write(
-    tx: &mut Tx<'_>,
-    by: &Incarnation,
-    journal: &Journal<'_>,
-    settled: &[&SettledHold],
-    repeated: bool,
-) -> Result<(), Fault> {
-    let mut look = Look::at(tx, by, settled, journal).await?;
-    if !look.alive {
-        return Err(StoreError::Fenced.into());
-    }
-    let known = if repeated { booked_before(tx, settled).await? } else { HashSet::new() };
-    let mut script = Script::default();
-    Books::of(settled, &known, &mut look.funds)?.push(tx, by, &mut script).await?;
-    if look.ends_suspended {
-        // What is freed depends on what was charged.
-        std::mem::take(&mut script).run(tx).await?;
-        fail_point!("commit.booked");
-        hold::free_suspended(tx, journal, settled).await?;
-        fail_point!("commit.suspended_freed");
-    }
-    hold::push(&mut script, &by.node, journal)?;
-    fail_point!("commit.prepared");
-    script.run(tx).await
 }
 
 /// Books settlements of a dead life, inside a running transaction.
@@ -215,18 +261,34 @@ impl Books {
         if self.usage.records.is_empty() {
             return Ok(());
         }
-        script.statement_for(CHARGE, account_rows(&self.accounts))?;
-        if script.statement_for(CONSUME, lease_rows(&self.leases))? {
+        if !self.accounts.is_empty() {
+            script.named("locked", LOCK);
+            script.bind(self.accounts.keys().map(|account| account.0).collect::<Vec<i64>>())?;
+            script.named_for("charged", CHARGE, account_rows(&self.accounts))?;
+            script.require("(SELECT count(*) FROM charged) = $1");
+            script.bind(count(self.accounts.len()))?;
+        }
+        if script.named_for("consumed", CONSUME, lease_rows(&self.leases))? {
             script.bind(by.node.to_string())?;
+            script.require("(SELECT count(*) FROM consumed) = $1");
+            script.bind(count(self.leases.len()))?;
         }
         chain::append(tx, script, (&by.node, by.epoch), (&self.entries, self.usage)).await?;
         script.statement_for(ADD_TO_DAY, day_rows(&self.days)).map(drop)
     }
 }
 
+fn count(rows: usize) -> i64 {
+    i64::try_from(rows).unwrap_or(i64::MAX)
+}
+
+/// All accounts, in the order of their ids, before anything is changed: whoever else charges them does the same.
+const LOCK: &str = "SELECT id FROM accounts WHERE id = ANY($1) ORDER BY id FOR NO KEY UPDATE";
+
 const CONSUME: &str = "UPDATE leases l SET consumed = l.consumed + change.consumed \
      FROM unnest($1, $2, $3) AS change (account_id, epoch, consumed) \
-     WHERE l.account_id = change.account_id AND l.node = $4 AND l.epoch = change.epoch";
+     WHERE l.account_id = change.account_id AND l.node = $4 AND l.epoch = change.epoch \
+     AND (SELECT count(*) FROM locked) > 0 RETURNING 1";
 
 fn lease_rows(leases: &BTreeMap<(AccountId, i64), i64>) -> Rows {
     let mut rows = Rows::default();
@@ -250,7 +312,8 @@ fn account_rows(accounts: &BTreeMap<AccountId, AccountChange>) -> Rows {
 const CHARGE: &str = "UPDATE accounts a SET settled = a.settled + change.settled, leased = a.leased - change.unleased, \
      overrun = a.overrun + least(change.overrun, 9223372036854775807 - a.overrun), \
      overcommit = greatest(a.overcommit, change.overcommit) \
-     FROM unnest($1, $2, $3, $4, $5) AS change (id, settled, unleased, overrun, overcommit) WHERE a.id = change.id";
+     FROM unnest($1, $2, $3, $4, $5) AS change (id, settled, unleased, overrun, overcommit) WHERE a.id = change.id \
+     AND (SELECT count(*) FROM locked) > 0 RETURNING 1";
 
 const ADD_TO_DAY: &str = "INSERT INTO usage_daily AS d (day, tenant_id, user_id, key_id, model_served, requests, \
      tokens_in, tokens_out, cost, charged) SELECT * FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) \
@@ -376,6 +439,18 @@ impl Room {
 }
 
 impl Funds {
+    /// In good faith: every lease has what is charged to it.
+    fn believed(settled: &[&SettledHold]) -> Self {
+        let mut funds = Self::default();
+        for (hold, &account) in settled.iter().flat_map(|hold| hold.accounts.iter().map(move |account| (hold, account)))
+        {
+            funds.rooms.insert(account, Room { free: 0, enforced: true });
+            let lease = funds.leases.entry((account, hold.epoch)).or_default();
+            *lease = lease.saturating_add(hold.charged);
+        }
+        funds
+    }
+
     /// The charge, or as much of it as every account of the hold has.
     fn chargeable(&self, hold: &SettledHold) -> i64 {
         let has = |account: &AccountId| {
