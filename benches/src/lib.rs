@@ -8,6 +8,7 @@
 //! Amounts of time are integers, in microseconds or nanoseconds as their names say.
 
 pub mod body;
+pub mod books;
 pub mod floor;
 pub mod gateway;
 pub mod load;

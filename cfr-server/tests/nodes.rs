@@ -57,6 +57,21 @@ async fn refuses_revoked_key(one: &Server, two: &Server) {
 }
 
 #[tokio::test]
+async fn a_known_key_outlives_a_database_that_cannot_be_read() {
+    let (_oracle, cluster, [one, _two]) = two_servers().await;
+    let client = one.client(&customer(&one, "acme", LIMIT_NANOS, json!({})).await.key);
+    assert_eq!(client.get("/v1/models").await.status, 200);
+    cluster.postgres.stop().await;
+    let away = Instant::now();
+    while away.elapsed() < TOLD_WITHIN * 2 {
+        assert_eq!(client.get("/v1/models").await.status, 200, "nobody can revoke a key there meanwhile");
+    }
+    let unknown = one.client("cfr_live_unknown").get("/v1/models").await;
+    assert_ne!(unknown.status, 200);
+    cluster.postgres.start_again().await;
+}
+
+#[tokio::test]
 async fn prices_that_one_server_imports_are_in_force_on_the_others() {
     let (_oracle, _cluster, [one, two]) = two_servers().await;
     let mut table: Value = serde_json::from_str(PRICES).expect("JSON");

@@ -21,6 +21,8 @@ use super::{AuthError, KeyText, Pepper, presented};
 const KNOWN_FOR: Duration = Duration::from_secs(30);
 /// The same while the notices of other replicas do not arrive.
 const KNOWN_FOR_UNTOLD: Duration = Duration::from_secs(1);
+/// How long a key that is remembered waits for that look: a store that is away must not hold up who is known.
+const LOOK_PATIENCE: Duration = Duration::from_millis(250);
 /// How long an unknown key stays unknown.
 const UNKNOWN_FOR: Duration = Duration::from_secs(5);
 /// Keys that are remembered.
@@ -72,14 +74,20 @@ struct Memory {
     principal: Option<Arc<Principal>>,
     /// When it was read, in uptime.
     read_at: Duration,
+    /// When somebody last set out to read it.
+    looked_at: Duration,
     generation: u64,
 }
 
 impl Memory {
     /// Whether it still holds, when other replicas could tell of changes or could not.
     fn holds(&self, generation: u64, now: Duration, told: bool) -> bool {
-        let known_for = if told { KNOWN_FOR } else { KNOWN_FOR_UNTOLD };
-        let patience = if self.principal.is_some() { known_for } else { UNKNOWN_FOR };
+        self.outlasts(generation, now) && (told || self.principal.is_none() || now < self.looked_at + KNOWN_FOR_UNTOLD)
+    }
+
+    /// Whether it holds as long as the store cannot be read: then nobody can change there what it says.
+    fn outlasts(&self, generation: u64, now: Duration) -> bool {
+        let patience = if self.principal.is_some() { KNOWN_FOR } else { UNKNOWN_FOR };
         self.generation == generation && now < self.read_at + patience
     }
 }
@@ -197,13 +205,23 @@ impl Keys {
         }
         let generation = self.generation.load(Ordering::Acquire);
         let now = self.clock.uptime();
-        if let Some(memory) = self.memories.get(&mac)
-            && memory.holds(generation, now, self.broadcast.is_connected())
-        {
+        let Some(memory) = self.memories.get(&mac).filter(|memory| memory.outlasts(generation, now)) else {
+            return self.read(mac, generation, now).await;
+        };
+        if memory.holds(generation, now, self.broadcast.is_connected()) {
             return Ok(memory.principal);
         }
+        self.memories.insert(mac, Memory { looked_at: now, ..memory.clone() });
+        match tokio::time::timeout(LOOK_PATIENCE, self.read(mac, generation, now)).await {
+            Ok(Err(StoreError::Unavailable { .. })) | Err(_) => Ok(memory.principal),
+            Ok(read) => read,
+        }
+    }
+
+    async fn read(&self, mac: KeyMac, generation: u64, now: Duration) -> Result<Option<Arc<Principal>>, StoreError> {
         let principal = self.store.key_context(&mac).await?.map(|context| Arc::new(Principal::new(context)));
-        self.memories.insert(mac, Memory { principal: principal.clone(), read_at: now, generation });
+        let memory = Memory { principal: principal.clone(), read_at: now, looked_at: now, generation };
+        self.memories.insert(mac, memory);
         Ok(principal)
     }
 }
