@@ -59,7 +59,9 @@ pub(crate) async fn run(connection: &mut PgConnection) -> Result<(), OpenError> 
 
 /// The names of the migrations that a schema still needs, oldest first.
 pub(crate) async fn pending(connection: &mut PgConnection) -> Result<Vec<String>, OpenError> {
-    let applied = check(connection).await?;
+    let mut look = connection.begin().await?; // behind a pooler a statement alone may meet two server processes
+    let applied = check(&mut look).await?;
+    look.rollback().await?;
     let missing = MIGRATIONS.iter().filter(|(version, ..)| !applied.contains(version));
     Ok(missing.map(|(version, name, _)| format!("{version:04}_{name}")).collect())
 }

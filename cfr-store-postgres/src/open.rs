@@ -277,7 +277,7 @@ impl PostgresStore {
         let mut connection = Target::parse(url, &options)?.connect().await?;
         let pending = migrate::pending(&mut connection).await?;
         let may_make_tables = "SELECT coalesce(has_schema_privilege(current_schema(), 'CREATE'), false)";
-        let allowed: bool = query(may_make_tables).fetch_one(&mut connection).await?.try_get(0)?;
+        let allowed: bool = sqlx::raw_sql(may_make_tables).fetch_one(&mut connection).await?.try_get(0)?;
         connection.close().await?;
         if pending.is_empty() || allowed {
             return Ok(pending);
@@ -291,8 +291,10 @@ impl PostgresStore {
         options: &PostgresOptions,
         writes: bool,
     ) -> Result<Self, OpenError> {
-        archive::check_complete(&mut connection).await?;
-        let clock = Clock::new(options.clock, last_moment(&mut connection).await?);
+        let mut look = connection.begin().await?; // behind a pooler a statement alone may meet two server processes
+        archive::check_complete(&mut look).await?;
+        let clock = Clock::new(options.clock, last_moment(&mut look).await?);
+        look.rollback().await?;
         connection.close().await?;
         let pool = PgPoolOptions::new()
             .max_connections(options.connections_max)
@@ -442,9 +444,9 @@ impl Target {
         let late = |_| OpenError::Unreachable { target: self.name.clone(), reason: "no answer in time".into() };
         let connected = tokio::time::timeout(OPEN_TIMEOUT, self.login.connect()).await.map_err(late)?;
         let mut connection = connected.map_err(|error| self.explain(&error))?;
-        let row = query("SELECT current_setting('server_version_num')::int, current_setting('server_version')")
-            .fetch_one(&mut connection)
-            .await?;
+        // In one message, which a pooler cannot part.
+        let sql = "SELECT current_setting('server_version_num')::int, current_setting('server_version')";
+        let row = sqlx::raw_sql(sql).fetch_one(&mut connection).await?;
         if row.try_get::<i32, _>(0)? < SERVER_VERSION_MIN {
             return Err(OpenError::OldServer { found: row.try_get::<&str, _>(1)?.into() });
         }
