@@ -171,6 +171,6 @@ fn end() {
     if std::env::var_os(SERVER).is_none() {
         std::process::abort();
     }
-    writeln!(std::io::stdout(), "{HERE}").unwrap();
+    std::io::stdout().write_all(format!("{HERE}\n").as_bytes()).unwrap();
     std::io::stdin().read_line(&mut String::new()).unwrap();
 }
