@@ -447,7 +447,7 @@ async fn a_lease_in_use_is_prolonged_without_being_asked_for() {
     let acquires = node.stats().acquires;
     sleep(TTL * 3).await;
     cluster.store.faults.set_hung(true);
-    cluster.hold(&node, budget, 400).await.expect("the lease covers it");
+    let _ = cluster.hold(&node, budget, 400).await.expect("the lease covers it");
     assert_eq!(node.stats().acquires, acquires);
 }
 
