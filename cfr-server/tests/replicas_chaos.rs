@@ -246,7 +246,7 @@ impl Site {
                 self.proxies[node].heal();
             }
             Failure::LostAnswer => {
-                self.proxies.iter().for_each(|proxy| proxy.lose_answer_to(b"COMMIT"));
+                self.proxies.iter().for_each(|proxy| proxy.lose_answer_to(b"gpt-4o-mini"));
                 tokio::time::sleep(short).await;
             }
             Failure::Slow if pause == LONG_PAUSE => {

@@ -247,10 +247,11 @@ impl Writer {
         Ok(Tx { inner, now: clock.expected(now)?, asked: now, clock, session: self.session, seal: Some(seal) })
     }
 
-    /// Whether a change can be one statement: not as long as there is no chain to extend or the time is not known, and not
-    /// behind a pooler.
+    /// Whether a change can be one statement: not as long as there is no connection, no chain to extend or the time is not
+    /// known, and not behind a pooler.
     pub(crate) fn can_be_single(&self, clock: &Clock) -> bool {
-        !self.abandoned && !self.session.pooled && self.head.is_some() && clock.is_known()
+        let ready = self.connection.is_some() && !self.abandoned && self.head.is_some();
+        ready && !self.session.pooled && clock.is_known()
     }
 
     /// Begins a change that is one statement: one message to the server and one answer, nothing around them.

@@ -176,20 +176,23 @@ fn nanos(number: u128) -> i64 {
     i64::try_from(number).unwrap()
 }
 
+fn top_up(world: &World, key: &str) -> NewGrant {
+    NewGrant {
+        budget: world.budget.spec.id,
+        kind: GrantKind::TopUp,
+        amount: 10,
+        idempotency_key: key.into(),
+        reason: "".into(),
+        actor: "".into(),
+        overcommit: false,
+    }
+}
+
 #[tokio::test]
 async fn a_grant_is_booked_once_wherever_the_connection_breaks() {
     let world = World::new().await;
     let grants = world.break_everywhere(async |number| {
-        let grant = NewGrant {
-            budget: world.budget.spec.id,
-            kind: GrantKind::TopUp,
-            amount: 10,
-            idempotency_key: format!("key {number}").into(),
-            reason: "".into(),
-            actor: "".into(),
-            overcommit: false,
-        };
-        world.store.grant(&grant, at(2)).await.map(drop)
+        world.store.grant(&top_up(&world, &format!("key {number}")), at(2)).await.map(drop)
     });
     let grants = nanos(grants.await);
     assert_eq!(world.sums().await, [INCLUDED + 10 * grants, 0, INCLUDED / 2]);
@@ -208,6 +211,21 @@ async fn a_charge_is_booked_once_wherever_the_connection_breaks() {
     });
     let charged = 7 * nanos(charges.await);
     assert_eq!(world.sums().await, [INCLUDED, charged, INCLUDED / 2 - charged]);
+}
+
+#[tokio::test]
+async fn a_batch_is_written_however_often_connecting_failed_before() {
+    let world = World::new().await;
+    let batch = |number| [settle(&world.node, hold_id(number), world.account, 7, world.acme.id)];
+    world.store.commit(&world.node, &batch(1), at(3)).await.unwrap();
+    world.proxy.cut();
+    for _ in 0..3 {
+        let lost = world.store.grant(&top_up(&world, "lost"), at(3)).await;
+        assert!(matches!(lost, Err(StoreError::Unavailable { .. })), "{lost:?}");
+    }
+    world.proxy.heal();
+    world.store.commit(&world.node, &batch(2), at(3)).await.expect("the network is back");
+    assert_eq!(world.sums().await, [INCLUDED, 14, INCLUDED / 2 - 14]);
 }
 
 #[tokio::test]
