@@ -1,11 +1,11 @@
 //! How many tokens a text can be at the most: no tokenizer makes more tokens than the text has bytes, before or after it
-//! normalises them (providers.md §17.1). So a character counts the larger of its own bytes and those of its compatibility
-//! decomposition, an escape the larger of its six bytes and what it stands for. Composition never lengthens, so this also
-//! bounds NFKC.
+//! normalises them (providers.md §17.1). So a character counts the largest of its own bytes and those of its canonical and
+//! its compatibility decomposition, an escape the larger of its six bytes and what it stands for. Composition never
+//! lengthens, so this also bounds NFC and NFKC.
 
 use std::sync::LazyLock;
 
-use unicode_normalization::char::decompose_compatible;
+use unicode_normalization::char::{decompose_canonical, decompose_compatible};
 
 /// By how many bytes what an escape `\uXXXX` stands for is longer than its six bytes. A surrogate pair has twelve bytes,
 /// and no character beyond the basic plane decomposes to more.
@@ -16,7 +16,7 @@ pub(super) fn growth_of_escape(code: u16) -> usize {
 
 const ESCAPE_BYTES: usize = r"\uXXXX".len();
 
-/// By how many bytes a character's compatibility decomposition is longer than the character.
+/// By how many bytes the longer decomposition of a character is longer than the character.
 pub(super) fn growth_of(character: char) -> usize {
     let code = character as usize;
     match character {
@@ -34,10 +34,12 @@ static TABLE: LazyLock<Vec<u8>> = LazyLock::new(|| {
     ('\0'..TABLE_END).map(|character| u8::try_from(growth(character)).unwrap_or(u8::MAX)).collect()
 });
 
+/// The compatibility decomposition is not always the longer one: a long s with a dot above loses a byte by it.
 fn decomposed_bytes(character: char) -> usize {
-    let mut bytes = 0;
-    decompose_compatible(character, |part| bytes += part.len_utf8());
-    bytes
+    let (mut canonical, mut compatible) = (0, 0);
+    decompose_canonical(character, |part| canonical += part.len_utf8());
+    decompose_compatible(character, |part| compatible += part.len_utf8());
+    canonical.max(compatible)
 }
 
 pub(super) fn as_u64(count: usize) -> u64 {
@@ -74,6 +76,7 @@ mod tests {
     fn characters_count_their_decomposition_when_it_is_longer() {
         check("ü", 3); // u and a combining diaeresis
         check("漢", 3);
+        check("\u{1e9b}", 4); // canonically a long s and a dot, of two bytes each
         check("\u{fdfa}", 33);
         check("각", 9);
     }
