@@ -72,6 +72,7 @@ impl Auditor {
                 }
                 Err(error) => {
                     tracing::warn!(%error, "the books cannot be audited now");
+                    self.known.append(&mut self.found); // the next whole walk tells whether it is gone
                     return;
                 }
             }

@@ -50,6 +50,8 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(30);
 const RECLAIMED_AFTER: Duration = Duration::from_secs(30);
 /// A node that was disturbed and does not accept calls after this is broken.
 const READY_AFTER: Duration = Duration::from_secs(20);
+/// What the batch of every charge carries: the model of the usage record.
+const CHARGED: &[u8] = b"gpt-4o-mini";
 /// Leases and holds short enough for a test.
 const CONFIGURATION: &str = "
 [ledger]
@@ -246,8 +248,8 @@ impl Site {
                 self.proxies[node].heal();
             }
             Failure::LostAnswer => {
-                self.proxies.iter().for_each(|proxy| proxy.lose_answer_to(b"gpt-4o-mini"));
-                tokio::time::sleep(short).await;
+                self.proxies.iter().for_each(|proxy| proxy.lose_answer_to(CHARGED));
+                self.until_an_answer_is_lost().await;
             }
             Failure::Slow if pause == LONG_PAUSE => {
                 self.proxies[node].stall();
@@ -259,6 +261,14 @@ impl Site {
                 tokio::time::sleep(4 * short).await;
                 self.proxies.iter().for_each(Proxy::heal);
             }
+        }
+    }
+
+    async fn until_an_answer_is_lost(&self) {
+        let end = Instant::now() + READY_AFTER;
+        while self.proxies.iter().all(Proxy::is_armed) {
+            assert!(Instant::now() < end, "no batch passed that carries a charge");
+            tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }
 

@@ -117,7 +117,7 @@ fn lose_patience(engine: &Engine, waiters: &mut Vec<Waiter>) {
 }
 
 /// Repeats the same batch until it is written: the store books each hold once, so that an attempt whose answer was lost
-/// does no harm. Meanwhile no holds are made.
+/// does no harm. Meanwhile the owner of a store makes no holds; on a shared one, those that leases cover.
 async fn write_until_done(engine: &Engine, node: &mut Arc<str>, ops: &mut [Op]) {
     let mut pause = RETRY_FIRST;
     while let Err(error) = caught(attempt(engine, node, ops)).await.unwrap_or_else(panicked) {
