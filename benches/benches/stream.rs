@@ -33,6 +33,7 @@ fn pass_through(bencher: Bencher<'_, '_>, chunks_per_read: usize) {
         body,
         tags: cfr_core::chat::Tags::default(),
         cache: cfr_core::cache::CacheUse::default(),
+        drop_params: false,
     };
     let reads = reads(chunks_per_read);
     bencher.counter(ItemsCount::new(CHUNKS)).with_inputs(|| reads.clone()).bench_values(|reads| {

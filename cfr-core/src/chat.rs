@@ -24,6 +24,26 @@ pub enum Operation {
     Completions,
     /// `POST /v1/embeddings` of OpenAI.
     Embeddings,
+    /// `POST /v1/responses` of OpenAI.
+    Responses,
+    /// `POST /v1/messages` of Anthropic.
+    Messages,
+    /// `:generateContent` and `:streamGenerateContent` of Gemini.
+    GenerateContent,
+}
+
+/// The wire format in which a client speaks and is answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Dialect {
+    /// Chat completions of OpenAI and its siblings: legacy completions and embeddings.
+    OpenAi,
+    /// OpenAI's Responses.
+    Responses,
+    /// Anthropic's Messages.
+    Anthropic,
+    /// Google's Gemini.
+    Gemini,
 }
 
 impl Operation {
@@ -34,6 +54,30 @@ impl Operation {
             Self::ChatCompletions => "chat_completions",
             Self::Completions => "completions",
             Self::Embeddings => "embeddings",
+            Self::Responses => "responses",
+            Self::Messages => "messages",
+            Self::GenerateContent => "generate_content",
+        }
+    }
+
+    /// Whose wire format it is in.
+    #[must_use]
+    pub const fn dialect(self) -> Dialect {
+        match self {
+            Self::ChatCompletions | Self::Completions | Self::Embeddings => Dialect::OpenAi,
+            Self::Responses => Dialect::Responses,
+            Self::Messages => Dialect::Anthropic,
+            Self::GenerateContent => Dialect::Gemini,
+        }
+    }
+
+    /// Whether it asks for the next turn of a conversation. What one dialect says of a conversation, the others can say
+    /// as well.
+    #[must_use]
+    pub const fn is_chat(self) -> bool {
+        match self {
+            Self::ChatCompletions | Self::Responses | Self::Messages | Self::GenerateContent => true,
+            Self::Completions | Self::Embeddings => false,
         }
     }
 }
@@ -53,6 +97,8 @@ pub struct Call {
     pub tags: Tags,
     /// What the caller wants of the response cache.
     pub cache: CacheUse,
+    /// Whether we may leave out what a provider has no words for. Otherwise such a call is refused.
+    pub drop_params: bool,
 }
 
 /// The caller's own names for a request. They mean nothing to us and are kept on its usage record.
@@ -84,13 +130,30 @@ impl Tags {
 }
 
 impl Call {
-    /// Reads a body as a call with a new id.
+    /// Reads a body that names its model as a call with a new id.
     ///
     /// # Errors
     /// When the body cannot be read; see [`EnvelopeError`].
     pub fn parse(operation: Operation, body: Bytes, now: Timestamp) -> Result<Self, EnvelopeError> {
         let envelope = Envelope::parse(operation, &body)?;
         let tags = Tags::of(&envelope);
-        Ok(Self { id: RequestId::generate(now), operation, envelope, body, tags, cache: CacheUse::default() })
+        let (id, cache, drop_params) = (RequestId::generate(now), CacheUse::default(), false);
+        Ok(Self { id, operation, envelope, body, tags, cache, drop_params })
+    }
+
+    /// Puts another body in place of the caller's. What the path said still holds; tags stay as the caller gave them.
+    ///
+    /// # Errors
+    /// When the body cannot be read; the call is then as it was.
+    pub fn rewrite(&mut self, body: Bytes) -> Result<(), EnvelopeError> {
+        self.envelope = match self.operation {
+            Operation::GenerateContent => {
+                let Envelope { model, stream, .. } = &self.envelope;
+                Envelope::parse_named(self.operation, model, *stream, &body)?
+            }
+            _ => Envelope::parse(self.operation, &body)?,
+        };
+        self.body = body;
+        Ok(())
     }
 }

@@ -340,10 +340,7 @@ impl Inner {
             match hook.before(caller, &call).await {
                 Verdict::Allow => {}
                 Verdict::Deny(reason) => return Err(GatewayError::DeniedByHook(reason)),
-                Verdict::Rewrite(body) => {
-                    call.envelope = crate::chat::Envelope::parse(call.operation, &body)?;
-                    call.body = body;
-                }
+                Verdict::Rewrite(body) => call.rewrite(body)?,
             }
         }
         Ok(call)

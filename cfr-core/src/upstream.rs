@@ -37,7 +37,7 @@ const _: fn(&dyn Upstream) = |_| {};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Capabilities {
-    /// Chat completions.
+    /// Conversations, whatever the caller's dialect.
     pub chat: bool,
     /// Legacy text completions.
     pub completions: bool,
@@ -50,7 +50,7 @@ pub struct Capabilities {
 }
 
 impl Capabilities {
-    /// All of the OpenAI dialect.
+    /// Everything.
     pub const ALL: Self =
         Self { chat: true, completions: true, embeddings: true, usage_in_stream: true, visible_output: true };
 
@@ -58,9 +58,9 @@ impl Capabilities {
     #[must_use]
     pub const fn serves(&self, operation: Operation) -> bool {
         match operation {
-            Operation::ChatCompletions => self.chat,
             Operation::Completions => self.completions,
             Operation::Embeddings => self.embeddings,
+            _ => operation.is_chat() && self.chat,
         }
     }
 }

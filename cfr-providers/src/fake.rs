@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use cfr_core::chat::Operation;
+use cfr_core::chat::{Dialect, Operation};
 use cfr_core::upstream::{Capabilities, Order, Reply, Upstream, UpstreamError};
 
 mod answer;
@@ -73,10 +73,14 @@ impl Upstream for Fake {
     }
 
     async fn send(&self, order: Order<'_>) -> Result<Reply, UpstreamError> {
+        let operation = order.call.operation;
+        if operation.dialect() != Dialect::OpenAi {
+            return Err(UpstreamError::Unsupported { message: operation.name().into() });
+        }
         let prompt = Prompt::read(&order)?;
         let entry = self.log.open(&order, prompt.tokens);
         script::obey_before(&prompt.script, &order).await?;
-        if order.call.operation == Operation::Embeddings {
+        if operation == Operation::Embeddings {
             return embedding::reply(&prompt, &order, entry);
         }
         let answers = answer::compose(&prompt, order.model);

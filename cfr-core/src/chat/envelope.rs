@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use bytes::Bytes;
+use smallvec::SmallVec;
 
 use super::Operation;
 
@@ -26,8 +27,8 @@ pub type Span = Range<usize>;
 pub struct Envelope {
     /// The public name of the model.
     pub model: Box<str>,
-    /// Where the model's value stands, quotes included.
-    pub model_span: Span,
+    /// Where the model's value stands, quotes included; `None` when the path names the model.
+    pub model_span: Option<Span>,
     /// Whether a stream is wanted. Embeddings have none.
     pub stream: bool,
     /// Whether the caller wants a usage chunk at the end of the stream.
@@ -36,8 +37,8 @@ pub struct Envelope {
     pub stream_options_span: Option<Span>,
     /// The caller's cap on answer tokens.
     pub output_cap: Option<OutputCap>,
-    /// Where a `null` stands in place of a cap: set a cap there, with [`Envelope::cap_edit`], not a second time.
-    pub null_caps: NullCaps,
+    /// Where a cap can be set that the caller left open; use it by [`Envelope::cap_edit`].
+    pub open_caps: OpenCaps,
     /// Answers per request: the larger of `n` and `best_of`, times the number of prompts of a legacy completion.
     pub choices: u32,
     /// The service tier asked for.
@@ -53,22 +54,58 @@ pub struct Envelope {
 /// A cap on answer tokens as the caller sent it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OutputCap {
-    /// `max_completion_tokens` rather than `max_tokens`.
-    pub completion: bool,
+    /// The field that says it.
+    pub field: CapField,
     /// The number.
     pub tokens: u64,
     /// Where the number stands.
     pub span: Span,
 }
 
-/// Where a `null` stands as the value of a cap.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct NullCaps {
-    /// Of `max_tokens`.
-    pub max_tokens: Option<Span>,
-    /// Of `max_completion_tokens`.
-    pub max_completion_tokens: Option<Span>,
+/// A field that caps answer tokens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum CapField {
+    /// `max_tokens` of chat completions, legacy completions and Messages.
+    MaxTokens,
+    /// `max_completion_tokens` of chat completions.
+    MaxCompletionTokens,
+    /// `max_output_tokens` of Responses.
+    MaxOutputTokens,
+    /// `maxOutputTokens` in Gemini's `generationConfig`.
+    GenerationConfig,
 }
+
+impl CapField {
+    /// The name on the wire.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::MaxTokens => "max_tokens",
+            Self::MaxCompletionTokens => "max_completion_tokens",
+            Self::MaxOutputTokens => "max_output_tokens",
+            Self::GenerationConfig => "maxOutputTokens",
+        }
+    }
+}
+
+/// Where a cap can be set that the caller left open.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct OpenCaps(SmallVec<[(CapField, Gap); 2]>);
+
+/// A place for a cap. Without one it becomes a field of the outer object.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Gap {
+    /// A `null` that stands as its value.
+    Null(Span),
+    /// The object that should hold it, by its opening brace.
+    Inside(usize),
+    /// A `null` in place of the object that should hold it.
+    NullObject(Span),
+}
+
+/// Gemini's object around the cap.
+const GENERATION_CONFIG: &str = "generationConfig";
 
 /// Bounds on the input, from the body alone.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -127,7 +164,7 @@ pub enum EnvelopeError {
 }
 
 impl Envelope {
-    /// Reads a body.
+    /// Reads a body that names its model.
     ///
     /// A field that we read and that is given twice, or once more in other letter case, is refused: what we price must
     /// be what every upstream reads, and parsers differ in which of the two they take.
@@ -136,20 +173,45 @@ impl Envelope {
     /// When it is not a JSON object, or a field that we need is missing, of the wrong type or out of range.
     pub fn parse(operation: Operation, body: &Bytes) -> Result<Self, EnvelopeError> {
         let fields = scan::scan(operation, body)?;
-        fields::read(operation, &fields)
+        fields::read(operation, None, &fields)
+    }
+
+    /// Reads a body whose model, and whether it streams, the path says, as Gemini's does.
+    ///
+    /// # Errors
+    /// As [`Envelope::parse`], and when the body names another model than the path.
+    pub fn parse_named(operation: Operation, model: &str, stream: bool, body: &Bytes) -> Result<Self, EnvelopeError> {
+        let fields = scan::scan(operation, body)?;
+        fields::read(operation, Some((model, stream)), &fields)
     }
 
     /// The edit that sets a cap on answer tokens where the caller set none: in place of a `null`, else as a new field.
     #[must_use]
-    pub fn cap_edit<'a>(&self, completion: bool, json: &'a [u8]) -> Edit<'a> {
-        let (field, null) = match completion {
-            true => ("max_completion_tokens", &self.null_caps.max_completion_tokens),
-            false => ("max_tokens", &self.null_caps.max_tokens),
-        };
-        match null {
-            Some(span) => Edit::Replace { span: span.clone(), json },
-            None => Edit::Insert { field, json },
+    pub fn cap_edit<'a>(&self, field: CapField, json: &'a [u8]) -> Edit<'a> {
+        let wrapped = || [b"{\"", field.name().as_bytes(), b"\":", json, b"}"].concat();
+        match self.open_caps.gap(field) {
+            Some(Gap::Null(span)) => Edit::Replace { span: span.clone(), json: json.into() },
+            Some(Gap::NullObject(span)) => Edit::Replace { span: span.clone(), json: wrapped().into() },
+            Some(Gap::Inside(opening)) => {
+                Edit::InsertInto { opening: *opening, field: field.name(), json: json.into() }
+            }
+            None if field == CapField::GenerationConfig => {
+                Edit::Insert { field: GENERATION_CONFIG, json: wrapped().into() }
+            }
+            None => Edit::Insert { field: field.name(), json: json.into() },
         }
+    }
+}
+
+impl OpenCaps {
+    /// Whether a `null` stands as the value of this field.
+    #[must_use]
+    pub fn is_null(&self, field: CapField) -> bool {
+        matches!(self.gap(field), Some(Gap::Null(_)))
+    }
+
+    fn gap(&self, field: CapField) -> Option<&Gap> {
+        self.0.iter().find(|(known, _)| *known == field).map(|(_, gap)| gap)
     }
 }
 

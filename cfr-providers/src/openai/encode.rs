@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use cfr_core::chat::envelope::{Edit, OutputCap, splice};
+use cfr_core::chat::envelope::{CapField, Edit, OutputCap, splice};
 use cfr_core::chat::{Envelope, Operation};
 use cfr_core::upstream::{Order, UpstreamError};
 use serde_json::value::RawValue;
 
 use super::fields;
-use super::quirks::{CapField, Quirks};
+use super::quirks::Quirks;
 
 /// The body to send.
 pub(super) fn body(quirks: &Quirks, order: &Order<'_>) -> Result<Bytes, UpstreamError> {
@@ -34,15 +34,15 @@ fn edited(quirks: &Quirks, order: &Order<'_>, envelope: &Envelope, body: &Bytes)
     let options = stream_options(quirks, operation, envelope, body)?;
 
     let mut edits = Vec::with_capacity(4);
-    if let Some(json) = &model {
-        edits.push(Edit::Replace { span: envelope.model_span.clone(), json: json.as_bytes() });
+    if let Some((json, span)) = model.as_ref().zip(envelope.model_span.clone()) {
+        edits.push(Edit::Replace { span, json: json.as_bytes().into() });
     }
     if let Some(field) = cap_field(quirks, operation) {
         edits.extend(cap_name(quirks, operation, envelope, body));
         edits.extend(cap.as_ref().and_then(|tokens| cap_value(field, envelope, order.output_tokens_max, tokens)));
     }
     if let Some(json) = &options {
-        let json = json.as_bytes();
+        let json = json.as_bytes().into();
         edits.push(match &envelope.stream_options_span {
             Some(span) => Edit::Replace { span: span.clone(), json },
             None => Edit::Insert { field: "stream_options", json },
@@ -67,24 +67,25 @@ const fn cap_field(quirks: &Quirks, operation: Operation) -> Option<CapField> {
 
 /// The caller's cap when it stands in a field that the server does not read. Legacy completions have one field anywhere.
 fn misnamed_cap<'a>(quirks: &Quirks, operation: Operation, envelope: &'a Envelope) -> Option<&'a OutputCap> {
-    let wants_completion = cap_field(quirks, operation)? == CapField::MaxCompletionTokens;
+    let wanted = cap_field(quirks, operation)?;
     let reads_one = quirks.cap_field_only || operation == Operation::Completions;
-    envelope.output_cap.as_ref().filter(|cap| reads_one && cap.completion != wants_completion)
+    envelope.output_cap.as_ref().filter(|cap| reads_one && cap.field != wanted)
 }
 
 /// The caller's own cap under the name that the server reads: a cap that is not read would not bound the price.
 fn cap_name(quirks: &Quirks, operation: Operation, envelope: &Envelope, body: &[u8]) -> Option<Edit<'static>> {
     let span = fields::name_before(body, misnamed_cap(quirks, operation, envelope)?.span.start)?;
-    Some(Edit::Replace { span, json: cap_field(quirks, operation)?.quoted().as_bytes() })
+    let name = format!("\"{}\"", cap_field(quirks, operation)?.name());
+    Some(Edit::Replace { span, json: name.into_bytes().into() })
 }
 
 /// Our cap where the caller set none or a higher one.
 fn cap_value<'a>(field: CapField, envelope: &Envelope, ours: Option<u64>, json: &'a str) -> Option<Edit<'a>> {
     let json = json.as_bytes();
     match &envelope.output_cap {
-        None => Some(envelope.cap_edit(field == CapField::MaxCompletionTokens, json)),
+        None => Some(envelope.cap_edit(field, json)),
         Some(caller) if ours.is_some_and(|ours| ours < caller.tokens) => {
-            Some(Edit::Replace { span: caller.span.clone(), json })
+            Some(Edit::Replace { span: caller.span.clone(), json: json.into() })
         }
         Some(_) => None,
     }
@@ -95,11 +96,11 @@ fn cap_value<'a>(field: CapField, envelope: &Envelope, ours: Option<u64>, json: 
 fn surplus_cap(quirks: &Quirks, operation: Operation, envelope: &Envelope, body: &[u8]) -> Option<&'static str> {
     let field = cap_field(quirks, operation)?;
     misnamed_cap(quirks, operation, envelope).filter(|_| fields::has(body, field.name()))?;
-    let (null, other) = match field {
-        CapField::MaxTokens => (&envelope.null_caps.max_tokens, CapField::MaxCompletionTokens),
-        CapField::MaxCompletionTokens => (&envelope.null_caps.max_completion_tokens, CapField::MaxTokens),
+    let other = match field {
+        CapField::MaxTokens => CapField::MaxCompletionTokens,
+        _ => CapField::MaxTokens,
     };
-    Some(if null.is_some() { field.name() } else { other.name() })
+    Some(if envelope.open_caps.is_null(field) { field.name() } else { other.name() })
 }
 
 /// `stream_options` that ask for usage, when the caller's do not and the provider must be asked.
@@ -144,7 +145,7 @@ mod tests {
         let body = Bytes::copy_from_slice(body.as_bytes());
         let envelope = Envelope::parse(operation, &body).unwrap();
         let (tags, cache) = (cfr_core::chat::Tags::default(), cfr_core::cache::CacheUse::default());
-        let call = Call { id: RequestId::from_u128(1), operation, envelope, body, tags, cache };
+        let call = Call { id: RequestId::from_u128(1), operation, envelope, body, tags, cache, drop_params: false };
         let (timeout, idle_timeout) = (Duration::ZERO, Duration::ZERO);
         let order = Order { call: &call, model, output_tokens_max: cap, timeout, idle_timeout };
         String::from_utf8(super::body(quirks, &order).unwrap().to_vec()).unwrap()

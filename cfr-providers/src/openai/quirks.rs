@@ -1,5 +1,6 @@
 //! What sets one compatible server apart from another: a row each. Evidence and dates are in providers.md §10.
 
+pub use cfr_core::chat::envelope::CapField;
 use cfr_core::upstream::Capabilities;
 
 /// One compatible server. A row of your own is `Quirks { name: "…", base_url: "…", ..CUSTOM }`.
@@ -27,33 +28,6 @@ pub struct Quirks {
     pub provider_cost_authoritative: bool,
     /// What it can do.
     pub capabilities: Capabilities,
-}
-
-/// The field that caps answer tokens.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum CapField {
-    /// `max_tokens`.
-    MaxTokens,
-    /// `max_completion_tokens`.
-    MaxCompletionTokens,
-}
-
-impl CapField {
-    pub(super) const fn quoted(self) -> &'static str {
-        match self {
-            Self::MaxTokens => "\"max_tokens\"",
-            Self::MaxCompletionTokens => "\"max_completion_tokens\"",
-        }
-    }
-
-    /// The name on the wire.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::MaxTokens => "max_tokens",
-            Self::MaxCompletionTokens => "max_completion_tokens",
-        }
-    }
 }
 
 /// How a server's usage is to be read.

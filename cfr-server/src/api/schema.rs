@@ -53,7 +53,7 @@ words! {
     /// What a model is for.
     Mode: "chat" "embedding" "image" "stt" "tts" "rerank" "moderation";
     /// What a request asked for.
-    Operation: "chat_completions" "completions" "embeddings";
+    Operation: "chat_completions" "completions" "embeddings" "responses" "messages" "generate_content";
     /// Where the quantities of a usage record come from.
     UsageSource: "provider" "provider_cost" "estimated" "partial" "external" "none" "cache";
     /// What differs between two price tables.

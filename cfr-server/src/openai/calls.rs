@@ -66,7 +66,7 @@ async fn call(
     let (headers, body) = body::read(request, app.settings.body_bytes_max).await?;
     let envelope = Envelope::parse(operation, &body).map_err(|error| api_error(error.into(), &app.settings))?;
     let tags = Tags { request_id: own_request_id(&headers), ..Tags::of(&envelope) };
-    Ok((caller, Call { id, operation, envelope, body, tags, cache: cache_use(&headers) }))
+    Ok((caller, Call { id, operation, envelope, body, tags, cache: cache_use(&headers), drop_params: false }))
 }
 
 /// What `cache-control` says: `no-store` beats `no-cache`, other words are about caches elsewhere.

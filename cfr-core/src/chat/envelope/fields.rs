@@ -6,10 +6,10 @@ use super::json::{Json, Value};
 use super::media::{Tools, Wrong};
 use super::scan::{Field, Fields};
 use super::{
-    CHOICES_MAX, Envelope, EnvelopeError, InputBound, METADATA_BYTES_MAX, MODEL_BYTES_MAX, NullCaps, OUTPUT_TOKENS_MAX,
-    OutputCap, PROMPTS_MAX, Span, TAG_BYTES_MAX, TIER_BYTES_MAX,
+    CHOICES_MAX, CapField, Envelope, EnvelopeError, Gap, InputBound, METADATA_BYTES_MAX, MODEL_BYTES_MAX,
+    OUTPUT_TOKENS_MAX, OpenCaps, OutputCap, PROMPTS_MAX, Span, TAG_BYTES_MAX, TIER_BYTES_MAX,
 };
-use crate::chat::Operation;
+use crate::chat::{Dialect, Operation};
 
 /// The chat template and its special tokens; the JSON around each message covers the template's part per message.
 const TEMPLATE_TOKENS: u64 = 256;
@@ -20,20 +20,30 @@ const TOOL_TOKENS: u64 = 64;
 /// What providers add when an answer must follow a schema.
 const SCHEMA_TOKENS: u64 = 128;
 
-pub(super) fn read(operation: Operation, fields: &Fields<'_>) -> Result<Envelope, EnvelopeError> {
+const CAPS: [(Field, CapField); 3] = [
+    (Field::MaxTokens, CapField::MaxTokens),
+    (Field::MaxCompletionTokens, CapField::MaxCompletionTokens),
+    (Field::MaxOutputTokens, CapField::MaxOutputTokens),
+];
+
+pub(super) fn read(
+    operation: Operation,
+    named: Option<(&str, bool)>,
+    fields: &Fields<'_>,
+) -> Result<Envelope, EnvelopeError> {
     let reader = Reader { fields };
     let (include_usage, stream_options_span) = reader.stream_options()?;
     Ok(Envelope {
-        model: reader.model()?,
-        model_span: reader.span(Field::Model).unwrap_or_default(),
-        stream: reader.flag(Field::Stream)? && operation != Operation::Embeddings,
+        model: named.map_or_else(|| reader.model(), |(model, _)| Ok(model.into()))?,
+        model_span: reader.span(Field::Model),
+        stream: match named {
+            Some((_, stream)) => stream,
+            None => reader.flag(Field::Stream)? && operation != Operation::Embeddings,
+        },
         include_usage,
         stream_options_span,
         output_cap: reader.output_cap()?,
-        null_caps: NullCaps {
-            max_tokens: reader.null_span(Field::MaxTokens),
-            max_completion_tokens: reader.null_span(Field::MaxCompletionTokens),
-        },
+        open_caps: reader.open_caps(),
         choices: reader.choices(operation)?,
         service_tier: reader.service_tier()?,
         input: reader.input(operation)?,
@@ -95,6 +105,9 @@ impl Reader<'_> {
     /// Both caps may be given; servers differ in which of them they obey, so the one that we do not rewrite must not be
     /// the larger one.
     fn output_cap(&self) -> Result<Option<OutputCap>, EnvelopeError> {
+        if let Some(cap) = self.cap(Field::MaxOutputTokens)? {
+            return Ok(Some(cap));
+        }
         let legacy = self.cap(Field::MaxTokens)?;
         let completion = self.cap(Field::MaxCompletionTokens)?;
         match (legacy, completion) {
@@ -107,8 +120,13 @@ impl Reader<'_> {
 
     fn cap(&self, field: Field) -> Result<Option<OutputCap>, EnvelopeError> {
         let tokens = self.integer(field, 1, OUTPUT_TOKENS_MAX)?;
-        let completion = field == Field::MaxCompletionTokens;
-        Ok(tokens.zip(self.span(field)).map(|(tokens, span)| OutputCap { completion, tokens, span }))
+        let name = CAPS.iter().find(|(known, _)| *known == field).map_or(CapField::MaxTokens, |(_, name)| *name);
+        Ok(tokens.zip(self.span(field)).map(|(tokens, span)| OutputCap { field: name, tokens, span }))
+    }
+
+    fn open_caps(&self) -> OpenCaps {
+        let null = |(field, name)| self.null_span(field).map(|span| (name, Gap::Null(span)));
+        OpenCaps(CAPS.into_iter().filter_map(null).collect())
     }
 
     fn choices(&self, operation: Operation) -> Result<u32, EnvelopeError> {
@@ -116,7 +134,7 @@ impl Reader<'_> {
         let made = self.count(Field::BestOf)?.unwrap_or(1);
         let prompts = match operation {
             Operation::Completions => self.prompts()?,
-            Operation::ChatCompletions | Operation::Embeddings => 1,
+            _ => 1,
         };
         Ok(wanted.max(made).saturating_mul(prompts))
     }
@@ -155,7 +173,7 @@ impl Reader<'_> {
         Ok(InputBound {
             text_tokens: text + self.twice_read(tools.count + functions.count) + TEMPLATE_TOKENS,
             images: media.images,
-            unbounded: media.unbounded || tools.hosted || spoken || searches > 0,
+            unbounded: operation.dialect() != Dialect::OpenAi || media.unbounded || tools.hosted || spoken || searches > 0,
             web_searches: searches.saturating_add(tools.web_searches),
             cache_markers: media.cache_markers || tools.cache_markers || self.has(Field::PromptCacheOptions),
             predicted_tokens: self.tokens_max(Field::Prediction),
@@ -172,16 +190,17 @@ impl Reader<'_> {
 
     fn content(&self, operation: Operation) -> Result<(), EnvelopeError> {
         let field = match operation {
-            Operation::ChatCompletions => Field::Messages,
+            Operation::ChatCompletions | Operation::Messages => Field::Messages,
             Operation::Completions => Field::Prompt,
-            Operation::Embeddings => Field::Input,
+            Operation::Embeddings | Operation::Responses => Field::Input,
+            Operation::GenerateContent => Field::Contents,
         };
         let missing = || EnvelopeError::field(field.name(), "is missing");
         let content = self.fields.get(field).ok_or_else(missing)?;
         match operation {
             Operation::ChatCompletions => well_formed(field, self.fields.media.wrong),
-            Operation::Completions | Operation::Embeddings if content.json.starts_with(b"\"") => Ok(()),
-            Operation::Completions | Operation::Embeddings if content.json.starts_with(b"[") => Ok(()),
+            _ if content.json.starts_with(b"\"") => Ok(()),
+            _ if content.json.starts_with(b"[") => Ok(()),
             _ => Err(EnvelopeError::field(field.name(), "must be a string or an array")),
         }
     }

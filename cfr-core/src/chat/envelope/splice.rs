@@ -1,5 +1,7 @@
 //! Changing a few bytes of a body and leaving all others as they came.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 
 use super::Span;
@@ -12,14 +14,23 @@ pub enum Edit<'a> {
         /// Where.
         span: Span,
         /// The new value, as JSON.
-        json: &'a [u8],
+        json: Cow<'a, [u8]>,
     },
     /// Adds a field to the outer object, before all others.
     Insert {
         /// Its name, which needs no escaping.
         field: &'a str,
         /// Its value, as JSON.
-        json: &'a [u8],
+        json: Cow<'a, [u8]>,
+    },
+    /// Adds a field to an object inside, before all others.
+    InsertInto {
+        /// Where the object's brace opens.
+        opening: usize,
+        /// Its name, which needs no escaping.
+        field: &'a str,
+        /// Its value, as JSON.
+        json: Cow<'a, [u8]>,
     },
 }
 
@@ -46,9 +57,10 @@ pub fn splice(body: &Bytes, edits: &[Edit<'_>]) -> Bytes {
                 out.extend_from_slice(json);
                 copied = span.end;
             }
-            Edit::Insert { field, json } => {
-                let last = !matches!(sorted.get(index + 1), Some(Edit::Insert { .. }));
-                let comma = !last || has_fields(body.get(opening..).unwrap_or_default());
+            Edit::Insert { field, json } | Edit::InsertInto { field, json, .. } => {
+                let next = sorted.get(index + 1);
+                let last = !next.is_some_and(|next| next.is_insert() && next.start(opening) == start);
+                let comma = !last || has_fields(body.get(start..).unwrap_or_default());
                 push_field(&mut out, field, json, comma);
             }
         }
@@ -62,14 +74,19 @@ impl Edit<'_> {
         match self {
             Self::Replace { span, .. } => span.start,
             Self::Insert { .. } => opening,
+            Self::InsertInto { opening, .. } => opening + 1,
         }
+    }
+
+    const fn is_insert(&self) -> bool {
+        matches!(self, Self::Insert { .. } | Self::InsertInto { .. })
     }
 
     fn bytes_max(&self) -> usize {
         const PUNCTUATION: usize = r#""":,"#.len();
         match self {
             Self::Replace { json, .. } => json.len(),
-            Self::Insert { field, json } => field.len() + json.len() + PUNCTUATION,
+            Self::Insert { field, json } | Self::InsertInto { field, json, .. } => field.len() + json.len() + PUNCTUATION,
         }
     }
 }

@@ -1,3 +1,5 @@
+use std::borrow::Cow;
+
 use bytes::Bytes;
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -48,11 +50,11 @@ fn everything_that_routing_needs_is_read_with_its_place() {
         "n":3,"service_tier":"flex","user":"anna","messages":[],"temperature":0.5}"#;
     let envelope = parse(CHAT, body).unwrap();
     assert_eq!(&*envelope.model, "gpt-4o");
-    assert_eq!(&body[envelope.model_span.clone()], r#""gpt-4o""#);
+    assert_eq!(&body[envelope.model_span.clone().unwrap()], r#""gpt-4o""#);
     assert!(envelope.stream && envelope.include_usage);
     assert_eq!(&body[envelope.stream_options_span.clone().unwrap()], r#"{"include_usage":true}"#);
     let cap = envelope.output_cap.clone().unwrap();
-    assert_eq!((cap.tokens, cap.completion, &body[cap.span]), (17, false, "17"));
+    assert_eq!((cap.tokens, cap.field, &body[cap.span]), (17, CapField::MaxTokens, "17"));
     assert_eq!(envelope.choices, 3);
     assert_eq!(envelope.service_tier.as_deref(), Some("flex"));
     assert_eq!(envelope.user.as_deref(), Some("anna"));
@@ -121,7 +123,7 @@ fn caps_are_positive_integers_within_the_limit() {
 #[test]
 fn the_completion_cap_wins_and_the_other_may_not_exceed_it() {
     let cap = chat(r#""max_tokens":5,"max_completion_tokens":9"#).output_cap.unwrap();
-    assert_eq!((cap.tokens, cap.completion), (9, true));
+    assert_eq!((cap.tokens, cap.field), (9, CapField::MaxCompletionTokens));
     refuses(r#""max_tokens":10,"max_completion_tokens":9"#, "max_tokens", "larger");
     refuses(r#""max_tokens":-10,"max_completion_tokens":9"#, "max_tokens", "integer");
 }
@@ -133,14 +135,14 @@ fn a_null_cap_is_no_cap_and_is_replaced_rather_than_repeated() {
     assert_eq!(envelope.output_cap, None);
     assert!(!envelope.include_usage);
     let edits = [
-        envelope.cap_edit(false, b"40"),
-        Edit::Replace { span: envelope.stream_options_span.clone().unwrap(), json: br#"{"include_usage":true}"# },
+        envelope.cap_edit(CapField::MaxTokens, b"40"),
+        Edit::Replace { span: envelope.stream_options_span.clone().unwrap(), json: br#"{"include_usage":true}"#.into() },
     ];
     let changed = splice(&Bytes::from(body), &edits);
     let value: Value = serde_json::from_slice(&changed).unwrap();
     assert_eq!((&value["max_tokens"], &value["stream_options"]["include_usage"]), (&json!(40), &json!(true)));
     assert_eq!(memchr::memmem::find_iter(&changed, "max_tokens").count(), 1);
-    assert!(matches!(envelope.cap_edit(true, b"40"), Edit::Insert { field: "max_completion_tokens", .. }));
+    assert!(matches!(envelope.cap_edit(CapField::MaxCompletionTokens, b"40"), Edit::Insert { field: "max_completion_tokens", .. }));
 }
 
 #[test]
@@ -318,7 +320,7 @@ fn inputs_of_embeddings_may_be_texts_or_tokens() {
 
 #[test]
 fn a_field_can_be_added_to_an_empty_object() {
-    let insert = |field, json| Edit::Insert { field, json };
+    let insert = |field, json: &'static [u8]| Edit::Insert { field, json: Cow::Borrowed(json) };
     let changed = |body: &'static str, edits: &[Edit<'_>]| splice(&Bytes::from_static(body.as_bytes()), edits);
     assert_eq!(changed("{}", &[insert("a", b"1")]), r#"{"a":1}"#);
     assert_eq!(changed(" { } ", &[insert("a", b"1"), insert("b", b"2")]), r#" {"a":1,"b":2 } "#);
@@ -344,14 +346,14 @@ proptest! {
         let envelope = Envelope::parse(CHAT, &body).unwrap();
         let renamed_json = quoted(&renamed);
         let mut expected: Value = serde_json::from_slice(&body).unwrap();
-        let mut edits = vec![Edit::Replace { span: envelope.model_span.clone(), json: renamed_json.as_bytes() }];
+        let mut edits = vec![Edit::Replace { span: envelope.model_span.clone().unwrap(), json: renamed_json.as_bytes().into() }];
         expected["model"] = json!(renamed);
         if recap {
-            edits.push(Edit::Replace { span: envelope.output_cap.clone().unwrap().span, json: b"77" });
+            edits.push(Edit::Replace { span: envelope.output_cap.clone().unwrap().span, json: b"77".into() });
             expected["max_tokens"] = json!(77);
         }
         if insert {
-            edits.push(Edit::Insert { field: "stream_options", json: br#"{"include_usage":true}"# });
+            edits.push(Edit::Insert { field: "stream_options", json: br#"{"include_usage":true}"#.into() });
             expected["stream_options"] = json!({"include_usage": true});
         }
         let changed = splice(&body, &edits);
@@ -359,7 +361,7 @@ proptest! {
         let start = body.iter().position(|byte| *byte == b'{').unwrap() + 1;
         let tail = &body[envelope.output_cap.unwrap().span.end..];
         prop_assert!(changed.starts_with(&body[..start]) && changed.ends_with(tail));
-        prop_assert!(memchr::memmem::find(&changed, &body[start..envelope.model_span.start]).is_some());
+        prop_assert!(memchr::memmem::find(&changed, &body[start..envelope.model_span.unwrap().start]).is_some());
     }
 
     #[test]
