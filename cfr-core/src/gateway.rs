@@ -249,6 +249,8 @@ pub struct AnswerHead {
     pub available: Money,
     /// What the response cache did; none when it is off for this call.
     pub cache: Option<CacheOutcome>,
+    /// Fields of the call that were left out because the provider has no words for them.
+    pub dropped: Vec<Box<str>>,
 }
 
 impl Gateway {
@@ -444,7 +446,7 @@ impl OpenCall {
     }
 
     async fn finish_whole(mut self: Box<Self>, target: &Target, mut reply: WholeReply) -> Result<Answer, GatewayError> {
-        self.answered(reply.upstream_id.take());
+        self.answered(reply.upstream_id.take(), std::mem::take(&mut reply.dropped));
         self.note(std::mem::take(&mut reply.report));
         let settled = self.close(Ending::Complete)?;
         let head = self.head(target, Some(&settled));
@@ -456,7 +458,7 @@ impl OpenCall {
     }
 
     fn begin_stream(mut self: Box<Self>, target: &Target, reply: StreamReply) -> Answer {
-        self.answered(reply.upstream_id);
+        self.answered(reply.upstream_id, reply.dropped);
         let head = self.head(target, None);
         Answer::Stream { head, body: AnswerStream::new(self, reply.events) }
     }

@@ -102,6 +102,8 @@ pub struct WholeReply {
     pub report: Report,
     /// The provider's id of the request.
     pub upstream_id: Option<Box<str>>,
+    /// Fields of the call that were left out because the provider has no words for them.
+    pub dropped: Vec<Box<str>>,
 }
 
 /// A streamed answer in the caller's dialect.
@@ -111,6 +113,8 @@ pub struct StreamReply {
     pub events: EventStream,
     /// The provider's id of the request.
     pub upstream_id: Option<Box<str>>,
+    /// Fields of the call that were left out because the provider has no words for them.
+    pub dropped: Vec<Box<str>>,
 }
 
 /// Wire bytes of a streamed answer.

@@ -18,6 +18,11 @@ pub trait Adapter: Debug + Send + Sync + 'static {
     /// What the provider can do.
     fn capabilities(&self) -> Capabilities;
 
+    /// How its streams are cut into events.
+    fn framing(&self) -> Framing {
+        Framing::Sse
+    }
+
     /// The request to send, complete but for the signature.
     ///
     /// # Errors
@@ -30,8 +35,8 @@ pub trait Adapter: Debug + Send + Sync + 'static {
     /// [`UpstreamError::Malformed`] when it is not an answer; any other error that it carries under a success status.
     fn decode(&self, call: &Call, headers: &HeaderMap, body: Bytes) -> Result<WholeReply, UpstreamError>;
 
-    /// The meaning of an answer with an error status.
-    fn decode_error(&self, status: StatusCode, headers: &HeaderMap, body: &Bytes) -> UpstreamError;
+    /// The meaning of an answer to `call` with an error status.
+    fn decode_error(&self, call: &Call, status: StatusCode, headers: &HeaderMap, body: &Bytes) -> UpstreamError;
 
     /// A decoder for one streamed answer to `call`.
     fn stream_decoder(&self, call: &Call) -> Box<dyn StreamDecoder>;
@@ -45,11 +50,21 @@ pub trait Adapter: Debug + Send + Sync + 'static {
 
 const _: fn(&dyn Adapter) = |_| {};
 
+/// How a provider cuts its streams into events.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Framing {
+    /// Server-sent events.
+    Sse,
+    /// One JSON value per line.
+    JsonLines,
+}
+
 /// One event of a stream, whatever its framing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WireEvent<'a> {
     /// Its name; empty when the framing gives none.
-    pub name: &'a [u8],
+    pub name: Cow<'a, [u8]>,
     /// Its payload.
     pub data: Cow<'a, [u8]>,
 }
@@ -76,9 +91,10 @@ pub trait StreamDecoder: Send {
     /// Whether the answer has come to its end, so that nothing more is expected from the wire.
     fn is_done(&self) -> bool;
 
-    /// Takes notice that the wire ended; returns the bytes that complete the answer for the caller, often none.
+    /// Takes notice that the wire ended; returns the bytes that complete the answer for the caller, often none, and adds
+    /// what they say to `report`.
     ///
     /// # Errors
     /// [`UpstreamError::Truncated`] when the answer had not come to its end.
-    fn finish(&mut self) -> Result<Bytes, UpstreamError>;
+    fn finish(&mut self, report: &mut Report) -> Result<Bytes, UpstreamError>;
 }

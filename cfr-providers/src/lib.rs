@@ -21,6 +21,7 @@
 pub mod adapter;
 #[cfg(feature = "conformance")]
 pub mod conformance;
+pub mod dialog;
 pub mod fake;
 pub mod framing;
 pub mod openai;

@@ -19,12 +19,14 @@ pub(crate) mod error;
 mod fields;
 pub mod quirks;
 mod stream;
+mod surface;
 mod synthesis;
 mod usage;
 mod visible;
 mod wire;
 
 pub use quirks::{CapField, Quirks, UsageRule};
+pub use surface::{CHAT_SURFACE, ChatSurface};
 
 /// OpenAI's wire format for one server.
 #[derive(Debug, Clone)]
@@ -79,14 +81,15 @@ impl Adapter for OpenAi {
 
     fn encode(&self, order: &Order<'_>) -> Result<WireRequest, UpstreamError> {
         let endpoint = Arc::clone(self.endpoint(order.call.operation)?);
-        Ok(WireRequest { endpoint, headers: self.headers.clone(), body: encode::body(self.quirks, order)? })
+        let body = encode::body(self.quirks, order)?;
+        Ok(WireRequest { endpoint, headers: self.headers.clone(), body, dropped: Vec::new() })
     }
 
     fn decode(&self, call: &Call, headers: &HeaderMap, body: Bytes) -> Result<WholeReply, UpstreamError> {
         decode::whole(self.quirks, call, headers, body)
     }
 
-    fn decode_error(&self, status: StatusCode, headers: &HeaderMap, body: &Bytes) -> UpstreamError {
+    fn decode_error(&self, _call: &Call, status: StatusCode, headers: &HeaderMap, body: &Bytes) -> UpstreamError {
         error::read(status, headers, body)
     }
 

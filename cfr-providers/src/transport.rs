@@ -27,6 +27,8 @@ pub struct WireRequest {
     pub headers: HeaderMap,
     /// The body.
     pub body: Bytes,
+    /// Fields of the call that are not in the body because the provider has no words for them.
+    pub dropped: Vec<Box<str>>,
 }
 
 /// The address of one operation, parsed once when an upstream is built.

@@ -3,13 +3,12 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use bytes::Bytes;
 use cfr_core::secret::Secret;
-use cfr_core::upstream::{Capabilities, Order, Reply, StreamEvent, StreamReply, Upstream, UpstreamError};
+use cfr_core::upstream::{Capabilities, Order, Reply, StreamEvent, StreamReply, Upstream, UpstreamError, WholeReply};
 use futures_util::{StreamExt, stream};
 use http::{HeaderMap, Response, StatusCode, header};
 
-use crate::adapter::Adapter;
+use crate::adapter::{Adapter, Framing};
 use crate::openai::{OpenAi, Quirks};
 use crate::sign::{Bearer, KeyError, Signer, Unsigned};
 use crate::transport::{self, BadAddress, Body, Transport};
@@ -81,36 +80,31 @@ impl HttpUpstream {
         Ok(Self::new(Arc::new(OpenAi::new(quirks, base_url)?), signer, transport))
     }
 
-    async fn reply(&self, order: Order<'_>, response: Response<Body>) -> Result<Reply, UpstreamError> {
+    async fn reply(
+        &self,
+        order: Order<'_>,
+        dropped: Vec<Box<str>>,
+        response: Response<Body>,
+    ) -> Result<Reply, UpstreamError> {
         let (head, mut body) = response.into_parts();
         let upstream_id = request_id(&head.headers);
         if !head.status.is_success() {
             return Err(self.refusal(&order, head.status, &head.headers, &mut body).await);
         }
         let wants_stream = order.call.envelope.stream;
-        if wants_stream && is_stream(&head.headers) {
-            let decoder = self.adapter.stream_decoder(order.call);
+        if wants_stream && is_stream(self.adapter.framing(), &head.headers) {
+            let decoder = (self.adapter.framing(), self.adapter.stream_decoder(order.call));
             let events = pump::events(body, decoder, order.idle_timeout);
-            return Ok(Reply::Stream(StreamReply { events, upstream_id }));
+            return Ok(Reply::Stream(StreamReply { events, upstream_id, dropped }));
         }
         let body = transport::whole(&mut body, order.idle_timeout, WHOLE_BODY_BYTES_MAX).await?;
         if wants_stream {
-            return self.stream_of_whole(&order, &head.headers, body, upstream_id);
+            let WholeReply { body, report, .. } = self.adapter.stream_of_whole(order.call, &head.headers, body)?;
+            let events = stream::iter([Ok(StreamEvent { bytes: body, report })]).boxed();
+            return Ok(Reply::Stream(StreamReply { events, upstream_id, dropped }));
         }
         let reply = self.adapter.decode(order.call, &head.headers, body)?;
-        Ok(Reply::Whole(cfr_core::upstream::WholeReply { upstream_id, ..reply }))
-    }
-
-    fn stream_of_whole(
-        &self,
-        order: &Order<'_>,
-        headers: &HeaderMap,
-        body: Bytes,
-        upstream_id: Option<Box<str>>,
-    ) -> Result<Reply, UpstreamError> {
-        let whole = self.adapter.stream_of_whole(order.call, headers, body)?;
-        let event = StreamEvent { bytes: whole.body, report: whole.report };
-        Ok(Reply::Stream(StreamReply { events: stream::iter([Ok(event)]).boxed(), upstream_id }))
+        Ok(Reply::Whole(WholeReply { upstream_id, dropped, ..reply }))
     }
 
     /// The error behind an error status. A body that cannot be read takes nothing away from the status.
@@ -122,7 +116,7 @@ impl HttpUpstream {
         body: &mut Body,
     ) -> UpstreamError {
         let body = transport::whole(body, order.idle_timeout, ERROR_BODY_BYTES_MAX).await.unwrap_or_default();
-        self.adapter.decode_error(status, headers, &body)
+        self.adapter.decode_error(order.call, status, headers, &body)
     }
 }
 
@@ -134,16 +128,20 @@ impl Upstream for HttpUpstream {
 
     async fn send(&self, order: Order<'_>) -> Result<Reply, UpstreamError> {
         let mut request = self.adapter.encode(&order)?;
+        let dropped = std::mem::take(&mut request.dropped);
         self.signer.sign(&mut request)?;
         let response = self.transport.send(request, order.timeout).await?;
-        self.reply(order, response).await
+        self.reply(order, dropped, response).await
     }
 }
 
 /// Whether an answer is a stream. A server that says nothing of JSON is taken by its word that it streams.
-fn is_stream(headers: &HeaderMap) -> bool {
+fn is_stream(framing: Framing, headers: &HeaderMap) -> bool {
     let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    !content_type.contains("json") && !content_type.contains("html")
+    match framing {
+        Framing::Sse => !content_type.contains("json") && !content_type.contains("html"),
+        Framing::JsonLines => content_type.contains("ndjson"),
+    }
 }
 
 fn request_id(headers: &HeaderMap) -> Option<Box<str>> {

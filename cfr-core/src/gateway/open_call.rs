@@ -47,6 +47,8 @@ pub(super) struct OpenCall {
     /// The target that was asked last; none while the call cannot have reached an upstream.
     asked: Mutex<Option<Arc<Target>>>,
     upstream_id: Option<Box<str>>,
+    /// Fields that were left out of the call for the target that answers.
+    dropped: Vec<Box<str>>,
     /// Bytes of the answer that the latest usage counts.
     bytes_counted: u64,
     offer: Arc<Offer>,
@@ -81,6 +83,7 @@ impl OpenCall {
             replayed: false,
             asked: Mutex::default(),
             upstream_id: None,
+            dropped: Vec::new(),
             bytes_counted: 0,
             offer,
             caller: Arc::clone(caller),
@@ -116,9 +119,10 @@ impl OpenCall {
     }
 
     /// The target that was asked last answers.
-    pub(super) fn answered(&mut self, upstream_id: Option<Box<str>>) {
+    pub(super) fn answered(&mut self, upstream_id: Option<Box<str>>, dropped: Vec<Box<str>>) {
         self.first_byte = Some(self.elapsed());
         self.upstream_id = upstream_id;
+        self.dropped = dropped;
     }
 
     /// Takes in what the answer, or a piece of it, says about itself.
@@ -139,6 +143,7 @@ impl OpenCall {
             rate: self.permit.rate,
             charged: settled.map(|settled| settled.charged),
             available: settled.map_or(self.available, |settled| settled.available),
+            dropped: self.dropped.clone(),
             cache: if self.replayed { Some(CacheOutcome::Hit) } else { self.cache_key.map(|_| CacheOutcome::Miss) },
         }
     }

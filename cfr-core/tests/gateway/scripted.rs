@@ -92,7 +92,7 @@ impl Upstream for Scripted {
                 let events = futures_util::stream::unfold(receiver, async |mut receiver| {
                     receiver.recv().await.map(|event| (event, receiver))
                 });
-                Ok(Reply::Stream(StreamReply { events: Box::pin(events), upstream_id: None }))
+                Ok(Reply::Stream(StreamReply { events: Box::pin(events), upstream_id: None, dropped: Vec::new() }))
             }
         }
     }
@@ -104,6 +104,7 @@ fn whole(report: Report) -> Reply {
         body: Bytes::from_static(b"{}"),
         report,
         upstream_id: Some("up-1".into()),
+        dropped: Vec::new(),
     })
 }
 

@@ -36,7 +36,8 @@ pub(super) fn whole(
     let usage = reported.then(|| Usage::text(prompt.tokens, tokens));
     let report = Report { usage, output_bytes, finish, model: Some(order.model.into()), ..Report::default() };
     let content_type = HeaderValue::from_static("application/json");
-    Ok(Reply::Whole(WholeReply { content_type, body, report, upstream_id: Some(prompt.identity(order).0.into()) }))
+    let upstream_id = Some(prompt.identity(order).0.into());
+    Ok(Reply::Whole(WholeReply { content_type, body, report, upstream_id, dropped: Vec::new() }))
 }
 
 fn visible_bytes(answer: &Answer) -> u64 {
@@ -50,7 +51,8 @@ pub(super) fn stream(prompt: &Prompt, order: &Order<'_>, answers: Vec<Answer>, p
     let serving = Serving { steps, pace, idle_timeout: order.idle_timeout, entry };
     let events =
         stream::unfold(serving, |mut serving| async move { serving.next().await.map(|event| (event, serving)) });
-    Reply::Stream(StreamReply { events: events.boxed(), upstream_id: Some(prompt.identity(order).0.into()) })
+    let upstream_id = Some(prompt.identity(order).0.into());
+    Reply::Stream(StreamReply { events: events.boxed(), upstream_id, dropped: Vec::new() })
 }
 
 struct Serving {

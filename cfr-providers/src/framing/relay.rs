@@ -5,19 +5,38 @@ use std::fmt;
 use bytes::{Bytes, BytesMut};
 use cfr_core::upstream::{Report, StreamEvent, UpstreamError};
 
+use super::Cut;
+use super::json_lines::JsonLines;
 use super::sse::{self, Blocks, Frame};
-use crate::adapter::{Forward, StreamDecoder};
+use crate::adapter::{Forward, Framing, StreamDecoder, WireEvent};
 
 /// One streamed answer on its way through. When no frame is dropped or changed, the caller gets the very bytes that
 /// the network brought.
 pub struct Relay {
-    blocks: Blocks,
+    frames: Frames,
     decoder: Box<dyn StreamDecoder>,
 }
 
 impl fmt::Debug for Relay {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Relay").field("blocks", &self.blocks).finish_non_exhaustive()
+        f.debug_struct("Relay").field("frames", &self.frames).finish_non_exhaustive()
+    }
+}
+
+/// Where the frames of a stream are found.
+#[derive(Debug)]
+enum Frames {
+    Sse(Blocks),
+    /// In a framing that no client of ours speaks, so that nothing of it is handed on as it came.
+    Foreign(Box<dyn Cut>),
+}
+
+impl Frames {
+    fn of(framing: Framing) -> Self {
+        match framing {
+            Framing::Sse => Self::Sse(Blocks::default()),
+            Framing::JsonLines => Self::Foreign(Box::new(JsonLines::default())),
+        }
     }
 }
 
@@ -33,8 +52,8 @@ pub struct Relayed {
 impl Relay {
     /// A relay into `decoder`.
     #[must_use]
-    pub fn new(decoder: Box<dyn StreamDecoder>) -> Self {
-        Self { blocks: Blocks::default(), decoder }
+    pub fn new(framing: Framing, decoder: Box<dyn StreamDecoder>) -> Self {
+        Self { frames: Frames::of(framing), decoder }
     }
 
     /// Whether the answer has come to its end.
@@ -45,27 +64,57 @@ impl Relay {
 
     /// Takes the next bytes from the network.
     pub fn push(&mut self, chunk: Bytes) -> Relayed {
-        match self.blocks.push(chunk) {
-            Ok(block) => self.relay(block),
-            Err(error) => Relayed::failed(UpstreamError::Malformed { message: error.to_string().into() }),
+        match &mut self.frames {
+            Frames::Sse(blocks) => match blocks.push(chunk) {
+                Ok(block) => self.relay(block),
+                Err(error) => Relayed::malformed(error.to_string()),
+            },
+            Frames::Foreign(cut) => {
+                let mut events = Vec::new();
+                let torn = cut.push(&chunk, &mut events);
+                self.translate(events).unless(torn)
+            }
         }
     }
 
     /// Takes notice that the network brings no more. A last frame without its empty line counts when it can be read;
     /// half a frame does not.
     pub fn finish(&mut self) -> Relayed {
-        let rest = self.blocks.finish();
-        let mut relayed = self.relay(rest);
-        if matches!(relayed.error, Some(UpstreamError::Malformed { .. })) {
-            relayed.error = None;
-        }
+        let mut relayed = match &mut self.frames {
+            Frames::Sse(blocks) => {
+                let rest = blocks.finish();
+                let mut relayed = self.relay(rest);
+                relayed.error.take_if(|error| matches!(error, UpstreamError::Malformed { .. }));
+                relayed
+            }
+            Frames::Foreign(cut) => {
+                let mut events = Vec::new();
+                let torn = cut.finish(&mut events);
+                self.translate(events).unless(torn)
+            }
+        };
         if relayed.error.is_none() {
-            match self.decoder.finish() {
+            match self.decoder.finish(&mut relayed.event.report) {
                 Ok(end) => relayed.append(&end),
                 Err(error) => relayed.error = Some(error),
             }
         }
         relayed
+    }
+
+    /// Events of a framing that no client speaks: what is handed on is made anew.
+    fn translate(&mut self, events: Vec<WireEvent<'static>>) -> Relayed {
+        let (mut report, mut bytes) = (Report::default(), BytesMut::new());
+        for event in events {
+            match self.decoder.feed(&event, &mut report) {
+                Ok(Forward::Instead(made)) => bytes.extend_from_slice(&made),
+                Ok(Forward::AsIs | Forward::Nothing) => {}
+                Err(error) => {
+                    return Relayed { event: StreamEvent { bytes: bytes.freeze(), report }, error: Some(error) };
+                }
+            }
+        }
+        Relayed { event: StreamEvent { bytes: bytes.freeze(), report }, error: None }
     }
 
     fn relay(&mut self, block: Bytes) -> Relayed {
@@ -92,8 +141,14 @@ impl Relay {
 }
 
 impl Relayed {
-    fn failed(error: UpstreamError) -> Self {
-        Self { error: Some(error), ..Self::default() }
+    fn malformed(message: impl Into<Box<str>>) -> Self {
+        Self { error: Some(UpstreamError::Malformed { message: message.into() }), ..Self::default() }
+    }
+
+    /// What came before the stream tore counts; then it is over.
+    fn unless(self, torn: Result<(), Box<str>>) -> Self {
+        let error = self.error.or_else(|| torn.err().map(|message| UpstreamError::Malformed { message }));
+        Self { error, ..self }
     }
 
     /// Adds frames of our own; a last frame that the provider left open is closed first.

@@ -151,7 +151,7 @@ impl<'a> Fields<'a> {
     }
 
     fn into_event(self) -> Option<WireEvent<'a>> {
-        self.data.map(|data| WireEvent { name: self.name, data })
+        self.data.map(|data| WireEvent { name: Cow::Borrowed(self.name), data })
     }
 }
 

@@ -27,7 +27,7 @@ pub(super) fn whole(
     let report = report(quirks, call, &answer);
     let content_type = headers.get(header::CONTENT_TYPE).cloned();
     let content_type = content_type.unwrap_or_else(|| HeaderValue::from_static("application/json"));
-    Ok(WholeReply { content_type, report, upstream_id: None, body })
+    Ok(WholeReply { content_type, report, upstream_id: None, body, dropped: Vec::new() })
 }
 
 fn malformed(headers: &HeaderMap, cause: &serde_json::Error) -> UpstreamError {

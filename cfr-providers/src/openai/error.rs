@@ -261,7 +261,7 @@ mod tests {
         let native = r#"{ "error": {"message":"m", "more": 1} }"#;
         assert_eq!(body(native), native);
         let detail = r#"{"detail":[{"loc":["body","messages",0],"msg":"too short"},{"msg":"odd"}]}"#;
-        let made = r#"{"error":{"code":null,"message":"body.messages.0: too short; odd","param":null,"type":"invalid_request_error"}}"#;
+        let made = r#"{"error":{"message":"body.messages.0: too short; odd","type":"invalid_request_error","param":null,"code":null}}"#;
         assert_eq!(body(detail), made);
     }
 

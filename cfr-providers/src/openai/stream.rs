@@ -94,7 +94,7 @@ impl ChunkDecoder {
 
 impl StreamDecoder for ChunkDecoder {
     fn feed(&mut self, event: &WireEvent<'_>, report: &mut Report) -> Result<Forward, UpstreamError> {
-        if event.name == b"error" {
+        if *event.name == *b"error" {
             return Err(self.failure(&event.data));
         }
         match event.data.trim_ascii() {
@@ -115,7 +115,7 @@ impl StreamDecoder for ChunkDecoder {
     }
 
     /// Without `[DONE]` the answer is complete when every choice that began has ended.
-    fn finish(&mut self) -> Result<Bytes, UpstreamError> {
+    fn finish(&mut self, _report: &mut Report) -> Result<Bytes, UpstreamError> {
         if self.done {
             return Ok(Bytes::new());
         }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use cfr_core::upstream::{EventStream, StreamEvent, UpstreamError};
 use futures_util::{StreamExt, stream};
 
-use crate::adapter::StreamDecoder;
+use crate::adapter::{Framing, StreamDecoder};
 use crate::framing::Relay;
 use crate::framing::relay::Relayed;
 use crate::transport::{self, Body};
@@ -14,8 +14,12 @@ use crate::transport::{self, Body};
 const DRAIN_TIMEOUT: Duration = Duration::from_millis(50);
 
 /// The events of a streamed answer. Nothing is read ahead; dropping the stream drops the body.
-pub(super) fn events(body: Body, decoder: Box<dyn StreamDecoder>, idle_timeout: Duration) -> EventStream {
-    let pump = Pump { body, relay: Relay::new(decoder), idle_timeout, error: None, ended: false };
+pub(super) fn events(
+    body: Body,
+    (framing, decoder): (Framing, Box<dyn StreamDecoder>),
+    idle_timeout: Duration,
+) -> EventStream {
+    let pump = Pump { body, relay: Relay::new(framing, decoder), idle_timeout, error: None, ended: false };
     stream::unfold(pump, |mut pump| async move { pump.next().await.map(|event| (event, pump)) }).boxed()
 }
 

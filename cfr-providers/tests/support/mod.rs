@@ -19,7 +19,7 @@ use cfr_core::id::RequestId;
 use cfr_core::price::PicoUsd;
 use cfr_core::secret::Secret;
 use cfr_core::upstream::{Order, Reply, Report, Retry, Upstream, UpstreamError};
-use cfr_providers::adapter::Adapter;
+use cfr_providers::adapter::{Adapter, Framing};
 use cfr_providers::framing::Relay;
 use cfr_providers::openai::OpenAi;
 use cfr_providers::transport::replay::{Exchange, Replay};
@@ -101,7 +101,7 @@ impl Case {
     /// What our decoder makes of the stream when the network brings it in these pieces, without all that is around it.
     pub fn relay<'a>(&self, pieces: impl IntoIterator<Item = &'a [u8]>) -> Outcome {
         let decoder = OpenAi::new(self.quirks, self.base_url).unwrap().stream_decoder(&self.call);
-        let (mut relay, mut bytes, mut outcome) = (Relay::new(decoder), BytesMut::new(), Outcome::default());
+        let (mut relay, mut bytes, mut outcome) = (Relay::new(Framing::Sse, decoder), BytesMut::new(), Outcome::default());
         for piece in pieces.into_iter().map(Some).chain([None]) {
             if outcome.error.is_some() || relay.is_done() {
                 break;

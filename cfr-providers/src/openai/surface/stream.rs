@@ -1,0 +1,119 @@
+//! From pieces of an answer to chunks of a chat completion (providers.md §13.5).
+
+use bytes::{BufMut, BytesMut};
+use cfr_core::chat::{Call, Usage};
+use serde_json::{Map, Value, json};
+
+use super::whole::{annotation, block, call_object, head, image_object, usage_object};
+use crate::dialog::{Piece, StreamWriter};
+
+/// Writes one answer.
+pub(super) struct ChunkWriter {
+    call: Call,
+    head: Map<String, Value>,
+    begun: bool,
+    include_usage: bool,
+    usage: Option<Usage>,
+    /// The thought that a proof may follow.
+    thought: String,
+}
+
+impl ChunkWriter {
+    pub(super) fn new(call: &Call) -> Self {
+        Self {
+            head: head(call, "", "", "chat.completion.chunk"),
+            include_usage: call.envelope.include_usage,
+            call: call.clone(),
+            begun: false,
+            usage: None,
+            thought: String::new(),
+        }
+    }
+
+    fn delta(&mut self, choice: u32, delta: Value, out: &mut BytesMut) {
+        self.begin(choice, out);
+        self.choice(json!({"index": choice, "delta": delta, "logprobs": null, "finish_reason": null}), out);
+    }
+
+    /// The first chunk says who speaks. Every client takes it for all choices.
+    fn begin(&mut self, choice: u32, out: &mut BytesMut) {
+        if std::mem::replace(&mut self.begun, true) {
+            return;
+        }
+        let delta = json!({"role": "assistant", "content": ""});
+        self.choice(json!({"index": choice, "delta": delta, "logprobs": null, "finish_reason": null}), out);
+    }
+
+    fn choice(&self, choice: Value, out: &mut BytesMut) {
+        self.chunk(json!([choice]), Value::Null, out);
+    }
+
+    /// A client that asked for usage finds the member in every chunk.
+    fn chunk(&self, choices: Value, usage: Value, out: &mut BytesMut) {
+        let mut chunk = self.head.clone();
+        chunk.insert("choices".to_owned(), choices);
+        if self.include_usage {
+            chunk.insert("usage".to_owned(), usage);
+        }
+        frame(&Value::Object(chunk), out);
+    }
+}
+
+impl StreamWriter for ChunkWriter {
+    fn write(&mut self, piece: Piece, out: &mut BytesMut) {
+        match piece {
+            Piece::Start { id, model } => {
+                self.head = head(&self.call, &id, &model, "chat.completion.chunk");
+                self.begin(0, out);
+            }
+            Piece::Text { choice, text } => self.delta(choice, json!({"content": text}), out),
+            Piece::Thought { choice, text } => {
+                self.thought.push_str(&text);
+                self.delta(choice, json!({"reasoning_content": text}), out);
+            }
+            Piece::Seal { choice, seal } => {
+                let thought = std::mem::take(&mut self.thought);
+                let blocks: Vec<Value> = block(&thought, &seal).into_iter().collect();
+                self.delta(choice, json!({"thinking_blocks": blocks}), out);
+            }
+            Piece::Refusal { choice, text } => self.delta(choice, json!({"refusal": text}), out),
+            Piece::ToolCall { choice, call, id, name, custom } => {
+                let mut first = call_object(&id, &name, String::new(), custom);
+                first.insert("index".to_owned(), call.into());
+                self.delta(choice, json!({"tool_calls": [first]}), out);
+            }
+            Piece::Arguments { choice, call, fragment } => {
+                let more = json!({"index": call, "function": {"arguments": fragment}});
+                self.delta(choice, json!({"tool_calls": [more]}), out);
+            }
+            Piece::Citation { choice, citation } => {
+                self.delta(choice, json!({"annotations": [annotation(&citation)]}), out);
+            }
+            Piece::Image { choice, image } => self.delta(choice, json!({"images": [image_object(image)]}), out),
+            Piece::Logprobs { choice, logprobs } => {
+                self.begin(choice, out);
+                self.choice(json!({"index": choice, "delta": {}, "logprobs": logprobs, "finish_reason": null}), out);
+            }
+            Piece::Finish { choice, finish, .. } => {
+                self.begin(choice, out);
+                let finish = finish.name();
+                self.choice(json!({"index": choice, "delta": {}, "logprobs": null, "finish_reason": finish}), out);
+            }
+            Piece::Usage(usage) => self.usage = Some(usage),
+            Piece::ServiceTier(tier) => drop(self.head.insert("service_tier".to_owned(), tier.into())),
+        }
+    }
+
+    fn end(&mut self, out: &mut BytesMut) {
+        if let Some(usage) = self.usage.filter(|_| self.include_usage) {
+            self.chunk(json!([]), usage_object(&usage), out);
+        }
+        out.put_slice(b"data: [DONE]\n\n");
+    }
+}
+
+fn frame(chunk: &Value, out: &mut BytesMut) {
+    out.put_slice(b"data: ");
+    out.put_slice(chunk.to_string().as_bytes());
+    out.put_slice(b"\n\n");
+}
