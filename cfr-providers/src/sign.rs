@@ -2,6 +2,7 @@
 
 use std::fmt::Debug;
 
+use async_trait::async_trait;
 use cfr_core::upstream::UpstreamError;
 
 use crate::transport::WireRequest;
@@ -13,12 +14,16 @@ pub use bearer::Bearer;
 pub use header::{KeyError, KeyHeader};
 
 /// Proves that a request is ours.
+#[async_trait]
 pub trait Signer: Debug + Send + Sync + 'static {
-    /// Adds the proof to a request that is otherwise complete.
+    /// Adds the proof to a request that is otherwise complete. May wait for a token.
     ///
     /// # Errors
     /// When there is no proof to be had, as with a token that has run out.
-    fn sign(&self, request: &mut WireRequest) -> Result<(), UpstreamError>;
+    ///
+    /// # Cancel safety
+    /// Dropping the future loses nothing: another call asks for the token again.
+    async fn sign(&self, request: &mut WireRequest) -> Result<(), UpstreamError>;
 }
 
 const _: fn(&dyn Signer) = |_| {};
@@ -27,8 +32,9 @@ const _: fn(&dyn Signer) = |_| {};
 #[derive(Debug, Clone, Copy)]
 pub struct Unsigned;
 
+#[async_trait]
 impl Signer for Unsigned {
-    fn sign(&self, _request: &mut WireRequest) -> Result<(), UpstreamError> {
+    async fn sign(&self, _request: &mut WireRequest) -> Result<(), UpstreamError> {
         Ok(())
     }
 }

@@ -129,7 +129,7 @@ impl Upstream for HttpUpstream {
     async fn send(&self, order: Order<'_>) -> Result<Reply, UpstreamError> {
         let mut request = self.adapter.encode(&order)?;
         let dropped = std::mem::take(&mut request.dropped);
-        self.signer.sign(&mut request)?;
+        self.signer.sign(&mut request).await?;
         let response = self.transport.send(request, order.timeout).await?;
         self.reply(order, dropped, response).await
     }

@@ -1,5 +1,6 @@
 //! `authorization: Bearer …`.
 
+use async_trait::async_trait;
 use cfr_core::secret::Secret;
 use cfr_core::upstream::UpstreamError;
 use http::header::AUTHORIZATION;
@@ -21,8 +22,9 @@ impl Bearer {
     }
 }
 
+#[async_trait]
 impl Signer for Bearer {
-    fn sign(&self, request: &mut WireRequest) -> Result<(), UpstreamError> {
-        self.0.sign(request)
+    async fn sign(&self, request: &mut WireRequest) -> Result<(), UpstreamError> {
+        self.0.sign(request).await
     }
 }

@@ -1,5 +1,6 @@
 //! A key in a header of its own, as in `api-key: …`.
 
+use async_trait::async_trait;
 use cfr_core::secret::Secret;
 use cfr_core::upstream::UpstreamError;
 use http::{HeaderName, HeaderValue};
@@ -35,8 +36,9 @@ impl KeyHeader {
     }
 }
 
+#[async_trait]
 impl Signer for KeyHeader {
-    fn sign(&self, request: &mut WireRequest) -> Result<(), UpstreamError> {
+    async fn sign(&self, request: &mut WireRequest) -> Result<(), UpstreamError> {
         request.headers.insert(self.name.clone(), self.value.clone());
         Ok(())
     }
