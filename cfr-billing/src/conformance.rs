@@ -74,6 +74,7 @@ macro_rules! store_conformance {
             a_fenced_life_is_refused_and_its_leases_are_free
             the_name_of_a_fenced_node_is_free
             nodes_are_listed_by_name_with_what_they_have
+            a_node_that_lives_once_is_forgotten_when_it_has_nothing
             a_renewal_counts_the_nodes_that_are_alive
             a_grant_says_what_is_left_for_others
             a_recall_reaches_the_other_nodes

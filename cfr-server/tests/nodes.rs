@@ -107,8 +107,10 @@ async fn nodes_are_listed_and_a_fenced_one_comes_back_with_a_new_epoch() {
     let customer = customer(&one, "acme", LIMIT_NANOS, json!({})).await;
     assert_eq!(chat(&two.client(&customer.key), "before").await, 200);
     let listed = nodes(&cluster).await;
-    assert_eq!(names(&listed), ["one", "two"], "commands that have ended are not shown: {listed}");
+    assert_eq!(names(&listed), ["one", "two"], "{listed}");
     assert_eq!((&listed["items"][1]["alive"], &listed["items"][1]["epoch"]), (&json!(true), &json!(1)));
+    let rows = cluster.postgres.execute(cluster.url(), "SELECT string_agg(name, ',' ORDER BY name) FROM nodes").await;
+    assert_eq!(rows.trim(), "one,two", "commands leave nothing behind");
     let table = run(&cluster, &["node", "list"], &[]).await;
     assert!(table.stdout.starts_with("NODE") && table.stdout.lines().count() == 3, "{}", table.stdout);
 

@@ -24,6 +24,7 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (5, "copies", include_str!("../migrations/0005_copies.sql")),
     (6, "corrections", include_str!("../migrations/0006_corrections.sql")),
     (7, "ended_holds", include_str!("../migrations/0007_ended_holds.sql")),
+    (8, "forgotten_nodes", include_str!("../migrations/0008_forgotten_nodes.sql")),
 ];
 
 /// What a schema is to us.

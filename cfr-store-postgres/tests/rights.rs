@@ -66,6 +66,17 @@ async fn the_role_makes_the_months_that_it_needs() {
 }
 
 #[tokio::test]
+async fn a_role_that_ran_the_service_before_may_forget_nodes_after_the_upgrade() {
+    let home = Home::new().await;
+    application_url(&home).await;
+    let role = format!("app_{}", home.url.rsplit('/').next().unwrap());
+    raw(&home.url, &format!("REVOKE DELETE ON nodes FROM {role}")).await.unwrap();
+    raw(&home.url, include_str!("../migrations/0008_forgotten_nodes.sql")).await.unwrap();
+    let may = format!("SELECT has_table_privilege('{role}', 'nodes', 'DELETE')");
+    assert_eq!(raw(&home.url, &may).await.unwrap(), "t");
+}
+
+#[tokio::test]
 async fn a_role_that_may_do_nothing_is_told_so() {
     let home = Home::new().await;
     let role = format!("guest_{}", home.url.rsplit('/').next().unwrap());

@@ -7,8 +7,8 @@ use cfr_core::id::BudgetId;
 use cfr_core::ledger::LimitPolicy;
 use cfr_core::time::{Period, Timestamp};
 
-use super::fixture::{Node, TTL, ask, release};
-use crate::store::{AcquireError, Boot, NodeState, Op, OrphanPolicy, Store, StoreError};
+use super::fixture::{DAY, Node, TTL, ask, release};
+use crate::store::{AcquireError, Boot, NodeState, ONE_LIFE_PREFIX, Op, OrphanPolicy, Store, StoreError};
 
 const OTHER_PROCESS: Boot = Boot(2);
 const MOMENT: Duration = Duration::from_secs(1);
@@ -122,6 +122,46 @@ pub async fn nodes_are_listed_by_name_with_what_they_have(store: &dyn Store) {
     store.fence("node-1", node.later(MOMENT).now).await.expect("the node is known");
     let listed = store.nodes(node.later(MOMENT).now).await.expect("the store works");
     assert!(listed.iter().all(|node| !node.alive), "{listed:?}");
+}
+
+/// A command that ended is no node any longer; one that was killed is none after a while. Whatever it has is remembered.
+pub async fn a_node_that_lives_once_is_forgotten_when_it_has_nothing(store: &dyn Store) {
+    let node = Node::start(store).await;
+    let budget = node.hard(100).await;
+    let [retired, holder, killed] = ["retired", "holder", "killed"].map(|name| format!("{ONE_LIFE_PREFIX}{name}"));
+    let retired = once(&node, &retired).await;
+    store.retire(&retired.by, node.now).await.expect("the store works");
+    let holder = once(&node, &holder).await;
+    holder.lease(budget, 60).await;
+    store.retire(&holder.by, node.now).await.expect("the store works");
+    let killed = once(&node, &killed).await;
+    assert_eq!(names(&node).await, [holder.by.node.clone(), killed.by.node.clone(), "node-1".into()]);
+
+    store.fence(&holder.by.node, node.now).await.expect("the node is known");
+    reclaim(&node).await;
+    assert_eq!(node.sums(budget).await, (100, 0, 0), "what it had is free");
+    assert_eq!(names(&node).await.len(), 3, "both were heard of a moment ago");
+    reclaim(&node.later(DAY)).await;
+    assert_eq!(names(&node).await.len(), 3, "not yet");
+    reclaim(&node.later(DAY + TTL + MOMENT)).await;
+    assert_eq!(names(&node).await, ["node-1".into()], "the epochs of a server are never forgotten");
+    node.assert_books_agree().await;
+}
+
+/// A node of this name, which is alive.
+async fn once<'a>(node: &Node<'a>, name: &str) -> Node<'a> {
+    let by = node.store.register(name, OTHER_PROCESS, node.now).await.expect("the name is new");
+    let once = Node { by, ..node.clone() };
+    renew(&once).await;
+    once
+}
+
+async fn reclaim(node: &Node<'_>) {
+    node.store.reclaim(before(node), OrphanPolicy::Release, node.now).await.expect("the store works");
+}
+
+async fn names(node: &Node<'_>) -> Vec<Arc<str>> {
+    node.store.nodes(node.now).await.expect("the store works").into_iter().map(|state| state.node).collect()
 }
 
 /// Near its limit a budget is shared among so many.

@@ -285,7 +285,8 @@ pub trait LedgerStore: Debug + Send + Sync + 'static {
     /// When the store cannot be written.
     async fn give_back(&self, by: &Incarnation, rights: &[(AccountId, i64)]) -> Result<(), StoreError>;
 
-    /// Ends this life in good order, after its rights were given back: the node's name is free at once.
+    /// Ends this life in good order, after its rights were given back: the node's name is free at once. A node that
+    /// [lives once](super::lives_once) is forgotten, unless it still has leases or open holds.
     ///
     /// # Errors
     /// When the store cannot be written.
@@ -311,7 +312,7 @@ pub trait LedgerStore: Debug + Send + Sync + 'static {
         std::future::pending().await
     }
 
-    /// Every node that ever registered, by name.
+    /// Every node that ever registered and was not forgotten, by name.
     ///
     /// # Errors
     /// When the store cannot be read.
@@ -329,6 +330,9 @@ pub trait LedgerStore: Debug + Send + Sync + 'static {
     /// `expired_before`, and ends the open holds under them by `policy`. Under [`OrphanPolicy::Suspend`] the amounts of
     /// these holds stay counted as leased, until the holds are settled or released. A hold that was never journaled is not
     /// known here: what its lease had for it is released with the lease, and its settlement, should one come, is late.
+    ///
+    /// Nodes that [live once](super::lives_once), have nothing, and were not heard of for
+    /// [`ONE_LIFE_REMEMBERED`](super::ONE_LIFE_REMEMBERED) are forgotten.
     ///
     /// A large node leaves much behind: a store may do this in several transactions, holds before their leases. The next
     /// call finds what one that was cut off has left.

@@ -1,6 +1,7 @@
 //! The processes that share a store.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use cfr_core::id::AccountId;
 use cfr_core::time::Timestamp;
@@ -16,6 +17,21 @@ pub struct Incarnation {
     pub node: Arc<str>,
     /// Counts its lives, from 1.
     pub epoch: i64,
+}
+
+/// How the names of nodes begin that live once, such as a command beside the servers. Such a name is drawn at random and never
+/// used again, so that the store need not remember its epochs.
+pub const ONE_LIFE_PREFIX: &str = "cli:";
+
+/// How long a store that is [reclaimed](super::LedgerStore::reclaim) remembers a node that lives once and was not heard of:
+/// one that was killed. One that [retires](super::LedgerStore::retire) is forgotten at once. Either is remembered for as
+/// long as it has leases or open holds.
+pub const ONE_LIFE_REMEMBERED: Duration = Duration::from_secs(24 * 3_600);
+
+/// Whether a node of this name lives once: the store forgets it with its life.
+#[must_use]
+pub fn lives_once(node: &str) -> bool {
+    node.starts_with(ONE_LIFE_PREFIX)
 }
 
 /// What a renewal says.

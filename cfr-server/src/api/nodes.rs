@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::Json as Answer;
 use axum::extract::{Path, State};
-use cfr_billing::store::NodeState;
+use cfr_billing::store::{NodeState, lives_once};
 use cfr_core::money::NANOS_PER_UNIT;
 use cfr_core::time::Timestamp;
 use rust_decimal::Decimal;
@@ -52,12 +52,18 @@ impl From<NodeState> for Node {
     }
 }
 
-/// List every process that ever used the database under a name, by name.
+/// List every server that ever used the database under a name, by name. A command is listed only when it was killed and
+/// left something behind.
 #[utoipa::path(get, path = "/nodes", operation_id = "list_nodes", tag = "nodes",
     responses((status = 200, description = "All nodes", body = Listing<Node>), Problems))]
 pub(crate) async fn list(State(state): State<ApiState>) -> Result<Answer<Listing<Node>>, Problem> {
     let nodes = state.store.nodes(state.clock.now()).await?;
-    Ok(Answer(Listing::complete(nodes.into_iter().map(Node::from).collect())))
+    Ok(Answer(Listing::complete(nodes.into_iter().filter(is_of_interest).map(Node::from).collect())))
+}
+
+/// Commands come and go.
+fn is_of_interest(node: &NodeState) -> bool {
+    !lives_once(&node.node) || node.leases > 0 || node.open_holds > 0
 }
 
 /// Declare a node's current life dead: what it leased can be taken back at once. A process that lives comes back by itself

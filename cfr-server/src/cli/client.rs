@@ -5,6 +5,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::body::Body;
 use bytes::Bytes;
+use cfr_billing::store::ONE_LIFE_PREFIX;
 use cfr_core::secret::Secret;
 use cfr_store_sqlite::OpenError;
 use http::header::{AUTHORIZATION, CONTENT_TYPE};
@@ -25,8 +26,6 @@ use crate::state::{Books, StartError};
 
 /// Things that have a `list` command.
 const LISTED: [&str; 6] = ["tenant", "product", "user", "key", "budget", "node"];
-/// How the names of commands begin among the nodes of a shared database.
-pub(crate) const COMMAND_NODE: &str = "cli-";
 
 /// Something that answers the management API.
 #[derive(Debug)]
@@ -190,7 +189,7 @@ impl Client {
 
 /// A command is a node of its own beside the servers that share the database.
 fn own_node() -> Arc<str> {
-    format!("{COMMAND_NODE}{:08x}", rand::random::<u32>()).into()
+    format!("{ONE_LIFE_PREFIX}{:016x}", rand::random::<u64>()).into()
 }
 
 async fn send_remote(

@@ -5,7 +5,7 @@ use std::io::{BufRead as _, IsTerminal as _};
 use clap::Subcommand;
 use serde_json::{Value, json};
 
-use super::client::{COMMAND_NODE, Call};
+use super::client::Call;
 use super::error::CliError;
 use super::output::{Column, note};
 use super::{Session, Verb};
@@ -67,8 +67,7 @@ impl Verb for Command {
 /// Whether a node is of interest: a server that lives, or one whose money waits for its death to be proven.
 fn has_something(node: &Value) -> bool {
     let is = |field: &str| node.get(field).is_some_and(|value| value != &json!(0) && value != &json!(false));
-    let is_command = node.get("node").and_then(Value::as_str).is_some_and(|name| name.starts_with(COMMAND_NODE));
-    is("leases") || is("open_holds") || (is("alive") && !is_command)
+    is("leases") || is("open_holds") || is("alive")
 }
 
 fn confirm(node: &str) -> Result<(), CliError> {
@@ -90,10 +89,10 @@ mod tests {
 
     #[test]
     fn a_node_is_shown_while_it_lives_or_has_something() {
-        let node = |name: &str, alive: bool, leases: u64, holds: u64| {
-            has_something(&json!({"node": name, "alive": alive, "leases": leases, "open_holds": holds}))
+        let node = |alive: bool, leases: u64, holds: u64| {
+            has_something(&json!({"node": "one", "alive": alive, "leases": leases, "open_holds": holds}))
         };
-        assert!(node("one", true, 0, 0) && node("one", false, 1, 0) && node("one", false, 0, 1));
-        assert!(!node("one", false, 0, 0) && !node("cli-1", true, 0, 0) && node("cli-1", false, 1, 0));
+        assert!(node(true, 0, 0) && node(false, 1, 0) && node(false, 0, 1));
+        assert!(!node(false, 0, 0));
     }
 }

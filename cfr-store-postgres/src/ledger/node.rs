@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use cfr_billing::store::{Boot, Incarnation, NodeState, StoreError};
+use cfr_billing::store::{Boot, Incarnation, NodeState, ONE_LIFE_PREFIX, ONE_LIFE_REMEMBERED, StoreError, lives_once};
 use cfr_core::time::Timestamp;
 use fail::fail_point;
 use sqlx::postgres::PgRow;
@@ -66,8 +66,32 @@ pub(super) async fn alive(tx: &mut Tx<'_>) -> Result<u32, Fault> {
 
 /// Ends a life in good order.
 pub(super) async fn retire(tx: &mut Tx<'_>, by: &Incarnation) -> Result<(), Fault> {
+    let now = tx.micros();
     let sql = "UPDATE nodes SET seen_at = $3, alive_until = $3 WHERE name = $1 AND epoch = $2";
-    query(sql).bind(&*by.node).bind(by.epoch).bind(tx.micros()).execute(tx.connection()).await?;
+    let ended = query(sql).bind(&*by.node).bind(by.epoch).bind(now).execute(tx.connection()).await?;
+    if ended.rows_affected() > 0 && lives_once(&by.node) {
+        forget(tx, vec![by.node.to_string()]).await?;
+    }
+    Ok(())
+}
+
+/// Forgets nodes that live once and were not heard of for long: they were killed.
+pub(super) async fn forget_killed(tx: &mut Tx<'_>) -> Result<(), Fault> {
+    let remembered = i64::try_from(ONE_LIFE_REMEMBERED.as_micros()).unwrap_or(i64::MAX);
+    let seen_before = tx.micros().saturating_sub(remembered);
+    let sql = "SELECT name FROM nodes WHERE left(name, length($1)) = $1 AND seen_at < $2 AND alive_until < $2 \
+         ORDER BY name FOR UPDATE";
+    let rows = query(sql).bind(ONE_LIFE_PREFIX).bind(seen_before).fetch_all(tx.connection()).await?;
+    let names = rows.iter().map(|row| Ok(row.text("name")?.to_string())).collect::<Result<Vec<String>, Fault>>()?;
+    if names.is_empty() { Ok(()) } else { forget(tx, names).await }
+}
+
+/// Forgets those of these nodes that have nothing. Their rows are ours: an acquisition on the way has ended, and what it
+/// leased is there.
+async fn forget(tx: &mut Tx<'_>, names: Vec<String>) -> Result<(), Fault> {
+    let sql = "DELETE FROM nodes n WHERE name = ANY($1) AND NOT EXISTS (SELECT FROM leases l WHERE l.node = n.name) \
+         AND NOT EXISTS (SELECT FROM holds h WHERE h.node = n.name AND h.state IN (0, 1))";
+    query(sql).bind(names).execute(tx.connection()).await?;
     Ok(())
 }
 

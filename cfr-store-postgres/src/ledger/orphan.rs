@@ -49,6 +49,7 @@ pub(super) async fn reclaim(
     let mut progress = Progress { found: before.found.clone(), after: before.after.clone(), over: false };
     if before.found == Reclaimed::default() && before.after.is_none() {
         forget_ended(tx).await?;
+        node::forget_killed(tx).await?;
         fail_point!("reclaim.ended_forgotten");
         node::fence_expired(tx, expired_before.as_microsecond()).await?;
     }

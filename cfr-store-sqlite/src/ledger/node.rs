@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use cfr_billing::store::{Boot, Incarnation, NodeState, StoreError};
+use cfr_billing::store::{Boot, Incarnation, NodeState, ONE_LIFE_PREFIX, ONE_LIFE_REMEMBERED, StoreError, lives_once};
 use cfr_core::time::Timestamp;
 use fail::fail_point;
 use sqlx::Row;
@@ -60,7 +60,32 @@ pub(super) async fn alive(tx: &mut Tx<'_>) -> Result<u32, Fault> {
 pub(super) async fn retire(tx: &mut Tx<'_>, by: &Incarnation) -> Result<(), Fault> {
     let now = tx.micros();
     let sql = "UPDATE nodes SET seen_at = ?3, alive_until = ?3 WHERE name = ?1 AND epoch = ?2";
-    sqlx::query(sql).bind(&*by.node).bind(by.epoch).bind(now).execute(tx.connection()).await?;
+    let ended = sqlx::query(sql).bind(&*by.node).bind(by.epoch).bind(now).execute(tx.connection()).await?;
+    if ended.rows_affected() > 0 && lives_once(&by.node) {
+        forget(tx, &by.node).await?;
+    }
+    Ok(())
+}
+
+/// Forgets nodes that live once and were not heard of for long: they were killed.
+pub(super) async fn forget_killed(tx: &mut Tx<'_>) -> Result<(), Fault> {
+    let remembered = i64::try_from(ONE_LIFE_REMEMBERED.as_micros()).unwrap_or(i64::MAX);
+    let seen_before = tx.micros().saturating_sub(remembered);
+    let sql = "SELECT name FROM nodes WHERE substr(name, 1, length(?1)) = ?1 AND seen_at < ?2 AND alive_until < ?2";
+    let names: Vec<String> =
+        sqlx::query_scalar(sql).bind(ONE_LIFE_PREFIX).bind(seen_before).fetch_all(tx.connection()).await?;
+    for name in names {
+        forget(tx, &name).await?;
+    }
+    Ok(())
+}
+
+/// Forgets a node that has nothing.
+async fn forget(tx: &mut Tx<'_>, node: &str) -> Result<(), Fault> {
+    tx.note_alive(None);
+    let sql = "DELETE FROM nodes WHERE name = ?1 AND NOT EXISTS (SELECT 1 FROM leases WHERE node = ?1) \
+         AND NOT EXISTS (SELECT 1 FROM holds WHERE node = ?1 AND state IN (0, 1))";
+    sqlx::query(sql).bind(node).execute(tx.connection()).await?;
     Ok(())
 }
 

@@ -7,7 +7,7 @@ use cfr_core::ledger::UsageRecord;
 use fail::fail_point;
 
 use super::hold::{self, JournaledHold};
-use super::{booking, lease};
+use super::{booking, lease, node};
 use crate::error::Fault;
 use crate::row::Fields;
 use crate::writer::Tx;
@@ -18,6 +18,7 @@ const RELEASED_KEPT_MICROS: i64 = 7 * 24 * 3_600 * 1_000_000;
 /// Ends open holds of dead lives by `policy` and takes their leases back, but what suspended holds keep counted.
 pub(super) async fn reclaim(tx: &mut Tx<'_>, policy: OrphanPolicy) -> Result<Reclaimed, Fault> {
     forget_ended(tx).await?;
+    node::forget_killed(tx).await?;
     fail_point!("reclaim.ended_forgotten");
     let mut found = Reclaimed::default();
     for orphan in hold::orphans(tx).await? {

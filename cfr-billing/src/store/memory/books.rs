@@ -13,6 +13,7 @@ use crate::store::rules::{AccountFigures, Counters, EntrySums, PeriodFigures, Re
 use crate::store::{
     AccountState, AccountsAudit, AcquireError, AuditRule, Boot, Correction, Finding, Findings, Incarnation, LeaseAsk,
     LeaseGrant, NewGrant, NodeState, Op, OpenedHold, OrphanPolicy, Reclaimed, Renewal, SettledHold, StoreError, Sum,
+    lives_once,
 };
 
 /// Budgets as the catalog keeps them.
@@ -249,9 +250,25 @@ impl Books {
 
     /// Its name is free at once.
     pub(super) fn end_life(&mut self, by: &Incarnation, now: Timestamp) {
-        if let Some(life) = self.nodes.get_mut(&by.node).filter(|life| life.epoch == by.epoch) {
-            (life.seen_at, life.alive_until) = (now, now);
+        let Some(life) = self.nodes.get_mut(&by.node).filter(|life| life.epoch == by.epoch) else { return };
+        (life.seen_at, life.alive_until) = (now, now);
+        if lives_once(&by.node) && !self.has_something(&by.node) {
+            self.nodes.remove(&by.node);
         }
+    }
+
+    /// Forgets nodes that live once, have nothing, and were not heard of since `seen_before`.
+    pub(super) fn forget_nodes(&mut self, seen_before: Timestamp) {
+        let is_over = |life: &NodeLife| life.seen_at < seen_before && life.alive_until < seen_before;
+        let ended =
+            self.nodes.iter().filter(|(node, life)| lives_once(node) && is_over(life) && !self.has_something(node));
+        for node in ended.map(|(node, _)| node.clone()).collect::<Vec<_>>() {
+            self.nodes.remove(&node);
+        }
+    }
+
+    fn has_something(&self, node: &Arc<str>) -> bool {
+        self.leases.keys().any(|(_, by)| by.node == *node) || self.holds.values().any(|row| row.node == *node)
     }
 
     pub(super) fn fence(&mut self, node: &str, now: Timestamp) -> Result<(), StoreError> {

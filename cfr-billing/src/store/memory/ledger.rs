@@ -10,7 +10,7 @@ use super::MemoryStore;
 use crate::budget::Grant;
 use crate::store::{
     AccountState, AccountsAudit, AcquireError, Boot, Correction, Finding, Incarnation, LeaseAsk, LeaseGrant,
-    LedgerStore, NewGrant, NodeState, Op, OrphanPolicy, Reclaimed, Renewal, StoreError,
+    LedgerStore, NewGrant, NodeState, ONE_LIFE_REMEMBERED, Op, OrphanPolicy, Reclaimed, Renewal, StoreError,
 };
 
 impl MemoryStore {
@@ -107,10 +107,15 @@ impl LedgerStore for MemoryStore {
         &self,
         expired_before: Timestamp,
         policy: OrphanPolicy,
-        _now: Timestamp,
+        now: Timestamp,
     ) -> Result<Reclaimed, StoreError> {
+        let now = self.time(now);
         self.faults.check()?;
-        let reclaimed = self.state().books.reclaim(expired_before, policy);
+        let reclaimed = {
+            let books = &mut self.state().books;
+            books.forget_nodes(now.checked_sub(ONE_LIFE_REMEMBERED).unwrap_or(Timestamp::MIN));
+            books.reclaim(expired_before, policy)
+        };
         self.bells.returned.notify_waiters();
         Ok(reclaimed)
     }
