@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use futures_core::Stream;
 use futures_util::StreamExt;
-use http::{HeaderMap, Response, Uri};
+use http::{HeaderMap, Method, Response, Uri};
 
 pub mod replay;
 #[cfg(feature = "reqwest")]
@@ -18,7 +18,7 @@ pub mod reqwest;
 #[cfg(feature = "reqwest")]
 pub use self::reqwest::ReqwestTransport;
 
-/// A request as it goes over the wire, always a `POST`.
+/// A request as it goes over the wire: a `POST` where its endpoint says nothing else.
 #[derive(Debug, Clone)]
 pub struct WireRequest {
     /// Where to.
@@ -34,6 +34,7 @@ pub struct WireRequest {
 /// The address of one operation, parsed once when an upstream is built.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Endpoint {
+    method: Method,
     uri: Uri,
     #[cfg(feature = "reqwest")]
     url: ::reqwest::Url,
@@ -62,10 +63,46 @@ impl Endpoint {
             return Err(bad());
         }
         Ok(Self {
+            method: Method::POST,
             uri,
             #[cfg(feature = "reqwest")]
             url: address.parse().map_err(|_| bad())?,
         })
+    }
+
+    /// The address of `path_and_query` below this one, for providers that have the model in the path. Names from outside
+    /// go through [`path_segment`] first.
+    ///
+    /// # Errors
+    /// When the result is no address, or would be one elsewhere: another server, or not below this one.
+    pub fn join(&self, path_and_query: &str) -> Result<Self, BadAddress> {
+        let address = format!("{}{path_and_query}", self.uri.to_string().trim_end_matches('/'));
+        let bad = || BadAddress { address: address.as_str().into() };
+        let uri: Uri = address.parse().map_err(|_| bad())?;
+        let below = path_and_query.starts_with('/') && uri.authority() == self.uri.authority();
+        // A client would walk up on these, also in disguise.
+        let walks = uri.path().split('/').any(|segment| matches!(&*segment.to_ascii_uppercase().replace("%2E", "."), "." | ".."));
+        if !below || walks || address.contains('#') {
+            return Err(bad());
+        }
+        Ok(Self {
+            method: self.method.clone(),
+            uri,
+            #[cfg(feature = "reqwest")]
+            url: address.parse().map_err(|_| bad())?,
+        })
+    }
+
+    /// The same address for another method than `POST`.
+    #[must_use]
+    pub fn with_method(self, method: Method) -> Self {
+        Self { method, ..self }
+    }
+
+    /// The method: `POST` where nothing else was said.
+    #[must_use]
+    pub const fn method(&self) -> &Method {
+        &self.method
     }
 
     /// The address.
@@ -73,6 +110,23 @@ impl Endpoint {
     pub const fn uri(&self) -> &Uri {
         &self.uri
     }
+}
+
+/// A name as one segment of a path: every byte but letters, digits, `-`, `.`, `_` and `~` is percent-encoded, so that no
+/// name brings a slash, a query or a host of its own. Dots alone stay dots; [`Endpoint::join`] refuses them.
+#[must_use]
+pub fn path_segment(name: &str) -> String {
+    let mut segment = String::with_capacity(name.len());
+    for byte in name.bytes() {
+        match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => segment.push(char::from(byte)),
+            _ => {
+                segment.push('%');
+                segment.extend([byte >> 4, byte & 15].map(|nibble| char::from(b"0123456789ABCDEF"[usize::from(nibble)])));
+            }
+        }
+    }
+    segment
 }
 
 /// Sends requests. It knows no wire format, and never sends again what a server may have begun to work on.
@@ -185,5 +239,40 @@ impl Pieces {
             Self::One(bytes) => bytes,
             Self::Many(bytes) => bytes.freeze(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn base() -> Endpoint {
+        Endpoint::below("https://host.example/", "/v1").expect("an address")
+    }
+
+    #[test]
+    fn a_model_in_the_path_stays_one_segment() {
+        let model = "arn:aws:bedrock:x/y?z#\u{e4} %@";
+        let joined = base().join(&format!("/model/{}/converse", path_segment(model))).expect("an address");
+        let expected = "https://host.example/v1/model/arn%3Aaws%3Abedrock%3Ax%2Fy%3Fz%23%C3%A4%20%25%40/converse";
+        assert_eq!(joined.uri().to_string(), expected);
+        #[cfg(feature = "reqwest")]
+        assert_eq!(joined.url.as_str(), expected);
+    }
+
+    #[test]
+    fn no_name_leads_out_of_the_base() {
+        for path in ["/model/../x", "/model/./x", "/%2E%2e", "//..", "x", "@elsewhere/", ":80/", "/a#b", ""] {
+            assert!(base().join(path).is_err(), "{path}");
+        }
+        for name in ["..", "."] {
+            assert!(base().join(&format!("/model/{}/converse", path_segment(name))).is_err(), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_query_is_kept() {
+        let joined = base().join("/models/m:generate?alt=sse").expect("an address");
+        assert_eq!(joined.uri().query(), Some("alt=sse"));
     }
 }

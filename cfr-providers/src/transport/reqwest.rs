@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use futures_util::StreamExt;
-use http::{Method, Response};
+use http::Response;
 use reqwest::{Client, Request, redirect};
 
 use super::{Body, Transport, TransportError, WireRequest};
@@ -52,7 +52,7 @@ impl ReqwestTransport {
 #[async_trait]
 impl Transport for ReqwestTransport {
     async fn send(&self, request: WireRequest, timeout: Duration) -> Result<Response<Body>, TransportError> {
-        let mut outgoing = Request::new(Method::POST, request.endpoint.url.clone());
+        let mut outgoing = Request::new(request.endpoint.method().clone(), request.endpoint.url.clone());
         *outgoing.headers_mut() = request.headers;
         *outgoing.body_mut() = Some(request.body.into());
         let answer = tokio::time::timeout(timeout, self.client.execute(outgoing)).await;
