@@ -1,6 +1,7 @@
 //! What an answer says: all at once, or piece by piece.
 
 use cfr_core::chat::Usage;
+use cfr_core::price::PicoUsd;
 use cfr_core::upstream::{FinishReason, Report};
 use serde_json::Value;
 
@@ -17,6 +18,8 @@ pub struct Answer {
     pub choices: Vec<Choice>,
     /// What was used; `None` when the provider does not say, which is not the same as nothing.
     pub usage: Option<Usage>,
+    /// What the provider says it charges, where that is authoritative.
+    pub cost: Option<PicoUsd>,
     /// The service tier that served, in the provider's word.
     pub service_tier: Option<String>,
 }
@@ -130,6 +133,8 @@ pub enum Piece {
     },
     /// What was used so far; a later one replaces an earlier one. May come after the end.
     Usage(Usage),
+    /// What the provider says it charges, where that is authoritative; a later one replaces an earlier one.
+    Cost(PicoUsd),
     /// The service tier that served, in the provider's word.
     ServiceTier(String),
 }
@@ -140,6 +145,7 @@ impl Answer {
     pub fn report(&self) -> Report {
         Report {
             usage: self.usage,
+            provider_cost: self.cost,
             output_bytes: self.choices.iter().flat_map(|choice| &choice.parts).map(Part::visible_bytes).sum(),
             finish: self.choices.last().map(|choice| choice.finish.clone()),
             model: Some(self.model.as_str()).filter(|model| !model.is_empty()).map(Box::from),
@@ -157,6 +163,7 @@ impl Answer {
         }
         pieces.extend(self.service_tier.map(Piece::ServiceTier));
         pieces.extend(self.usage.map(Piece::Usage));
+        pieces.extend(self.cost.map(Piece::Cost));
         pieces
     }
 }
@@ -203,6 +210,7 @@ impl Piece {
             Self::Arguments { fragment, .. } => report.output_bytes += fragment.len() as u64,
             Self::Finish { finish, .. } => report.finish = Some(finish.clone()),
             Self::Usage(usage) => report.usage = Some(*usage),
+            Self::Cost(cost) => report.provider_cost = Some(*cost),
             Self::ServiceTier(tier) => report.service_tier = Some(tier.as_str().into()),
             Self::Start { .. }
             | Self::Seal { .. }

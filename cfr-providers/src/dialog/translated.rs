@@ -206,7 +206,11 @@ impl StreamDecoder for Translation {
         if self.ended {
             return Ok(Forward::Nothing);
         }
-        self.reader.read(event, &mut self.pieces)?;
+        if let Err(error) = self.reader.read(event, &mut self.pieces) {
+            // What a bad end reports of its usage is settled all the same.
+            self.pieces.drain(..).for_each(|piece| piece.tell(report));
+            return Err(error);
+        }
         let out = self.written(report);
         Ok(if out.is_empty() { Forward::Nothing } else { Forward::Instead(out.freeze()) })
     }
