@@ -58,6 +58,8 @@ pub enum Framing {
     Sse,
     /// One JSON value per line.
     JsonLines,
+    /// Amazon's binary event stream.
+    AwsEventStream,
 }
 
 /// One event of a stream, whatever its framing.

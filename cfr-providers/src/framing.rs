@@ -2,6 +2,7 @@
 
 use crate::adapter::WireEvent;
 
+pub mod aws_event_stream;
 pub mod json_lines;
 pub mod relay;
 pub mod sse;

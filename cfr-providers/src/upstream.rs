@@ -21,8 +21,15 @@ pub const WHOLE_BODY_BYTES_MAX: usize = 64 * 1024 * 1024;
 pub const ERROR_BODY_BYTES_MAX: usize = 64 * 1024;
 
 /// Headers by which providers name a request, the most telling first.
-const REQUEST_ID_HEADERS: [&str; 6] =
-    ["x-request-id", "request-id", "apim-request-id", "mistral-correlation-id", "x-ds-trace-id", "cf-ray"];
+const REQUEST_ID_HEADERS: [&str; 7] = [
+    "x-request-id",
+    "request-id",
+    "apim-request-id",
+    "x-amzn-requestid",
+    "mistral-correlation-id",
+    "x-ds-trace-id",
+    "cf-ray",
+];
 
 /// A provider over HTTP.
 #[derive(Debug, Clone)]
@@ -141,6 +148,7 @@ fn is_stream(framing: Framing, headers: &HeaderMap) -> bool {
     match framing {
         Framing::Sse => !content_type.contains("json") && !content_type.contains("html"),
         Framing::JsonLines => content_type.contains("ndjson"),
+        Framing::AwsEventStream => content_type.contains("eventstream"),
     }
 }
 

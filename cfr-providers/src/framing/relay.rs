@@ -6,6 +6,7 @@ use bytes::{Bytes, BytesMut};
 use cfr_core::upstream::{Report, StreamEvent, UpstreamError};
 
 use super::Cut;
+use super::aws_event_stream::AwsEventStream;
 use super::json_lines::JsonLines;
 use super::sse::{self, Blocks, Frame};
 use crate::adapter::{Forward, Framing, StreamDecoder, WireEvent};
@@ -36,6 +37,7 @@ impl Frames {
         match framing {
             Framing::Sse => Self::Sse(Blocks::default()),
             Framing::JsonLines => Self::Foreign(Box::new(JsonLines::default())),
+            Framing::AwsEventStream => Self::Foreign(Box::new(AwsEventStream::default())),
         }
     }
 }
@@ -77,22 +79,21 @@ impl Relay {
         }
     }
 
-    /// Takes notice that the network brings no more. A last frame without its empty line counts when it can be read;
-    /// half a frame does not.
+    /// Takes notice that the network brings no more. A last frame without its end counts when it can be read; half a
+    /// frame does not.
     pub fn finish(&mut self) -> Relayed {
         let mut relayed = match &mut self.frames {
             Frames::Sse(blocks) => {
                 let rest = blocks.finish();
-                let mut relayed = self.relay(rest);
-                relayed.error.take_if(|error| matches!(error, UpstreamError::Malformed { .. }));
-                relayed
+                self.relay(rest)
             }
             Frames::Foreign(cut) => {
                 let mut events = Vec::new();
-                let torn = cut.finish(&mut events);
-                self.translate(events).unless(torn)
+                let _half = cut.finish(&mut events);
+                self.translate(events)
             }
         };
+        relayed.error.take_if(|error| matches!(error, UpstreamError::Malformed { .. }));
         if relayed.error.is_none() {
             match self.decoder.finish(&mut relayed.event.report) {
                 Ok(end) => relayed.append(&end),
