@@ -1,4 +1,4 @@
-//! Our own answers to requests that fail: one shape for every surface that speaks OpenAI's dialect.
+//! Our own answers to requests that fail, in the caller's dialect: OpenAI's unless another is named.
 //!
 //! An error has two messages: one for the caller, and one for the log that says why.
 
@@ -9,10 +9,13 @@ use std::time::Duration;
 
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
+use cfr_core::chat::Dialect;
 use cfr_core::id::RequestId;
 use http::header::{CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
+
+use crate::calls::dialect;
 
 /// The media type of every answer that is not a stream.
 pub const APPLICATION_JSON: HeaderValue = HeaderValue::from_static("application/json");
@@ -33,6 +36,8 @@ struct Parts {
     /// Further members of the error object.
     fields: Map<String, Value>,
     headers: HeaderMap,
+    /// The words that the caller understands.
+    dialect: Dialect,
     /// A provider's error body that is handed on in place of ours.
     body: Option<Bytes>,
     /// For the log only.
@@ -80,6 +85,7 @@ impl ApiError {
             param: None,
             fields: Map::new(),
             headers: HeaderMap::new(),
+            dialect: Dialect::OpenAi,
             body: None,
             reason: None,
             alarm: false,
@@ -112,6 +118,13 @@ impl ApiError {
     pub fn internal(reason: impl Display) -> Self {
         let message = "the request failed for an internal reason; quote the request id";
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "api_error", "internal_error", message).because(reason)
+    }
+
+    /// Says it in the caller's words.
+    #[must_use]
+    pub fn in_dialect(mut self, dialect: Dialect) -> Self {
+        self.0.dialect = dialect;
+        self
     }
 
     /// Names the request field that is wrong.
@@ -188,31 +201,36 @@ impl ApiError {
         &self.0.code
     }
 
-    /// The body, in OpenAI's envelope unless a provider's own is handed on.
+    /// The body, in the envelope of the caller's dialect unless a provider's own is handed on.
     #[must_use]
     pub fn body(&self) -> Bytes {
-        self.0.body.clone().unwrap_or_else(|| Bytes::from(self.envelope().to_string()))
+        self.0.body.clone().unwrap_or_else(|| Bytes::from(dialect::envelope(self.0.dialect, &self.told()).to_string()))
     }
 
     /// The error as a frame of a stream that had begun.
     #[must_use]
     pub fn frame(&self) -> Bytes {
-        Bytes::from(format!("data: {}\n\n", self.envelope()))
+        Bytes::from(dialect::frame(self.0.dialect, &self.told()))
     }
 
-    fn envelope(&self) -> Value {
-        let parts = &*self.0;
-        let mut error = json!({
-            "message": parts.message,
-            "type": parts.kind,
-            "param": parts.param,
-            "code": parts.code,
-        });
-        if let Some(members) = error.as_object_mut() {
-            members.extend(parts.fields.clone());
-        }
-        json!({ "error": error })
+    fn told(&self) -> Told<'_> {
+        let Parts { status, kind, code, message, param, fields, .. } = &*self.0;
+        Told { status: *status, kind, code, message, param: param.as_deref(), fields }
     }
+}
+
+/// What the caller is told, before it is put into the words of a dialect.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Told<'a> {
+    pub(crate) status: StatusCode,
+    /// OpenAI's `type`.
+    pub(crate) kind: &'a str,
+    /// The stable word for programs.
+    pub(crate) code: &'a str,
+    pub(crate) message: &'a str,
+    pub(crate) param: Option<&'a str>,
+    /// Further members of the error object.
+    pub(crate) fields: &'a Map<String, Value>,
 }
 
 impl IntoResponse for ApiError {
@@ -230,6 +248,8 @@ impl IntoResponse for ApiError {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[test]
@@ -239,7 +259,7 @@ mod tests {
         let expected = json!({"error": {
             "message": "that is bad", "type": "invalid_request_error", "param": "n", "code": "bad_thing", "limit": 5,
         }});
-        assert_eq!(error.envelope(), expected);
+        assert_eq!(serde_json::from_slice::<Value>(&error.body()).expect("JSON"), expected);
         assert_eq!(error.frame(), format!("data: {expected}\n\n"));
     }
 

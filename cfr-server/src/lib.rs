@@ -1,7 +1,7 @@
 //! The CloudFreedom Router as a server: HTTP, configuration, processes. The binary is one call of [`command::run`].
 //!
 //! In reading order: a [`config`] says what to offer, [`state`] puts the parts together, [`router`] has every route on
-//! one page, [`openai`] answers calls to models, [`api`] manages tenants and money, [`serve`] listens and drains.
+//! one page, [`calls`] answers calls to models in every dialect, [`api`] manages tenants and money, [`serve`] listens and drains.
 
 pub mod command;
 pub mod config;
@@ -16,6 +16,9 @@ pub mod shared;
 
 pub mod router;
 
+pub mod anthropic;
+pub mod calls;
+pub mod gemini;
 pub mod openai;
 
 pub mod api;

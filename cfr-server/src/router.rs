@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use crate::error::{ApiError, Reason};
 use crate::state::App;
-use crate::{api, openai, openapi};
+use crate::{anthropic, api, gemini, openai, openapi};
 
 /// Where OpenAI's clients find everything.
 const SURFACE: &str = "/v1";
@@ -32,8 +32,12 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/v1/chat/completions", post(openai::chat_completions))
         .route("/v1/completions", post(openai::completions))
         .route("/v1/embeddings", post(openai::embeddings))
+        .route("/v1/responses", post(openai::responses))
         .route("/v1/models", get(openai::list_models))
-        .route("/v1/models/{*id}", get(openai::show_model))
+        .route("/v1/models/{*id}", get(openai::show_model).post(gemini::generate))
+        .route("/v1/messages", post(anthropic::messages))
+        .route("/v1/messages/count_tokens", post(anthropic::count_tokens))
+        .route("/v1beta/models/{*path}", post(gemini::generate))
         .route("/health", get(health))
         .route("/health/live", get(live))
         .route("/health/ready", get(ready))

@@ -10,7 +10,7 @@ use crate::error::ApiError;
 #[non_exhaustive]
 pub enum AuthError {
     /// It presents no key.
-    #[error("no API key: send it as `Authorization: Bearer …`")]
+    #[error("no API key: send it as `Authorization: Bearer …`, `x-api-key` or `x-goog-api-key`")]
     Missing,
     /// The key is unknown, mistyped, revoked or switched off. Which of these is nobody's business.
     #[error("incorrect API key")]

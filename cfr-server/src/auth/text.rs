@@ -77,14 +77,18 @@ pub const fn kind_word(kind: KeyKind) -> &'static str {
     }
 }
 
-/// The key that a request presents: `Authorization: Bearer …`, else `x-api-key`.
+/// Headers in which clients of Anthropic and of Gemini send their key.
+const KEY_HEADERS: [&str; 2] = ["x-api-key", "x-goog-api-key"];
+
+/// The key that a request presents: `Authorization: Bearer …`, else `x-api-key`, else `x-goog-api-key`.
 #[must_use]
 pub fn presented(headers: &HeaderMap) -> Option<&str> {
     let bearer = headers.get(AUTHORIZATION).and_then(|value| {
         let (scheme, key) = value.to_str().ok()?.split_once(' ')?;
         scheme.eq_ignore_ascii_case("bearer").then(|| key.trim())
     });
-    bearer.or_else(|| headers.get("x-api-key")?.to_str().ok().map(str::trim))
+    let bare = || KEY_HEADERS.iter().find_map(|name| headers.get(*name)?.to_str().ok());
+    bearer.or_else(|| bare().map(str::trim))
 }
 
 /// Whether [`KeyText::parse`] takes the text; copies nothing.
@@ -157,9 +161,11 @@ mod tests {
     }
 
     #[test]
-    fn a_key_comes_as_bearer_or_as_x_api_key() {
+    fn a_key_comes_as_bearer_or_in_a_header_of_its_own() {
         let mut headers = HeaderMap::new();
         assert_eq!(presented(&headers), None);
+        headers.insert("x-goog-api-key", HeaderValue::from_static("c"));
+        assert_eq!(presented(&headers), Some("c"));
         headers.insert("x-api-key", HeaderValue::from_static("b"));
         assert_eq!(presented(&headers), Some("b"));
         headers.insert(AUTHORIZATION, HeaderValue::from_static("bearer a"));

@@ -1,9 +1,9 @@
-//! What the gateway says when it does not answer, in OpenAI's words and status codes (providers.md §15).
+//! What the gateway says when it does not answer, in OpenAI's status codes and words (providers.md §15).
 
 use std::time::Duration;
 
 use bytes::Bytes;
-use cfr_core::chat::EnvelopeError;
+use cfr_core::chat::{Dialect, EnvelopeError};
 use cfr_core::gateway::{BudgetExceeded, GatewayError};
 use cfr_core::id::RequestId;
 use cfr_core::ledger::LedgerError;
@@ -44,13 +44,13 @@ pub fn api_error(error: GatewayError, settings: &Settings) -> ApiError {
 }
 
 /// The error as the last frame of a stream that had begun.
-pub(super) fn frame(error: GatewayError, request: RequestId, settings: &Settings) -> Bytes {
+pub(super) fn frame(error: GatewayError, (request, dialect): (RequestId, Dialect), settings: &Settings) -> Bytes {
     if let GatewayError::Upstream { error, .. } = &error
         && let UpstreamError::InStream { frame: Some(frame), .. } = &**error
     {
         return frame.clone();
     }
-    let error = api_error(error, settings);
+    let error = api_error(error, settings).in_dialect(dialect);
     if let Some(reason) = error.reason() {
         reason.log(request, StatusCode::OK); // the status that the caller saw
     }

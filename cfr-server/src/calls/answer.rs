@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use axum::body::Body;
-use axum::extract::State;
 use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
 use cfr_core::cache::CacheUse;
-use cfr_core::chat::{Call, Envelope, Operation, Tags};
+use cfr_core::chat::{Call, Envelope, EnvelopeError, Operation, Tags};
 use cfr_core::gateway::{Answer, AnswerHead, Caller};
 use cfr_core::id::RequestId;
 use cfr_core::limit::RateState;
@@ -24,49 +24,73 @@ const REQUEST_ID_BYTES_MAX: usize = 128;
 const EVENT_STREAM: HeaderValue = HeaderValue::from_static("text/event-stream; charset=utf-8");
 const NO_CACHE: HeaderValue = HeaderValue::from_static("no-cache");
 const X_REQUEST_ID: &str = "x-request-id";
+/// A request header: `true` allows us to leave out what a provider has no words for.
+const X_CFR_DROP_PARAMS: &str = "x-cfr-drop-params";
 
-/// `POST /v1/chat/completions`.
-pub async fn chat_completions(State(app): State<Arc<App>>, request: Request<Body>) -> Response {
-    answer(app, Operation::ChatCompletions, request).await
+/// Where a request says which model it is for.
+#[derive(Debug)]
+pub enum Asked {
+    /// In its body, like everything else.
+    InBody(Operation),
+    /// In its path, Gemini's way.
+    InPath {
+        /// The model's public name.
+        model: Box<str>,
+        /// Whether the answer is wanted as a stream.
+        stream: bool,
+    },
 }
 
-/// `POST /v1/completions`.
-pub async fn completions(State(app): State<Arc<App>>, request: Request<Body>) -> Response {
-    answer(app, Operation::Completions, request).await
+impl Asked {
+    const fn operation(&self) -> Operation {
+        match self {
+            Self::InBody(operation) => *operation,
+            Self::InPath { .. } => Operation::GenerateContent,
+        }
+    }
+
+    fn envelope(&self, body: &Bytes) -> Result<Envelope, EnvelopeError> {
+        match self {
+            Self::InBody(operation) => Envelope::parse(*operation, body),
+            Self::InPath { model, stream } => Envelope::parse_named(self.operation(), model, *stream, body),
+        }
+    }
 }
 
-/// `POST /v1/embeddings`.
-pub async fn embeddings(State(app): State<Arc<App>>, request: Request<Body>) -> Response {
-    answer(app, Operation::Embeddings, request).await
-}
-
-async fn answer(app: Arc<App>, operation: Operation, request: Request<Body>) -> Response {
-    let id = request.extensions().get().copied().unwrap_or_else(|| RequestId::generate(app.clock.now()));
-    let response = match call(&app, id, operation, request).await {
-        Ok((caller, call)) => match app.gateway.answer(&caller, call).await {
-            Ok(answer) => respond(&app, id, answer),
-            Err(error) => api_error(error, &app.settings).into_response(),
-        },
-        Err(error) => error.into_response(),
+/// Answers a call, or says in its dialect why not.
+pub async fn answer(app: Arc<App>, asked: Asked, request: Request<Body>) -> Response {
+    let operation = asked.operation();
+    let response = match read(&app, asked, request).await {
+        Ok((caller, call)) => {
+            let id = call.id;
+            match app.gateway.answer(&caller, call).await {
+                Ok(answer) => Ok(respond(&app, (id, operation), answer)),
+                Err(error) => Err(api_error(error, &app.settings)),
+            }
+        }
+        Err(error) => Err(error),
     };
+    let response = response.unwrap_or_else(|error| error.in_dialect(operation.dialect()).into_response());
     app.metrics.answered(operation, response.status());
-    tracing::debug!(%id, operation = operation.name(), status = response.status().as_u16(), "answered");
+    tracing::debug!(operation = operation.name(), status = response.status().as_u16(), "answered");
     response
 }
 
 /// Who calls, and what for.
-async fn call(
-    app: &App,
-    id: RequestId,
-    operation: Operation,
-    request: Request<Body>,
-) -> Result<(Arc<Caller>, Call), ApiError> {
+pub async fn read(app: &App, asked: Asked, request: Request<Body>) -> Result<(Arc<Caller>, Call), ApiError> {
+    let id = request.extensions().get().copied().unwrap_or_else(|| RequestId::generate(app.clock.now()));
     let principal = app.keys.authenticate(request.headers()).await?;
     let caller = Arc::clone(principal.caller()?);
     let (headers, body) = body::read(request, app.settings.body_bytes_max).await?;
-    let envelope = Envelope::parse(operation, &body).map_err(|error| api_error(error.into(), &app.settings))?;
+    let envelope = asked.envelope(&body).map_err(|error| api_error(error.into(), &app.settings))?;
     let tags = Tags { request_id: own_request_id(&headers), ..Tags::of(&envelope) };
-    Ok((caller, Call { id, operation, envelope, body, tags, cache: cache_use(&headers), drop_params: false }))
+    let (cache, drop_params) = (cache_use(&headers), may_drop(&headers));
+    Ok((caller, Call { id, operation: asked.operation(), envelope, body, tags, cache, drop_params }))
+}
+
+/// Whether the caller would rather lose what a provider has no words for than be refused.
+fn may_drop(headers: &HeaderMap) -> bool {
+    headers.get(X_CFR_DROP_PARAMS).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"true"))
 }
 
 /// What `cache-control` says: `no-store` beats `no-cache`, other words are about caches elsewhere.
@@ -90,7 +114,7 @@ fn own_request_id(headers: &HeaderMap) -> Option<Box<str>> {
     header.filter(|id| !id.is_empty() && id.len() <= REQUEST_ID_BYTES_MAX).map(Box::from)
 }
 
-fn respond(app: &App, id: RequestId, answer: Answer) -> Response {
+fn respond(app: &App, (id, operation): (RequestId, Operation), answer: Answer) -> Response {
     match answer {
         Answer::Whole { head, content_type, body } => {
             let mut response = Response::new(Body::from(body));
@@ -99,7 +123,7 @@ fn respond(app: &App, id: RequestId, answer: Answer) -> Response {
             response
         }
         Answer::Stream { head, body } => {
-            let mut response = Response::new(Body::new(StreamBody::new(body, id, app.settings)));
+            let mut response = Response::new(Body::new(StreamBody::new(body, (id, operation.dialect()), app.settings)));
             response.headers_mut().insert(CONTENT_TYPE, EVENT_STREAM);
             response.headers_mut().insert(CACHE_CONTROL, NO_CACHE);
             describe(app, &head, response.headers_mut());
@@ -109,7 +133,7 @@ fn respond(app: &App, id: RequestId, answer: Answer) -> Response {
     }
 }
 
-/// Headers about limits and the response cache, always; about money, when the operator wants them.
+/// Headers about limits, the response cache and what was left out, always; about money, when the operator wants them.
 fn describe(app: &App, head: &AnswerHead, headers: &mut HeaderMap) {
     if let Some(rate) = head.rate {
         describe_rate(rate, headers);
@@ -120,6 +144,11 @@ fn describe(app: &App, head: &AnswerHead, headers: &mut HeaderMap) {
     }
     if let Some(tokens) = head.output_tokens_max_applied {
         headers.insert(HeaderName::from_static("x-cfr-max-tokens-applied"), tokens.into());
+    }
+    if !head.dropped.is_empty()
+        && let Ok(names) = HeaderValue::try_from(head.dropped.join(","))
+    {
+        headers.insert(HeaderName::from_static("x-cfr-dropped-params"), names);
     }
     if !app.settings.cost_headers {
         return;

@@ -1,0 +1,13 @@
+//! Calls to models, in whatever dialect: in through the key, the body and the gateway, and out again as they came.
+//!
+//! What a dialect calls its paths is in [`openai`](crate::openai), [`anthropic`](crate::anthropic) and
+//! [`gemini`](crate::gemini); how it words errors is in [`dialect`].
+
+mod answer;
+mod body;
+pub(crate) mod dialect;
+mod error;
+mod stream;
+
+pub use answer::{Asked, answer, read};
+pub use error::api_error;
