@@ -12,6 +12,7 @@ mod commits;
 pub mod crash;
 mod fixture;
 mod grants;
+mod groups;
 mod history;
 mod leases;
 mod lockstep;
@@ -25,6 +26,7 @@ pub use audit::*;
 pub use catalog::*;
 pub use commits::*;
 pub use grants::*;
+pub use groups::*;
 pub use history::random_histories_agree_with_the_reference;
 pub use leases::*;
 pub use lockstep::random_schedules_of_nodes_agree_with_the_reference;
@@ -54,6 +56,12 @@ macro_rules! store_conformance {
             rights_given_back_are_room_again
             giving_back_is_clamped_to_what_the_lease_has
             a_dead_epoch_gets_no_rights
+            a_refused_group_takes_nothing_from_the_others
+            groups_on_one_account_are_answered_in_their_order
+            soft_budgets_are_granted_to_every_group
+            groups_open_the_periods_that_they_need
+            groups_of_a_dead_epoch_get_no_rights
+            groups_are_answered_as_if_they_came_one_after_the_other
             renewing_names_the_leases_that_are_alive
             a_settlement_moves_its_charge_from_the_lease
             a_batch_that_is_repeated_is_booked_once

@@ -1,7 +1,7 @@
 //! The ledger engine: decides in memory inside rights that the store granted, and writes the decisions down in groups.
 //!
 //! ```text
-//! authorize ─┐                    ┌─ acquire · give_back · renew   (rights, when the local ones do not suffice)
+//! authorize ─┐                    ┌─ acquire_all · give_back · renew   (rights, when the local ones do not suffice)
 //! settle    ─┼─ book (one lock) ──┤
 //! release   ─┘   ~0.2 µs          └─ outbox ── committer ── one transaction per batch ── Commit resolves
 //! ```
@@ -47,8 +47,8 @@ use cfr_core::money::Money;
 use cfr_core::time::{Clock, Timestamp};
 use tokio::time::Sleep;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
+mod asker;
 mod book;
 mod committer;
 mod config;
@@ -82,9 +82,6 @@ const RECALLS_PER_PATIENCE: u32 = 2;
 pub struct Escrow {
     engine: Arc<Engine>,
     reclaimed: Reclaimed,
-    tasks: TaskTracker,
-    /// Ends the tasks where they are.
-    kill: CancellationToken,
     /// Ends the keeper.
     retire: CancellationToken,
 }
@@ -106,22 +103,20 @@ impl Escrow {
             keeper::renew(&engine).await?;
         }
         let reclaimed = reclaim_at_start(&engine).await?;
-        let tasks = TaskTracker::new();
-        let (kill, retire) = (CancellationToken::new(), CancellationToken::new());
-        let escrow = Self { engine, reclaimed, tasks, kill, retire };
-        escrow.spawn(&escrow.kill, committer::run(escrow.engine.clone()));
-        escrow.spawn(&escrow.retire, keeper::return_idle(escrow.engine.clone()));
+        let escrow = Self { engine, reclaimed, retire: CancellationToken::new() };
+        escrow.engine.spawn(committer::run(escrow.engine.clone()));
+        escrow.spawn_keeper(keeper::return_idle(escrow.engine.clone()));
         if !escrow.engine.store.exclusive() {
-            escrow.spawn(&escrow.retire, keeper::keep_leases(escrow.engine.clone()));
-            escrow.spawn(&escrow.retire, lender::run(escrow.engine.clone()));
+            escrow.spawn_keeper(keeper::keep_leases(escrow.engine.clone()));
+            escrow.spawn_keeper(lender::run(escrow.engine.clone()));
         }
         Ok(Arc::new(escrow))
     }
 
-    fn spawn(&self, until: &CancellationToken, task: impl Future<Output = ()> + Send + 'static) {
-        let until = until.clone();
-        self.tasks.spawn(async move {
-            until.run_until_cancelled(task).await;
+    fn spawn_keeper(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let retire = self.retire.clone();
+        self.engine.spawn(async move {
+            retire.run_until_cancelled(task).await;
         });
     }
 
@@ -156,11 +151,11 @@ impl Escrow {
         self.engine.book().refuse(refusal("the ledger is shutting down"));
         self.retire.cancel();
         self.engine.work.notify_one();
-        self.tasks.close();
-        let drained = tokio::time::timeout(self.engine.config.commit_patience, self.tasks.wait()).await;
+        self.engine.tasks.close();
+        let drained = tokio::time::timeout(self.engine.config.commit_patience, self.engine.tasks.wait()).await;
         self.engine.book().store_overdue(); // nobody writes what is decided from now on
         if drained.is_err() {
-            self.kill.cancel();
+            self.engine.kill.cancel();
             return Err(refusal("not everything could be written before the end"));
         }
         self.in_time(async {
@@ -223,8 +218,8 @@ impl Escrow {
 
     /// Goes on when the caller leaves, until the ledger is dropped. None when it did not come to its end.
     async fn detached<T: Send + 'static>(&self, work: impl Future<Output = T> + Send + 'static) -> Option<T> {
-        let kill = self.kill.clone();
-        let task = self.tasks.spawn(async move { kill.run_until_cancelled(work).await });
+        let kill = self.engine.kill.clone();
+        let task = self.engine.tasks.spawn(async move { kill.run_until_cancelled(work).await });
         task.await.ok().flatten() // it panics only when the runtime ends
     }
 
@@ -341,7 +336,7 @@ fn spoken(asked: Money, denied: Option<AcquireError>) -> Option<Denial> {
 impl Drop for Escrow {
     fn drop(&mut self) {
         self.retire.cancel();
-        self.kill.cancel();
+        self.engine.kill.cancel();
     }
 }
 

@@ -11,7 +11,7 @@ use cfr_billing::store::{
 use cfr_core::id::{AccountId, BudgetId};
 use cfr_core::time::Timestamp;
 
-use self::lease::{Answer, Return};
+use self::lease::{Acquired, Outcome, Refusals, Return};
 use crate::error::Fault;
 use crate::notify::NameHolder;
 use crate::writer::{Attempts, in_time, write};
@@ -48,17 +48,19 @@ impl LedgerStore for PostgresStore {
         ttl: Duration,
         now: Timestamp,
     ) -> Result<Vec<LeaseGrant>, AcquireError> {
-        in_time(async {
-            for _ in 0..OPENINGS_MAX {
-                match self.acquire_open(by, asks, ttl, now).await? {
-                    Answer::Granted(granted) => return Ok(granted),
-                    Answer::Refused(refusal) => return Err(refusal),
-                    Answer::Unopened => Box::pin(self.open_periods(asks, now)).await?, // seldom, and large
-                }
-            }
-            Err(StoreError::unavailable("a period ended each time it was opened").into())
-        })
-        .await
+        let answers = self.acquire_all(by, &[asks], ttl, now).await; // one for the one group
+        Ok(answers.into_iter().collect::<Result<Vec<_>, _>>()?.concat())
+    }
+
+    async fn acquire_all(
+        &self,
+        by: &Incarnation,
+        groups: &[&[LeaseAsk]],
+        ttl: Duration,
+        now: Timestamp,
+    ) -> Vec<Result<Vec<LeaseGrant>, AcquireError>> {
+        let answers: Result<_, StoreError> = in_time(self.answer(by, groups, ttl, now)).await;
+        answers.unwrap_or_else(|error| vec![Err(error.into()); groups.len()])
     }
 
     async fn commit(&self, by: &Incarnation, ops: &[Op], now: Timestamp) -> Result<(), StoreError> {
@@ -153,33 +155,50 @@ impl LedgerStore for PostgresStore {
 }
 
 impl PostgresStore {
+    /// Rights, after the periods that are asked for and not open were opened: all of them in a transaction of their own,
+    /// so that they stay open whatever comes next.
+    async fn answer(
+        &self,
+        by: &Incarnation,
+        groups: &[&[LeaseAsk]],
+        ttl: Duration,
+        now: Timestamp,
+    ) -> Result<Vec<Acquired>, StoreError> {
+        let mut refusals = Refusals::default();
+        for _ in 0..OPENINGS_MAX {
+            match self.acquire_open(by, groups, &refusals, ttl, now).await? {
+                Outcome::Answered(answers) => return Ok(answers),
+                Outcome::Unopened(budgets) => {
+                    let opened = async { write!(sealing self, now, |tx| lease::open_periods(tx, &budgets)).await };
+                    let refused: Result<Refusals, StoreError> = Box::pin(opened).await; // seldom, and large
+                    refusals.extend(refused?);
+                }
+            }
+        }
+        Err(StoreError::unavailable("a period ended each time it was opened"))
+    }
+
     /// Rights on accounts whose periods are open.
     async fn acquire_open(
         &self,
         by: &Incarnation,
-        asks: &[LeaseAsk],
+        groups: &[&[LeaseAsk]],
+        refusals: &Refusals,
         ttl: Duration,
         now: Timestamp,
-    ) -> Result<Answer, Fault> {
+    ) -> Result<Outcome, Fault> {
         let mut attempts = Attempts::default();
         loop {
             let mut tx = self.begin_untimed(now).await?;
-            let answer = lease::acquire(&mut tx, by, asks, ttl).await;
-            match tx.end(answer).await {
+            let outcome = lease::acquire(&mut tx, by, groups, refusals, ttl).await;
+            let ended = match outcome {
+                Ok(unchanged) if !unchanged.is_a_change() => tx.end_unchanged().await.map(|()| unchanged),
+                outcome => tx.end(outcome).await,
+            };
+            match ended {
                 Err(fault) => attempts.next(self.collision_counter(), fault)?,
-                answer => return answer,
+                ended => return ended,
             }
         }
-    }
-
-    /// Opens the periods that are asked for, each in a transaction of its own: they stay open whatever comes next.
-    async fn open_periods(&self, asks: &[LeaseAsk], now: Timestamp) -> Result<(), AcquireError> {
-        for ask in asks {
-            let refusal: Result<_, StoreError> = write!(self, now, |tx| lease::open_for_ask(tx, ask)).await;
-            if let Some(refusal) = refusal? {
-                return Err(refusal);
-            }
-        }
-        Ok(())
     }
 }

@@ -405,6 +405,14 @@ impl Tx<'_> {
         }
     }
 
+    /// Ends a transaction that changed nothing and seals nothing: nobody waits for the disk.
+    pub(crate) async fn end_unchanged(self) -> Result<(), Fault> {
+        match self.inner {
+            Extent::Transaction(transaction) => Ok(transaction.rollback().await?),
+            Extent::Statement(_) => Ok(()),
+        }
+    }
+
     /// Makes everything durable.
     async fn commit(self) -> Result<(), Fault> {
         if let Extent::Transaction(transaction) = self.inner {

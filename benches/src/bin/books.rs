@@ -199,7 +199,7 @@ fn row(name: String, measured: &Throughput) -> Vec<String> {
         grouped(measured.rate()),
         grouped(per_second(measured)),
         hundredths(measured.requests, calls.transactions()),
-        hundredths(calls.acquires * 1_000, measured.requests),
+        hundredths(calls.asks * 1_000, measured.requests),
         hundredths(calls.ops, calls.commits),
     ]
 }

@@ -18,6 +18,8 @@ use cfr_core::time::Timestamp;
 pub struct Calls {
     /// For rights.
     pub acquires: u64,
+    /// Requests that needed them: several are answered in one transaction.
+    pub asks: u64,
     /// To write steps of holds.
     pub commits: u64,
     /// Steps in them.
@@ -41,6 +43,7 @@ impl std::ops::Sub for Calls {
     fn sub(self, before: Self) -> Self {
         Self {
             acquires: self.acquires - before.acquires,
+            asks: self.asks - before.asks,
             commits: self.commits - before.commits,
             ops: self.ops - before.ops,
             returns: self.returns - before.returns,
@@ -54,6 +57,7 @@ impl std::ops::Sub for Calls {
 pub struct Counted {
     store: Arc<dyn LedgerStore>,
     acquires: AtomicU64,
+    asks: AtomicU64,
     commits: AtomicU64,
     ops: AtomicU64,
     returns: AtomicU64,
@@ -65,7 +69,8 @@ impl Counted {
     #[must_use]
     pub fn new(store: Arc<dyn LedgerStore>) -> Self {
         let zero = || AtomicU64::new(0);
-        Self { store, acquires: zero(), commits: zero(), ops: zero(), returns: zero(), others: zero() }
+        let (acquires, asks, commits, ops, returns, others) = (zero(), zero(), zero(), zero(), zero(), zero());
+        Self { store, acquires, asks, commits, ops, returns, others }
     }
 
     /// What was counted so far.
@@ -74,6 +79,7 @@ impl Counted {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         Calls {
             acquires: read(&self.acquires),
+            asks: read(&self.asks),
             commits: read(&self.commits),
             ops: read(&self.ops),
             returns: read(&self.returns),
@@ -106,7 +112,20 @@ impl LedgerStore for Counted {
         now: Timestamp,
     ) -> Result<Vec<LeaseGrant>, AcquireError> {
         count(&self.acquires);
+        count(&self.asks);
         self.store.acquire(by, asks, ttl, now).await
+    }
+
+    async fn acquire_all(
+        &self,
+        by: &Incarnation,
+        groups: &[&[LeaseAsk]],
+        ttl: Duration,
+        now: Timestamp,
+    ) -> Vec<Result<Vec<LeaseGrant>, AcquireError>> {
+        count(&self.acquires);
+        self.asks.fetch_add(groups.len() as u64, Ordering::Relaxed);
+        self.store.acquire_all(by, groups, ttl, now).await
     }
 
     async fn commit(&self, by: &Incarnation, ops: &[Op], now: Timestamp) -> Result<(), StoreError> {

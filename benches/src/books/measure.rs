@@ -87,6 +87,7 @@ impl Engines {
     fn calls(&self) -> Calls {
         self.nodes.iter().map(|(_, counted)| counted.calls()).fold(Calls::default(), |sum, calls| Calls {
             acquires: sum.acquires + calls.acquires,
+            asks: sum.asks + calls.asks,
             commits: sum.commits + calls.commits,
             ops: sum.ops + calls.ops,
             returns: sum.returns + calls.returns,

@@ -128,8 +128,8 @@ async fn write_until_done(engine: &Engine, node: &mut Arc<str>, ops: &mut [Op]) 
     }
 }
 
-/// A store that panics is a store that fails: the committer must outlive it, or everybody would wait for ever.
-async fn caught<T>(work: impl Future<Output = T>) -> Option<T> {
+/// A store that panics is a store that fails: who talks to it for others must outlive it, or they would wait for ever.
+pub(super) async fn caught<T>(work: impl Future<Output = T>) -> Option<T> {
     let mut work = pin!(work);
     poll_fn(|context| match catch_unwind(AssertUnwindSafe(|| work.as_mut().poll(context))) {
         Ok(polled) => polled.map(Some),

@@ -9,8 +9,12 @@ use cfr_core::ledger::{Denial, LedgerError};
 use cfr_core::money::Money;
 use cfr_core::time::{Clock, Timestamp};
 use tokio::sync::{Notify, RwLock};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
+use super::asker::{self, Asker};
 use super::book::{Asks, Book};
+use super::committer::caught;
 use super::config::EscrowConfig;
 use super::gates::Gates;
 use super::lives;
@@ -22,7 +26,11 @@ pub(super) struct Engine {
     pub(super) store: Arc<dyn LedgerStore>,
     pub(super) clock: StoreClock,
     pub(super) config: EscrowConfig,
+    pub(super) tasks: TaskTracker,
+    /// Ends the tasks where they are.
+    pub(super) kill: CancellationToken,
     pub(super) gates: Gates,
+    pub(super) asker: Asker,
     /// Held while other nodes are asked for a budget's rights, so that one request asks for all.
     pub(super) recalls: Gates,
     /// Wakes the committer.
@@ -37,6 +45,9 @@ pub(super) struct Engine {
     pub(super) returns: RwLock<()>,
     book: Mutex<Book>,
 }
+
+/// What the store says to a group of asks.
+type Acquired = Result<Vec<LeaseGrant>, AcquireError>;
 
 /// Rights that nobody may spend any more, on their way to the store.
 #[derive(Debug)]
@@ -58,7 +69,10 @@ impl Engine {
             store,
             clock: StoreClock::new(clock),
             config,
+            tasks: TaskTracker::new(),
+            kill: CancellationToken::new(),
             gates: Gates::default(),
+            asker: Asker::default(),
             recalls: Gates::default(),
             work: Notify::new(),
             stopping: AtomicBool::new(false),
@@ -95,65 +109,88 @@ impl Engine {
         self.book().incarnation().clone()
     }
 
+    /// Goes on until it ends, or the ledger is dropped.
+    pub(super) fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
+        let kill = self.kill.clone();
+        self.tasks.spawn(async move { kill.run_until_cancelled(work).await });
+    }
+
     /// Asks the store for rights, after the settlements that were promised some of them.
-    pub(super) async fn acquire(&self, asks: &Asks, at: Timestamp) -> Result<(), AcquireError> {
-        loop {
-            let by = self.book().begin_asking(asks, false);
-            if let Some(by) = by {
-                return self.ask_store(by, asks, at).await;
-            }
+    pub(super) async fn acquire(self: &Arc<Self>, asks: &Asks, at: Timestamp) -> Result<(), AcquireError> {
+        while !self.begin_asking(asks) {
             self.decide(Book::barrier).await.map_err(StoreError::unavailable)?;
         }
+        asker::ask(self, asks, at).await
     }
 
-    /// Asks the store for what a late settlement needs.
-    pub(super) async fn acquire_for_late(&self, asks: &Asks) -> Result<(), AcquireError> {
-        let by = self.book().begin_asking(asks, true);
-        match by {
-            Some(by) => self.ask_store(by, asks, self.clock.now()).await,
-            None => Ok(()),
+    fn begin_asking(&self, asks: &Asks) -> bool {
+        let mut book = self.book();
+        let promised = book.has_promised(asks);
+        if !promised {
+            book.begin_asking(asks);
         }
+        !promised
     }
 
-    /// Asks the store for rights and takes them in. The deadline counts from before the question (R2), shortened by the
-    /// drift that two clocks may have.
-    async fn ask_store(&self, by: Incarnation, asks: &Asks, at: Timestamp) -> Result<(), AcquireError> {
+    /// Asks the store for what a late settlement needs, which was promised it.
+    pub(super) async fn acquire_for_late(&self, asks: &Asks) -> Result<(), AcquireError> {
+        self.book().begin_asking(asks);
+        let answers = self.ask_store(std::slice::from_ref(asks), self.clock.now()).await;
+        answers.into_iter().collect()
+    }
+
+    /// Asks the store for what several decisions need and takes in what it grants: one answer for each. The deadline
+    /// counts from before the question (R2), shortened by the drift that two clocks may have.
+    pub(super) async fn ask_store(&self, groups: &[Asks], at: Timestamp) -> Vec<Result<(), AcquireError>> {
         let now = at.max(self.clock.now());
-        let ended = self.take(|book| book.retire_ended(asks.iter().map(|ask| ask.budget), now));
+        let ended = self.take(|book| book.retire_ended(groups.iter().flatten().map(|ask| ask.budget), now));
         self.give_back(ended).await;
         let sent = self.clock.uptime();
-        let answer = self.ask_as(by, asks, now).await;
+        let answers = self.ask_living(groups, now).await;
         let uptime = self.clock.uptime();
         let mut book = self.book();
-        book.end_asking(asks);
-        let (by, granted) = answer?;
-        book.refill(&by, asks, &granted, self.deadline(sent), uptime, now);
-        Ok(())
+        let take_in = |(asks, (by, answer)): (&Asks, (Incarnation, Acquired))| {
+            book.end_asking(asks);
+            book.refill(&by, asks, &answer?, self.deadline(sent), uptime, now);
+            Ok(())
+        };
+        groups.iter().zip(answers).map(take_in).collect()
     }
 
-    /// Under the next life, when this one was declared dead.
-    async fn ask_as(
-        &self,
-        by: Incarnation,
-        asks: &Asks,
-        now: Timestamp,
-    ) -> Result<(Incarnation, Vec<LeaseGrant>), AcquireError> {
-        match self.store.acquire(&by, asks, self.config.lease_ttl, now).await {
-            Err(AcquireError::Store(StoreError::Fenced)) => {
-                let by = lives::next(self, &by).await?;
-                let granted = self.store.acquire(&by, asks, self.config.lease_ttl, now).await?;
-                Ok((by, granted))
-            }
-            granted => Ok((by, granted?)),
+    /// Asks under this life; what it is refused because it was declared dead, under the next one.
+    async fn ask_living(&self, groups: &[Asks], now: Timestamp) -> Vec<(Incarnation, Acquired)> {
+        let by = self.incarnation();
+        let asks: Vec<&[LeaseAsk]> = groups.iter().map(|asks| &**asks).collect();
+        let mut answers = self.ask_as(&by, &asks, now).await;
+        let refused = |(_, answer): &(Incarnation, Acquired)| is_fenced(answer);
+        let again: Vec<&[LeaseAsk]> =
+            asks.into_iter().zip(&answers).filter(|(_, answer)| refused(answer)).map(|(asks, _)| asks).collect();
+        if again.is_empty() {
+            return answers;
         }
+        let anew = match lives::next(self, &by).await {
+            Ok(by) => self.ask_as(&by, &again, now).await,
+            Err(error) => vec![(by, Err(error.into())); again.len()],
+        };
+        answers.iter_mut().filter(|answer| refused(answer)).zip(anew).for_each(|(answer, anew)| *answer = anew);
+        answers
+    }
+
+    async fn ask_as(&self, by: &Incarnation, groups: &[&[LeaseAsk]], now: Timestamp) -> Vec<(Incarnation, Acquired)> {
+        self.book().count_conversation();
+        let asked = self.store.acquire_all(by, groups, self.config.lease_ttl, now);
+        let mut answers = caught(asked).await.unwrap_or_default();
+        answers.resize_with(groups.len(), || Err(StoreError::unavailable("the store did not answer").into()));
+        answers.into_iter().map(|answer| (by.clone(), answer)).collect()
     }
 
     /// Asks the other nodes for what they do not use of a budget. Whoever comes second waits for the first one to end.
     pub(super) async fn recall(&self, budget: BudgetId, patience: Duration) {
-        let Some(_turn) = self.recalls.try_pass(budget) else {
+        let turn = self.recalls.pass_free(std::iter::once(budget));
+        if !turn.covers(std::iter::once(budget)) {
             drop(self.recalls.pass(std::iter::once(budget)).await);
             return;
-        };
+        }
         let by = {
             let mut book = self.book();
             book.count_recall();
@@ -166,7 +203,7 @@ impl Engine {
 
     /// Remembers for a moment that a shared store denied, so that not every request asks all nodes again, and reads what
     /// there is, so that the denial can name it.
-    pub(super) async fn note_exhausted(&self, denied: &AcquireError, asks: &Asks, at: Timestamp) {
+    pub(super) async fn note_exhausted(self: &Arc<Self>, denied: &AcquireError, asks: &Asks, at: Timestamp) {
         let AcquireError::Denied { budget, .. } = denied else { return };
         if self.store.exclusive() {
             return;
@@ -202,6 +239,10 @@ impl Engine {
             tracing::warn!(%error, accounts = rights.len(), "rights could not be given back; they stay leased for now");
         }
     }
+}
+
+const fn is_fenced(answer: &Acquired) -> bool {
+    matches!(answer, Err(AcquireError::Store(StoreError::Fenced)))
 }
 
 /// Waits for the store, but not for ever.

@@ -1,6 +1,5 @@
 //! The tasks that keep leases alive, give idle ones back, and take over those of dead nodes.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,6 +8,7 @@ use cfr_core::time::Clock;
 
 use super::book::Book;
 use super::engine::{Engine, in_time};
+use super::gates::Passage;
 use super::lives;
 use crate::store::StoreError;
 
@@ -16,6 +16,9 @@ use crate::store::StoreError;
 const RENEWALS_PER_LEASE: u32 = 3;
 /// A renewal that failed is tried again after this time, or with the next one.
 const RENEW_AGAIN_AFTER: Duration = Duration::from_secs(1);
+
+/// Idle budgets whose rights go back in one transaction, at most: requests for them wait until it ends.
+const BUDGETS_PER_RETURN: usize = 256;
 
 /// Keeps the leases of a shared store until it is cancelled. The first renewal was made at the start.
 pub(super) async fn keep_leases(engine: Arc<Engine>) {
@@ -98,29 +101,25 @@ async fn reclaim(engine: &Engine) {
     }
 }
 
-/// Gives back what nobody used for a while, until it is cancelled.
+/// Gives back what nobody used for a while, until it is cancelled. What somebody asks the store about just now is in use.
 pub(super) async fn return_idle(engine: Arc<Engine>) {
     loop {
         tokio::time::sleep(engine.config.idle_after).await;
         let idle = engine.book().idle_budgets();
-        return_rights(&engine, idle, Book::drop_idle).await;
+        for budgets in idle.chunks(BUDGETS_PER_RETURN) {
+            let closed = engine.gates.pass_free(budgets.iter().copied());
+            return_rights(&engine, closed, Book::drop_idle).await;
+        }
     }
 }
 
-/// Gives back what `take` takes of these budgets. Each budget's gate is closed meanwhile: a request that comes right now
-/// finds the rights at the store, not on the way there.
+/// Gives back what `take` takes of the budgets whose gates are closed: a request that comes right now finds the rights at
+/// the store, not on the way there.
 pub(super) async fn return_rights(
     engine: &Engine,
-    budgets: Vec<BudgetId>,
+    closed: Passage,
     mut take: impl FnMut(&mut Book, BudgetId) -> Option<(AccountId, i64)>,
 ) {
-    let mut by_gate = BTreeMap::<usize, Vec<BudgetId>>::new();
-    for budget in budgets {
-        by_gate.entry(super::gates::gate(budget)).or_default().push(budget);
-    }
-    for budgets in by_gate.into_values() {
-        let _closed = engine.gates.pass(budgets.iter().copied()).await;
-        let rights = engine.take(|book| budgets.iter().filter_map(|budget| take(book, *budget)).collect());
-        engine.give_back(rights).await;
-    }
+    let rights = engine.take(|book| closed.budgets().filter_map(|budget| take(book, budget)).collect());
+    engine.give_back(rights).await;
 }

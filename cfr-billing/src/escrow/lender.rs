@@ -1,8 +1,10 @@
 //! The task that gives other nodes what this one does not use, when they ask.
 
+use std::iter::once;
 use std::sync::Arc;
 use std::time::Duration;
 
+use cfr_core::id::BudgetId;
 use cfr_core::time::Clock;
 
 use super::engine::Engine;
@@ -25,6 +27,12 @@ pub(super) async fn run(engine: Arc<Engine>) {
             continue;
         }
         let uptime = engine.clock.uptime();
-        return_rights(&engine, budgets, |book, budget| book.lend(budget, uptime)).await;
+        let free = engine.gates.pass_free(budgets.iter().copied());
+        let busy: Vec<BudgetId> = budgets.into_iter().filter(|budget| !free.covers(once(*budget))).collect();
+        return_rights(&engine, free, |book, budget| book.lend(budget, uptime)).await;
+        for budget in busy {
+            let closed = engine.gates.pass(once(budget)).await;
+            return_rights(&engine, closed, |book, budget| book.lend(budget, uptime)).await;
+        }
     }
 }

@@ -30,8 +30,10 @@ pub struct EscrowStats {
     pub last_batch_ops: u64,
     /// Transactions that failed; each was tried again.
     pub commit_errors: u64,
-    /// Conversations with the store about rights, of requests that the local ones did not suffice for.
+    /// Questions to the store about rights, of requests that the local ones did not suffice for.
     pub acquires: u64,
+    /// Conversations in which they were asked, several at a time when there are many.
+    pub conversations: u64,
     /// Times that other nodes were asked for rights that they do not use.
     pub recalls: u64,
     /// Times that other nodes were given such rights.

@@ -255,6 +255,34 @@ pub trait LedgerStore: Debug + Send + Sync + 'static {
         now: Timestamp,
     ) -> Result<Vec<LeaseGrant>, AcquireError>;
 
+    /// Answers groups of asks that have nothing to do with each other, in one transaction where the store can: one answer
+    /// per group, in their order. Each is what [`LedgerStore::acquire`] would have said if the groups had come one after
+    /// the other: all of a group's rights or none, out of what the groups before it left. A group that is refused takes
+    /// nothing from the others, and nothing is taken for it; several groups may ask for the same budget.
+    ///
+    /// A store that does this in one transaction locks the accounts of all groups in one order, so that two such calls
+    /// never wait in a circle, and opens the periods of all that need it together.
+    ///
+    /// # Errors
+    /// Each answer has its own, as for `acquire`. When the store fails the groups of one transaction fail together; what
+    /// was granted to others is theirs.
+    ///
+    /// # Cancel safety
+    /// As for `acquire`: what a dropped call was granted is leased, and the node learns of it with its next renewal.
+    async fn acquire_all(
+        &self,
+        by: &Incarnation,
+        groups: &[&[LeaseAsk]],
+        ttl: Duration,
+        now: Timestamp,
+    ) -> Vec<Result<Vec<LeaseGrant>, AcquireError>> {
+        let mut answers = Vec::with_capacity(groups.len());
+        for asks in groups {
+            answers.push(self.acquire(by, asks, ttl, now).await);
+        }
+        answers
+    }
+
     /// Makes steps of holds durable, in order, in one transaction. Counters change only by what was really inserted.
     ///
     /// - A settlement is booked unless its id was charged before: also when the hold's `Open` was never written, and when

@@ -1,6 +1,7 @@
 //! One node's way to the store, and what can happen on it.
 
-use std::sync::Arc;
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -28,11 +29,42 @@ pub(crate) enum Weather {
 pub(crate) struct Link {
     store: Arc<MemoryStore>,
     weather: watch::Sender<Weather>,
+    /// Budgets that nobody gets an answer about: conversations with them wait, or fail.
+    stuck: watch::Sender<HashSet<BudgetId>>,
+    broken: Mutex<HashSet<BudgetId>>,
+    /// Groups in each conversation about rights that was begun.
+    conversations: Mutex<Vec<usize>>,
 }
 
 impl Link {
     pub(crate) fn to(store: Arc<MemoryStore>) -> Arc<Self> {
-        Arc::new(Self { store, weather: watch::Sender::new(Weather::Fair) })
+        let (weather, stuck) = (watch::Sender::new(Weather::Fair), watch::Sender::default());
+        Arc::new(Self { store, weather, stuck, broken: Mutex::default(), conversations: Mutex::default() })
+    }
+
+    /// Conversations about these budgets wait for as long as they are named here.
+    pub(crate) fn set_stuck(&self, budgets: &[BudgetId]) {
+        self.stuck.send_replace(budgets.iter().copied().collect());
+    }
+
+    /// Conversations about these budgets fail.
+    pub(crate) fn set_broken(&self, budgets: &[BudgetId]) {
+        *self.broken.lock().expect("nobody panics") = budgets.iter().copied().collect();
+    }
+
+    /// Groups in each conversation about rights that was begun.
+    pub(crate) fn conversations(&self) -> Vec<usize> {
+        self.conversations.lock().expect("nobody panics").clone()
+    }
+
+    async fn about(&self, groups: &[&[LeaseAsk]]) -> Result<(), StoreError> {
+        self.conversations.lock().expect("nobody panics").push(groups.len());
+        let names = |budgets: &HashSet<BudgetId>| {
+            groups.iter().any(|asks| asks.iter().any(|ask| budgets.contains(&ask.budget)))
+        };
+        let _ = self.stuck.subscribe().wait_for(|stuck| !names(stuck)).await.expect("self keeps it");
+        let broken = names(&self.broken.lock().expect("nobody panics"));
+        if broken { Err(StoreError::unavailable("broken on purpose")) } else { Ok(()) }
     }
 
     pub(crate) fn set(&self, weather: Weather) {
@@ -70,6 +102,20 @@ impl LedgerStore for Link {
         now: Timestamp,
     ) -> Result<Vec<LeaseGrant>, AcquireError> {
         self.over(self.store.acquire(by, asks, ttl, now)).await
+    }
+
+    async fn acquire_all(
+        &self,
+        by: &Incarnation,
+        groups: &[&[LeaseAsk]],
+        ttl: Duration,
+        now: Timestamp,
+    ) -> Vec<Result<Vec<LeaseGrant>, AcquireError>> {
+        let answers = async {
+            self.about(groups).await?;
+            Ok::<_, StoreError>(self.store.acquire_all(by, groups, ttl, now).await)
+        };
+        self.over(answers).await.unwrap_or_else(|error| vec![Err(error.into()); groups.len()])
     }
 
     async fn commit(&self, by: &Incarnation, ops: &[Op], now: Timestamp) -> Result<(), StoreError> {

@@ -6,8 +6,8 @@ use cfr_billing::store::{Page, PageRequest, StoreError};
 use cfr_core::id::{BudgetId, TenantId, UserId};
 use cfr_core::ledger::{BudgetSpec, LimitPolicy, Scope};
 use cfr_core::time::{Period, TimeZone};
-use sqlx::postgres::PgRow;
-use sqlx::{PgConnection, Postgres, QueryBuilder};
+use sqlx::postgres::{PgArguments, PgRow};
+use sqlx::{Arguments, PgConnection, Postgres, QueryBuilder};
 use uuid::Uuid;
 
 use crate::error::Fault;
@@ -98,6 +98,17 @@ async fn require(connection: &mut PgConnection, id: BudgetId) -> Result<Budget, 
 pub(crate) async fn lock(connection: &mut PgConnection, id: BudgetId) -> Result<Budget, Fault> {
     let query = query("SELECT * FROM budgets WHERE id = $1 FOR NO KEY UPDATE").bind(uuid(id.to_bytes()));
     from_row(&query.fetch_optional(connection).await?.ok_or(StoreError::NotFound { what: "budget" })?)
+}
+
+/// Those of these budgets that money may be booked on, in the order of their ids. Nobody else changes them before this
+/// transaction ends.
+pub(crate) async fn lock_active(tx: &mut Tx<'_>, ids: &[BudgetId]) -> Result<Vec<Budget>, Fault> {
+    const LOCK: &str = "SELECT * FROM budgets WHERE id = ANY($1) AND active ORDER BY id FOR NO KEY UPDATE";
+    let ids: Vec<Uuid> = ids.iter().map(|id| uuid(id.to_bytes())).collect();
+    let mut arguments = PgArguments::default();
+    arguments.add(ids).map_err(sqlx::Error::Encode)?;
+    let rows = tx.prepared(LOCK, arguments).fetch_all(tx.connection()).await?;
+    rows.iter().map(from_row).collect()
 }
 
 /// A budget by id.

@@ -1,12 +1,16 @@
 //! Accounts: one period of one budget each, opened by whoever needs it first.
 
+use std::collections::{BTreeMap, HashMap};
+
 use cfr_billing::budget::{Budget, GrantKind};
 use cfr_billing::store::{AccountState, NewGrant, StoreError};
 use cfr_core::id::{AccountId, BudgetId};
+use cfr_core::ledger::BudgetSpec;
 use cfr_core::time::{PeriodWindow, Timestamp};
 use fail::fail_point;
-use sqlx::postgres::PgRow;
-use sqlx::{PgConnection, Row};
+use sqlx::postgres::{PgArguments, PgRow};
+use sqlx::{Arguments, PgConnection};
+use uuid::Uuid;
 
 use super::grant;
 use crate::catalog::budget;
@@ -51,60 +55,117 @@ pub(super) async fn open_or_newest(tx: &mut Tx<'_>, id: BudgetId) -> Result<Acco
     Ok(account.ok_or(StoreError::NotFound { what: "open period" })?)
 }
 
-/// The account of the period that contains the transaction's moment, opened if nobody did. A clock that goes back
-/// reopens nothing. `None` when the budget's period has no next one.
-///
-/// Whoever opens a period has the budget's row: of many who try at once one opens it, and the others find it open.
+/// The account of the period that contains the transaction's moment, opened if nobody did. `None` when the budget's period
+/// has no next one.
 pub(super) async fn open(tx: &mut Tx<'_>, budget: &Budget) -> Result<Option<AccountState>, Fault> {
     let now = tx.now;
     if let Some(account) = current(tx.connection(), budget.spec.id, now).await? {
         return Ok(Some(account));
     }
     budget::lock(tx.connection(), budget.spec.id).await?;
-    let last = newest(tx.connection(), budget.spec.id).await?;
-    if let Some(last) = last.as_ref().filter(|last| is_open(last, tx.now)) {
-        return Ok(Some(last.clone()));
+    open_all(tx, std::slice::from_ref(budget)).await?;
+    current(tx.connection(), budget.spec.id, now).await
+}
+
+/// Opens the period that contains the transaction's moment on each of these budgets where nobody did. A clock that goes
+/// back reopens nothing. Names the budgets that have no next period, with the last one that they had.
+///
+/// Whoever opens a period has the budget's row: of many who try at once one opens it, and the others find it open.
+pub(super) async fn open_all<'a>(
+    tx: &mut Tx<'_>,
+    budgets: &'a [Budget],
+) -> Result<Vec<(&'a BudgetSpec, Option<AccountState>)>, Fault> {
+    let (mut openings, mut ended) = (Vec::new(), Vec::new());
+    let mut newest = newest_of(tx, budgets).await?;
+    for Budget { spec, .. } in budgets {
+        let last = newest.remove(&spec.id);
+        if last.as_ref().is_some_and(|last| is_open(last, tx.now)) {
+            continue;
+        }
+        match Opening::after(last.as_ref(), spec, tx.now) {
+            Some(opening) => openings.push(opening),
+            None => ended.push((spec, last)),
+        }
     }
-    let Ok(mut period) = budget.spec.period.window_at(&budget.spec.zone, tx.now) else { return Ok(None) };
-    if let Some(end) = last.as_ref().and_then(|last| last.period.end) {
-        period.start = period.start.max(end);
+    open_next(tx, &openings).await?;
+    Ok(ended)
+}
+
+/// The accounts, what is included in them, and what was bought before and is left.
+async fn open_next(tx: &mut Tx<'_>, openings: &[Opening<'_>]) -> Result<(), Fault> {
+    if openings.is_empty() {
+        return Ok(());
     }
-    let seq = last.as_ref().map_or(1, |last| last.seq + 1);
-    let account = insert(tx, budget, seq, period).await?;
+    let accounts = insert(tx, openings).await?;
     fail_point!("period.account_inserted");
-    grant_included(tx, budget, account, seq).await?;
+    let opened = || openings.iter().filter_map(|opening| Some((opening, *accounts.get(&opening.budget.id)?)));
+    let included: Vec<_> = opened().filter_map(|(opening, account)| Some((account, opening.included()?))).collect();
+    grant::book_by_terms(tx, &included).await?;
     fail_point!("period.granted");
-    if let Some(last) = last {
-        roll_over(tx, last.account, account).await?;
+    let follows: BTreeMap<_, _> = opened().filter_map(|(opening, account)| Some((opening.last?, account))).collect();
+    roll_over(tx, &follows).await
+}
+
+/// A period that is to be opened.
+#[derive(Debug)]
+struct Opening<'a> {
+    budget: &'a BudgetSpec,
+    seq: i64,
+    period: PeriodWindow,
+    /// The account of the period before.
+    last: Option<AccountId>,
+}
+
+impl<'a> Opening<'a> {
+    fn after(last: Option<&AccountState>, budget: &'a BudgetSpec, now: Timestamp) -> Option<Self> {
+        let mut period = budget.period.window_at(&budget.zone, now).ok()?;
+        if let Some(end) = last.and_then(|last| last.period.end) {
+            period.start = period.start.max(end);
+        }
+        Some(Self { budget, seq: last.map_or(1, |last| last.seq + 1), period, last: last.map(|last| last.account) })
     }
-    newest(tx.connection(), budget.spec.id).await
+
+    fn included(&self) -> Option<NewGrant> {
+        let BudgetSpec { id, included_nanos, .. } = self.budget;
+        let key = format!("included:{id}:{}", self.seq);
+        (*included_nanos != 0).then(|| NewGrant::by_terms(*id, GrantKind::Included, *included_nanos, &key))
+    }
+}
+
+const NEWEST_OF: &str = "SELECT a.id AS account_id, a.budget_id, a.seq, b.scope, b.currency, b.policy, a.starts_at, \
+     a.ends_at, a.granted, a.settled, a.leased, a.overcommit, a.overrun \
+     FROM accounts a JOIN budgets b ON b.id = a.budget_id WHERE a.budget_id = ANY($1) \
+     AND a.seq = (SELECT max(seq) FROM accounts n WHERE n.budget_id = a.budget_id)";
+
+async fn newest_of(tx: &mut Tx<'_>, budgets: &[Budget]) -> Result<HashMap<BudgetId, AccountState>, Fault> {
+    let ids: Vec<Uuid> = budgets.iter().map(|budget| uuid(budget.spec.id.to_bytes())).collect();
+    let mut arguments = PgArguments::default();
+    arguments.add(ids).map_err(sqlx::Error::Encode)?;
+    let rows = tx.prepared(NEWEST_OF, arguments).fetch_all(tx.connection()).await?;
+    rows.iter().map(|row| from_row(row).map(|account| (account.budget, account))).collect()
+}
+
+const INSERT: &str = "INSERT INTO accounts (budget_id, seq, starts_at, ends_at) SELECT * FROM unnest($1, $2, $3, $4) \
+     RETURNING id, budget_id";
+
+async fn insert(tx: &mut Tx<'_>, openings: &[Opening<'_>]) -> Result<HashMap<BudgetId, AccountId>, Fault> {
+    let column = |value: fn(&Opening<'_>) -> i64| openings.iter().map(value).collect::<Vec<i64>>();
+    let ends: Vec<Option<i64>> =
+        openings.iter().map(|opening| opening.period.end.map(|end| end.as_microsecond())).collect();
+    let ids: Vec<Uuid> = openings.iter().map(|opening| uuid(opening.budget.id.to_bytes())).collect();
+    let mut arguments = PgArguments::default();
+    arguments.add(ids).map_err(sqlx::Error::Encode)?;
+    arguments.add(column(|opening| opening.seq)).map_err(sqlx::Error::Encode)?;
+    arguments.add(column(|opening| opening.period.start.as_microsecond())).map_err(sqlx::Error::Encode)?;
+    arguments.add(ends).map_err(sqlx::Error::Encode)?;
+    let rows = tx.prepared(INSERT, arguments).fetch_all(tx.connection()).await?;
+    let ids = |row: &PgRow| Ok((row.id("budget_id", BudgetId::from_bytes)?, AccountId(row.int("id")?)));
+    rows.iter().map(ids).collect()
 }
 
 /// Whether the period is not over.
 pub(super) fn is_open(account: &AccountState, now: Timestamp) -> bool {
     account.period.end.is_none_or(|end| now < end)
-}
-
-async fn insert(tx: &mut Tx<'_>, budget: &Budget, seq: i64, period: PeriodWindow) -> Result<AccountId, Fault> {
-    let sql = "INSERT INTO accounts (budget_id, seq, starts_at, ends_at) VALUES ($1, $2, $3, $4) RETURNING id";
-    let row = query(sql)
-        .bind(uuid(budget.spec.id.to_bytes()))
-        .bind(seq)
-        .bind(period.start.as_microsecond())
-        .bind(period.end.map(|end| end.as_microsecond()))
-        .fetch_one(tx.connection())
-        .await?;
-    Ok(AccountId(row.try_get(0)?))
-}
-
-async fn grant_included(tx: &mut Tx<'_>, budget: &Budget, account: AccountId, seq: i64) -> Result<(), Fault> {
-    let spec = &budget.spec;
-    if spec.included_nanos == 0 {
-        return Ok(());
-    }
-    let key = format!("included:{}:{seq}", spec.id);
-    let grant = NewGrant::by_terms(spec.id, GrantKind::Included, spec.included_nanos, &key);
-    grant::book(tx, account, &grant).await.map(drop)
 }
 
 /// Bought money on accounts of past periods follows to the newest ones, as far as it is neither spent nor leased. Their
@@ -113,29 +174,36 @@ pub(super) async fn roll_over_past(tx: &mut Tx<'_>, accounts: &[i64]) -> Result<
     let sql = "SELECT a.id, n.id AS newest FROM accounts a JOIN accounts n ON n.budget_id = a.budget_id AND n.seq = \
          (SELECT max(seq) FROM accounts l WHERE l.budget_id = a.budget_id) WHERE a.id = ANY($1) AND n.id <> a.id \
          ORDER BY a.id";
-    for row in query(sql).bind(accounts).fetch_all(tx.connection()).await? {
-        roll_over(tx, AccountId(row.int("id")?), AccountId(row.int("newest")?)).await?;
-    }
-    Ok(())
+    let rows = query(sql).bind(accounts).fetch_all(tx.connection()).await?;
+    let follows = |row: &PgRow| Ok((AccountId(row.int("id")?), AccountId(row.int("newest")?)));
+    roll_over(tx, &rows.iter().map(follows).collect::<Result<BTreeMap<_, _>, Fault>>()?).await
 }
 
-/// Two grants: one takes the money from the past account, one adds it to the new one.
-async fn roll_over(tx: &mut Tx<'_>, from: AccountId, to: AccountId) -> Result<(), Fault> {
-    query("SELECT FROM accounts WHERE id = $1 FOR NO KEY UPDATE").bind(from.0).execute(tx.connection()).await?;
-    let sql = "SELECT a.budget_id, a.granted - a.settled - a.leased AS room, coalesce(sum(g.amount), 0)::bigint AS bought, \
-         count(*) FILTER (WHERE g.kind = 'rollover') AS times FROM accounts a JOIN grants g ON g.account_id = a.id \
-         WHERE a.id = $1 AND g.kind IN ('top_up', 'promo', 'import', 'rollover') GROUP BY a.id";
-    let Some(row) = query(sql).bind(from.0).fetch_optional(tx.connection()).await? else { return Ok(()) };
-    let (budget, times) = (row.id("budget_id", BudgetId::from_bytes)?, row.int("times")?);
-    let carried = row.int("bought")?.min(row.int("room")?);
-    if carried <= 0 {
+/// What was bought on past accounts goes to the ones after them, by two grants each: one takes the money from the past
+/// account, one adds it to the new one.
+async fn roll_over(tx: &mut Tx<'_>, follows: &BTreeMap<AccountId, AccountId>) -> Result<(), Fault> {
+    if follows.is_empty() {
         return Ok(());
     }
-    for (account, amount, side) in [(from, -carried, "out"), (to, carried, "in")] {
-        let key = format!("rollover:{}:{times}:{side}", from.0);
-        grant::book(tx, account, &NewGrant::by_terms(budget, GrantKind::Rollover, amount, &key)).await?;
-        fail_point!("period.rolled_over");
+    let past: Vec<i64> = follows.keys().map(|past| past.0).collect();
+    let sql = "SELECT FROM accounts WHERE id = ANY($1) ORDER BY id FOR NO KEY UPDATE";
+    query(sql).bind(&past).execute(tx.connection()).await?;
+    let sql = "SELECT a.id, a.budget_id, a.granted - a.settled - a.leased AS room, sum(g.amount)::bigint AS bought, \
+         count(*) FILTER (WHERE g.kind = 'rollover') AS times FROM accounts a JOIN grants g ON g.account_id = a.id \
+         WHERE a.id = ANY($1) AND g.kind IN ('top_up', 'promo', 'import', 'rollover') GROUP BY a.id";
+    let bought = query(sql).bind(&past).fetch_all(tx.connection()).await?;
+    let mut grants = Vec::new();
+    for row in &bought {
+        let (past, carried) = (AccountId(row.int("id")?), row.int("bought")?.min(row.int("room")?));
+        let Some(new) = follows.get(&past).filter(|_| carried > 0) else { continue };
+        let (budget, times) = (row.id("budget_id", BudgetId::from_bytes)?, row.int("times")?);
+        for (account, amount, side) in [(past, -carried, "out"), (*new, carried, "in")] {
+            let key = format!("rollover:{}:{times}:{side}", past.0);
+            grants.push((account, NewGrant::by_terms(budget, GrantKind::Rollover, amount, &key)));
+        }
     }
+    grant::book_by_terms(tx, &grants).await?;
+    fail_point!("period.rolled_over");
     Ok(())
 }
 

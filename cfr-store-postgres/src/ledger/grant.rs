@@ -9,9 +9,9 @@ use sqlx::{PgConnection, Postgres, QueryBuilder};
 use uuid::Uuid;
 
 use super::account;
-use crate::bulk::Script;
+use crate::bulk::{Cell, Rows, Script};
 use crate::catalog::budget;
-use crate::chain::{self, Amounts, Entries, EntryKind, Usage};
+use crate::chain::{self, Entries, EntryKind, Usage};
 use crate::error::Fault;
 use crate::page::{page_of, rows_wanted};
 use crate::row::{Fields, query, uuid, word};
@@ -45,8 +45,20 @@ pub(crate) async fn adjust_limit(tx: &mut Tx<'_>, budget: &Budget, by: i64, acto
 }
 
 /// Writes a grant, raises the account by it and seals it: a batch of its own.
-pub(super) async fn book(tx: &mut Tx<'_>, account: AccountId, new: &NewGrant) -> Result<Grant, Fault> {
-    let grant = Grant {
+async fn book(tx: &mut Tx<'_>, account: AccountId, new: &NewGrant) -> Result<Grant, Fault> {
+    let grant = grant_on(tx, account, new);
+    book_all(tx, std::slice::from_ref(&grant), new.overcommit).await?;
+    Ok(grant)
+}
+
+/// Writes grants that follow from the terms of budgets, raises their accounts and seals it all: one batch.
+pub(super) async fn book_by_terms(tx: &mut Tx<'_>, new: &[(AccountId, NewGrant)]) -> Result<(), Fault> {
+    let grants: Vec<Grant> = new.iter().map(|(account, new)| grant_on(tx, *account, new)).collect();
+    if grants.is_empty() { Ok(()) } else { book_all(tx, &grants, true).await }
+}
+
+fn grant_on(tx: &Tx<'_>, account: AccountId, new: &NewGrant) -> Grant {
+    Grant {
         id: GrantId::generate(tx.now),
         budget: new.budget,
         account,
@@ -56,46 +68,58 @@ pub(super) async fn book(tx: &mut Tx<'_>, account: AccountId, new: &NewGrant) ->
         reason: new.reason.clone(),
         actor: new.actor.clone(),
         at: tx.now,
-    };
-    tx.must_seal()?;
-    insert(tx.connection(), &grant).await?;
-    fail_point!("grant.inserted");
-    raise(tx.connection(), account, new.amount, new.overcommit).await?;
-    fail_point!("grant.account_raised");
-    let entry = Amounts { amount: new.amount, overrun: 0 };
-    let entries = Entries::from([((account, EntryKind::Grant), entry)]);
-    let mut script = Script::default();
-    chain::append(tx, &mut script, ("", 0), (&entries, Usage::default())).await?;
-    script.run(tx).await?;
-    Ok(grant)
+    }
 }
 
-/// What is used beyond the limit stays allowed, and only that: it shrinks when the limit rises. Without `overcommit` it
+const INSERT: &str = "INSERT INTO grants (id, budget_id, account_id, kind, amount, idempotency_key, reason, actor, at) \
+     SELECT * FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9)";
+
+/// What is used beyond the limit stays allowed, and only that: it shrinks when the limit rises. Where `beyond` is zero it
 /// does not grow, so that the constraint of the table refuses what is not there.
-async fn raise(connection: &mut PgConnection, account: AccountId, amount: i64, overcommit: bool) -> Result<(), Fault> {
-    let sql = "UPDATE accounts SET granted = granted + $2, overcommit = greatest(0, \
-         least(CASE WHEN $3 THEN 9223372036854775807 ELSE overcommit END, settled + leased - granted - $2)) WHERE id = $1";
-    let update = query(sql).bind(account.0).bind(amount).bind(overcommit).execute(connection).await;
-    update.map_err(|error| Fault::from(error).or_conflict("the budget has less left than is to be taken"))?;
+const RAISE: &str = "UPDATE accounts a SET granted = granted + raised.amount, overcommit = greatest(0, \
+     least(greatest(overcommit, raised.beyond), settled + leased - granted - raised.amount)) \
+     FROM unnest($1, $2, $3) AS raised (id, amount, beyond) WHERE a.id = raised.id";
+
+/// With `overcommit` they may leave less than is used.
+async fn book_all(tx: &mut Tx<'_>, grants: &[Grant], overcommit: bool) -> Result<(), Fault> {
+    tx.must_seal()?;
+    let mut entries = Entries::new();
+    for grant in grants {
+        let entry = entries.entry((grant.account, EntryKind::Grant)).or_default();
+        entry.amount = entry.amount.saturating_add(grant.amount_nanos);
+    }
+    let beyond = if overcommit { i64::MAX } else { 0 };
+    let mut raised = Rows::default();
+    entries.iter().for_each(|((account, _), sum)| raised.push(&[account.0, sum.amount, beyond].map(Cell::Int)));
+    let mut script = Script::default();
+    script.statement_for(INSERT, rows(grants)?)?;
+    script.statement_for(RAISE, raised)?;
+    chain::append(tx, &mut script, ("", 0), (&entries, Usage::default())).await?;
+    fail_point!("grant.sealed");
+    script.run(tx).await.map_err(|fault| match fault.is_collision() {
+        true => fault,
+        false => fault.or_conflict("the budget has less left than is to be taken"),
+    })?;
+    fail_point!("grant.written");
     Ok(())
 }
 
-async fn insert(connection: &mut PgConnection, grant: &Grant) -> Result<(), Fault> {
-    let sql = "INSERT INTO grants (id, budget_id, account_id, kind, amount, idempotency_key, reason, actor, at) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)";
-    query(sql)
-        .bind(uuid(grant.id.to_bytes()))
-        .bind(uuid(grant.budget.to_bytes()))
-        .bind(grant.account.0)
-        .bind(word(&grant.kind)?)
-        .bind(grant.amount_nanos)
-        .bind(grant.idempotency_key.to_string())
-        .bind(grant.reason.to_string())
-        .bind(grant.actor.to_string())
-        .bind(grant.at.as_microsecond())
-        .execute(connection)
-        .await?;
-    Ok(())
+fn rows(grants: &[Grant]) -> Result<Rows, Fault> {
+    let mut rows = Rows::default();
+    for grant in grants {
+        rows.push(&[
+            Cell::Id(grant.id.to_bytes()),
+            Cell::Id(grant.budget.to_bytes()),
+            Cell::Int(grant.account.0),
+            Cell::Text(&word(&grant.kind)?),
+            Cell::Int(grant.amount_nanos),
+            Cell::Text(&grant.idempotency_key),
+            Cell::Text(&grant.reason),
+            Cell::Text(&grant.actor),
+            Cell::Int(grant.at.as_microsecond()),
+        ]);
+    }
+    Ok(rows)
 }
 
 async fn by_key(connection: &mut PgConnection, key: &str) -> Result<Option<Grant>, Fault> {

@@ -1,12 +1,12 @@
 //! Leases: spending rights of the nodes' lives.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
 use cfr_billing::store::{AccountState, AcquireError, Incarnation, LeaseAsk, LeaseGrant, Renewal, StoreError};
 use cfr_core::id::{AccountId, BudgetId};
-use cfr_core::ledger::LimitPolicy;
-use cfr_core::time::PeriodWindow;
+use cfr_core::ledger::{BudgetSpec, LimitPolicy};
+use cfr_core::time::{PeriodWindow, Timestamp};
 use fail::fail_point;
 use sqlx::postgres::{PgArguments, PgRow};
 use sqlx::{Arguments, Row};
@@ -20,37 +20,90 @@ use crate::notify;
 use crate::row::{Fields, query, uuid};
 use crate::writer::Tx;
 
+/// What the store says to a group of asks.
+pub(super) type Acquired = Result<Vec<LeaseGrant>, AcquireError>;
+/// Budgets on which there can be no lease, and why.
+pub(super) type Refusals = HashMap<BudgetId, AcquireError>;
+
 /// What an acquisition came to.
 #[derive(Debug)]
-pub(super) enum Answer {
-    Granted(Vec<LeaseGrant>),
-    Refused(AcquireError),
-    /// A budget has no open period, or does not exist. Nothing was taken.
-    Unopened,
+pub(super) enum Outcome {
+    Answered(Vec<Acquired>),
+    /// These budgets have no open period, or do not exist. Nothing was taken.
+    Unopened(Vec<BudgetId>),
 }
 
-/// Rights on every budget asked for, or on none.
+impl Outcome {
+    /// Whether anything was written.
+    pub(super) fn is_a_change(&self) -> bool {
+        matches!(self, Self::Answered(answers) if answers.iter().any(Result::is_ok))
+    }
+}
+
+/// Rights for each group on every budget that it asks for, or on none.
 pub(super) async fn acquire(
     tx: &mut Tx<'_>,
     by: &Incarnation,
-    asks: &[LeaseAsk],
+    groups: &[&[LeaseAsk]],
+    refusals: &Refusals,
     ttl: Duration,
-) -> Result<Answer, Fault> {
-    let newest = lock_newest(tx, by, asks).await?;
-    let open = |ask: &LeaseAsk| newest.get(&ask.budget).filter(|account| account::is_open(account, tx.now)).cloned();
-    let Some(accounts) = asks.iter().map(open).collect::<Option<Vec<AccountState>>>() else {
-        return Ok(Answer::Unopened);
-    };
-    let short = accounts.iter().zip(asks).filter(|(account, ask)| is_hard(account) && account.room().max(0) < ask.min);
-    if let Some((account, _)) = short.min_by_key(|(account, _)| account.room()) {
-        return Ok(Answer::Refused(denied(account)));
+) -> Result<Outcome, Fault> {
+    let refusal = |asks: &[LeaseAsk]| asks.iter().find_map(|ask| refusals.get(&ask.budget)).cloned();
+    let possible = groups.iter().filter(|asks| refusal(asks).is_none());
+    let budgets: BTreeSet<BudgetId> = possible.flat_map(|asks| asks.iter()).map(|ask| ask.budget).collect();
+    let mut till = Till(lock_newest(tx, by, &budgets).await?);
+    let unopened: Vec<BudgetId> = budgets.into_iter().filter(|budget| !till.is_open(*budget, tx.now)).collect();
+    if !unopened.is_empty() {
+        return Ok(Outcome::Unopened(unopened));
     }
-    let amounts: Vec<i64> = accounts.iter().zip(asks).map(|(account, ask)| grantable(account, ask)).collect();
-    take(tx, by, &accounts, &amounts, ttl).await?;
+    let answers = groups.iter().map(|asks| refusal(asks).map_or_else(|| till.answer(asks), Err)).collect();
+    write(tx, by, &till, ttl).await?;
     fail_point!("acquire.account_raised");
-    Ok(Answer::Granted(
-        accounts.into_iter().zip(amounts).map(|(account, amount)| lease_grant(account, amount)).collect(),
-    ))
+    Ok(Outcome::Answered(answers))
+}
+
+/// The locked accounts, as the groups that were answered leave them.
+#[derive(Debug)]
+struct Till(HashMap<BudgetId, Drawer>);
+
+#[derive(Debug)]
+struct Drawer {
+    account: AccountState,
+    /// What was taken; none when nobody who was granted anything asked for it.
+    taken: Option<i64>,
+}
+
+impl Till {
+    fn is_open(&self, budget: BudgetId, now: Timestamp) -> bool {
+        self.0.get(&budget).is_some_and(|drawer| account::is_open(&drawer.account, now))
+    }
+
+    /// Everything that is asked for, or the reason for nothing.
+    fn answer(&mut self, asks: &[LeaseAsk]) -> Acquired {
+        let asked = || asks.iter().filter_map(|ask| Some((&self.0.get(&ask.budget)?.account, ask)));
+        let short = asked().filter(|(account, ask)| is_hard(account) && account.room().max(0) < ask.min);
+        if let Some((account, _)) = short.min_by_key(|(account, _)| account.room()) {
+            return Err(denied(account));
+        }
+        if asked().any(|(account, ask)| !is_in_range(account, grantable(account, ask))) {
+            return Err(StoreError::invalid("more is asked for than the books can count").into());
+        }
+        Ok(asks.iter().filter_map(|ask| Some(self.0.get_mut(&ask.budget)?.take(ask))).collect())
+    }
+}
+
+impl Drawer {
+    fn take(&mut self, ask: &LeaseAsk) -> LeaseGrant {
+        let amount = grantable(&self.account, ask);
+        self.taken = Some(self.taken.unwrap_or(0) + amount);
+        self.account.leased += amount;
+        lease_grant(&self.account, amount)
+    }
+}
+
+/// Whether the sums of the account can take this much more.
+fn is_in_range(account: &AccountState, amount: i64) -> bool {
+    account.settled.checked_add(account.leased).and_then(|used| used.checked_add(amount)).is_some()
 }
 
 /// The life's row first: whoever declares it dead waits until what is acquired here is there to be taken back. Then the
@@ -69,9 +122,9 @@ const LOCK_NEWEST: &str = "WITH life AS MATERIALIZED (SELECT 1 FROM nodes WHERE 
 async fn lock_newest(
     tx: &mut Tx<'_>,
     by: &Incarnation,
-    asks: &[LeaseAsk],
-) -> Result<HashMap<BudgetId, AccountState>, Fault> {
-    let budgets: Vec<Uuid> = asks.iter().map(|ask| uuid(ask.budget.to_bytes())).collect();
+    budgets: &BTreeSet<BudgetId>,
+) -> Result<HashMap<BudgetId, Drawer>, Fault> {
+    let budgets: Vec<Uuid> = budgets.iter().map(|budget| uuid(budget.to_bytes())).collect();
     let mut arguments = PgArguments::default();
     arguments.add(&*by.node).map_err(sqlx::Error::Encode)?;
     arguments.add(by.epoch).map_err(sqlx::Error::Encode)?;
@@ -82,21 +135,23 @@ async fn lock_newest(
     };
     tx.set_moment(last.int("clock")?)?;
     let found = rows.iter().filter(|row| matches!(row.int_opt("account_id"), Ok(Some(_))));
-    found.map(account::from_row).map(|account| account.map(|account| (account.budget, account))).collect()
+    let drawer = |account: AccountState| (account.budget, Drawer { account, taken: None });
+    found.map(account::from_row).map(|account| account.map(drawer)).collect()
 }
 
-/// Opens the current period of a budget that is asked for. What is in the way of a lease on it, if anything is.
-pub(super) async fn open_for_ask(tx: &mut Tx<'_>, ask: &LeaseAsk) -> Result<Option<AcquireError>, Fault> {
-    let Some(budget) = budget::active(tx.connection(), ask.budget).await? else {
-        return Ok(Some(AcquireError::UnknownBudget { budget: ask.budget }));
-    };
-    if account::open(tx, &budget).await?.is_some() {
-        return Ok(None);
-    }
-    let last = account::newest(tx.connection(), ask.budget).await?;
-    let period = last.map_or(PeriodWindow { start: tx.now, end: None }, |last| last.period);
-    let (scope, currency) = (budget.spec.scope, budget.spec.currency);
-    Ok(Some(AcquireError::Denied { budget: ask.budget, scope, currency, room: 0, period }))
+/// Opens the current periods of budgets that are asked for. What is in the way of a lease, where anything is.
+pub(super) async fn open_periods(tx: &mut Tx<'_>, budgets: &[BudgetId]) -> Result<Refusals, Fault> {
+    let known = budget::lock_active(tx, budgets).await?;
+    let ended = account::open_all(tx, &known).await?;
+    let ids: BTreeSet<BudgetId> = known.iter().map(|budget| budget.spec.id).collect();
+    let unknown = budgets.iter().filter(|budget| !ids.contains(budget));
+    let unknown = unknown.map(|&budget| (budget, AcquireError::UnknownBudget { budget }));
+    Ok(unknown.chain(ended.into_iter().map(|(spec, last)| (spec.id, without_next(tx.now, spec, last)))).collect())
+}
+
+fn without_next(now: Timestamp, budget: &BudgetSpec, last: Option<AccountState>) -> AcquireError {
+    let period = last.map_or(PeriodWindow { start: now, end: None }, |last| last.period);
+    AcquireError::Denied { budget: budget.id, scope: budget.scope, currency: budget.currency, room: 0, period }
 }
 
 fn is_hard(account: &AccountState) -> bool {
@@ -119,7 +174,7 @@ fn denied(account: &AccountState) -> AcquireError {
     }
 }
 
-fn lease_grant(account: AccountState, granted: i64) -> LeaseGrant {
+fn lease_grant(account: &AccountState, granted: i64) -> LeaseGrant {
     LeaseGrant {
         budget: account.budget,
         account: account.account,
@@ -128,7 +183,7 @@ fn lease_grant(account: AccountState, granted: i64) -> LeaseGrant {
         policy: account.policy,
         period: account.period,
         granted,
-        room: account.room() - granted,
+        room: account.room(),
     }
 }
 
@@ -140,18 +195,14 @@ const RAISE_ACCOUNTS: &str = "UPDATE accounts a SET leased = leased + taken.amou
      overcommit = greatest(overcommit, taken.beyond) FROM unnest($1, $2, $3) AS taken (id, amount, beyond) \
      WHERE a.id = taken.id";
 
-async fn take(
-    tx: &mut Tx<'_>,
-    by: &Incarnation,
-    accounts: &[AccountState],
-    amounts: &[i64],
-    ttl: Duration,
-) -> Result<(), Fault> {
+/// Writes down what was taken, in the order of the accounts.
+async fn write(tx: &mut Tx<'_>, by: &Incarnation, till: &Till, ttl: Duration) -> Result<(), Fault> {
+    let taken = till.0.values().filter_map(|drawer| Some((drawer.account.account.0, (&drawer.account, drawer.taken?))));
     let (mut leases, mut raised) = (Rows::default(), Rows::default());
-    for (account, &amount) in accounts.iter().zip(amounts) {
-        let beyond = if is_hard(account) { 0 } else { amount.saturating_sub(account.room()) };
-        leases.push(&[account.account.0, amount].map(Cell::Int));
-        raised.push(&[account.account.0, amount, beyond].map(Cell::Int));
+    for (id, (account, amount)) in taken.collect::<BTreeMap<_, _>>() {
+        let beyond = if is_hard(account) { 0 } else { account.room().saturating_neg() };
+        leases.push(&[id, amount].map(Cell::Int));
+        raised.push(&[id, amount, beyond].map(Cell::Int));
     }
     let ttl = i64::try_from(ttl.as_micros()).unwrap_or(i64::MAX);
     let mut script = Script::default();

@@ -74,19 +74,24 @@ impl Book {
         Some(rights).filter(|(_, free)| *free > 0)
     }
 
-    /// Notes a question to the store. Not when a late settlement was promised what it would take, unless it is `for_late`.
-    pub(in crate::escrow) fn begin_asking(&mut self, asks: &[LeaseAsk], for_late: bool) -> Option<Incarnation> {
-        let slots: Slots = asks.iter().filter_map(|ask| self.budgets.get(&ask.budget)).copied().collect();
-        if !for_late && self.on(&slots).any(|slot| slot.promised > 0) {
-            return None;
-        }
-        for index in slots {
-            if let Some(slot) = self.slots.get_mut(index as usize) {
+    /// Whether a late settlement was promised some of what these ask for.
+    pub(in crate::escrow) fn has_promised(&self, asks: &[LeaseAsk]) -> bool {
+        let slots = asks.iter().filter_map(|ask| self.slots.get(*self.budgets.get(&ask.budget)? as usize));
+        slots.into_iter().any(|slot| slot.promised > 0)
+    }
+
+    /// Notes a question to the store.
+    pub(in crate::escrow) fn begin_asking(&mut self, asks: &[LeaseAsk]) {
+        for ask in asks {
+            if let Some(slot) = self.budgets.get(&ask.budget).and_then(|index| self.slots.get_mut(*index as usize)) {
                 slot.asking += 1;
             }
         }
         self.stats.acquires += 1;
-        Some(self.by.clone())
+    }
+
+    pub(in crate::escrow) const fn count_conversation(&mut self) {
+        self.stats.conversations += 1;
     }
 
     /// The store answered, or failed to.
