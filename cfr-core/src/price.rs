@@ -109,6 +109,14 @@ pub enum PriceError {
         /// The tier.
         tier: Box<str>,
     },
+    /// Answers made in this geography may be dearer, and the table does not say by how much.
+    #[error("`{model}` has no price for answers made in `{geo}`")]
+    UnpricedGeo {
+        /// The model.
+        model: Box<str>,
+        /// The geography.
+        geo: Box<str>,
+    },
     /// The model needs a cap on answer tokens: the table has none.
     #[error("`{model}` has no known output limit: send max_tokens")]
     UnboundedOutput {
@@ -208,10 +216,18 @@ enum Condition {
 pub struct PriceTerms<'a> {
     /// The service tier, by the provider's word: the one that served, else the one asked for.
     pub tier: Option<&'a str>,
-    /// The region or geography of the endpoint, for multipliers.
+    /// The region of the endpoint, for multipliers.
     pub region: Option<&'a str>,
+    /// The geography of the answer: the one that the provider reports, else the one asked for.
+    pub geo: Option<&'a str>,
     /// When the request began: decides off-peak windows.
     pub at: Option<Timestamp>,
+}
+
+impl PriceTerms<'_> {
+    fn is_in(&self, region: &str) -> bool {
+        [self.region, self.geo].contains(&Some(region))
+    }
 }
 
 /// The most that a call can cost: a fixed part and a part per answer token.

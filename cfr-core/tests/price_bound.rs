@@ -78,7 +78,7 @@ proptest! {
         let entries: Vec<_> = table.entries().iter().filter(|entry| matches!(entry.mode(), Mode::Chat | Mode::Embedding)).collect();
         let entry = which.get(&entries);
         let at = now() + jiff::SignedDuration::from_hours(hour);
-        let asked = PriceTerms { tier, region, at: Some(at) };
+        let asked = PriceTerms { tier, region, at: Some(at), ..PriceTerms::default() };
         let input = InputBound { text_tokens: input_max, images, unbounded, cache_markers: marked, ..InputBound::default() };
         let bound = match entry.upper_bound(&input, choices, &asked) {
             Ok(bound) => bound,

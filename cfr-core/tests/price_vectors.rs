@@ -34,7 +34,8 @@ fn check(table: &PriceTable, vector: &Value) {
     let at: Timestamp = word("when").map_or(AS_OF.into(), |when| format!("{when}Z")).parse().unwrap();
     let terms = PriceTerms {
         tier: word("tier").or(word("speed")),
-        region: word("region").or(word("inference_geo")).or(word("location")),
+        region: word("region").or(word("location")),
+        geo: word("inference_geo"),
         at: Some(at),
     };
     let entry = table.find(text("provider"), text("model"), at).unwrap();

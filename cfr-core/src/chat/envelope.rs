@@ -7,10 +7,15 @@ use smallvec::SmallVec;
 
 use super::Operation;
 
+mod bound;
 mod fields;
+mod gemini;
 mod json;
 mod media;
-mod scan;
+mod messages;
+mod openai;
+mod record;
+mod responses;
 mod splice;
 mod text;
 
@@ -27,11 +32,11 @@ pub type Span = Range<usize>;
 pub struct Envelope {
     /// The public name of the model.
     pub model: Box<str>,
-    /// Where the model's value stands, quotes included; `None` when the path names the model.
+    /// Where the model's value stands, quotes included; `None` when only the path names the model.
     pub model_span: Option<Span>,
     /// Whether a stream is wanted. Embeddings have none.
     pub stream: bool,
-    /// Whether the caller wants a usage chunk at the end of the stream.
+    /// Whether the caller wants a usage chunk at the end of the stream. Dialects that always report usage want it always.
     pub include_usage: bool,
     /// Where the value of `stream_options` stands.
     pub stream_options_span: Option<Span>,
@@ -39,10 +44,15 @@ pub struct Envelope {
     pub output_cap: Option<OutputCap>,
     /// Where a cap can be set that the caller left open; use it by [`Envelope::cap_edit`].
     pub open_caps: OpenCaps,
+    /// Caps on hosted tools that the caller left out and the bound relies on: the adapter of the same dialect must set
+    /// them, see [`Envelope::hosted_edits`].
+    pub hosted_caps: Vec<HostedCap>,
     /// Answers per request: the larger of `n` and `best_of`, times the number of prompts of a legacy completion.
     pub choices: u32,
-    /// The service tier asked for.
+    /// The service tier, or Anthropic's speed, asked for.
     pub service_tier: Option<Box<str>>,
+    /// The geography in which the caller wants the answer made, which can raise the price.
+    pub geo: Option<Box<str>>,
     /// What the input can cost at the most.
     pub input: InputBound,
     /// The caller's `user`, cut to [`TAG_BYTES_MAX`].
@@ -93,6 +103,13 @@ impl CapField {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct OpenCaps(SmallVec<[(CapField, Gap); 2]>);
 
+/// A cap on the calls of a hosted tool that must be set.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HostedCap {
+    field: &'static str,
+    gap: Gap,
+}
+
 /// A place for a cap. Without one it becomes a field of the outer object.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Gap {
@@ -116,8 +133,16 @@ pub struct InputBound {
     pub images: u32,
     /// Whether a part has no bound in the body (PDF, audio, hosted tools): then only the model's context bounds it.
     pub unbounded: bool,
+    /// Calls of hosted tools at the most; after each the provider reads the input anew.
+    pub hosted_calls: u32,
     /// Web searches at the most.
     pub web_searches: u32,
+    /// File searches at the most.
+    pub file_searches: u32,
+    /// Queries to a map service at the most.
+    pub maps_queries: u32,
+    /// Sessions of a hosted interpreter at the most.
+    pub code_sessions: u32,
     /// Whether the caller marks text for the provider's cache: then its dearest cache write may be charged.
     pub cache_markers: bool,
     /// Tokens of a predicted answer, which are charged as output where the prediction is wrong.
@@ -141,7 +166,11 @@ pub const PROMPTS_MAX: u32 = 2_048;
 /// Arrays and objects inside each other: what JSON parsers down the line accept.
 pub const DEPTH_MAX: usize = 128;
 /// Web searches that one hosted tool may make when the caller names no `max_uses`.
-pub const TOOL_SEARCHES_MAX: u32 = 10;
+pub const TOOL_SEARCHES_MAX: u32 = TOOL_CALLS_MAX;
+/// Calls of one hosted tool when the caller names no cap: Anthropic's own limit of one request.
+pub const TOOL_CALLS_MAX: u32 = 10;
+/// [`TOOL_CALLS_MAX`] as JSON.
+const TOOL_CALLS_MAX_JSON: &[u8] = b"10";
 
 /// Why a body cannot be read. Every variant is the caller's to mend.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -172,17 +201,26 @@ impl Envelope {
     /// # Errors
     /// When it is not a JSON object, or a field that we need is missing, of the wrong type or out of range.
     pub fn parse(operation: Operation, body: &Bytes) -> Result<Self, EnvelopeError> {
-        let fields = scan::scan(operation, body)?;
-        fields::read(operation, None, &fields)
+        match operation {
+            Operation::ChatCompletions | Operation::Completions | Operation::Embeddings => {
+                openai::read(operation, body)
+            }
+            Operation::Responses => responses::read(body),
+            Operation::Messages => messages::read(body),
+            Operation::GenerateContent => Err(EnvelopeError::field("model", "must be named by the path")),
+        }
     }
 
-    /// Reads a body whose model, and whether it streams, the path says, as Gemini's does.
+    /// Reads a body whose model, and whether it streams, the path says, as Gemini's does. Where the body names its model
+    /// in any case, the body counts.
     ///
     /// # Errors
-    /// As [`Envelope::parse`], and when the body names another model than the path.
+    /// As [`Envelope::parse`], and when a body of Gemini names another model than the path.
     pub fn parse_named(operation: Operation, model: &str, stream: bool, body: &Bytes) -> Result<Self, EnvelopeError> {
-        let fields = scan::scan(operation, body)?;
-        fields::read(operation, Some((model, stream)), &fields)
+        match operation {
+            Operation::GenerateContent => gemini::read(model, stream, body),
+            _ => Self::parse(operation, body),
+        }
     }
 
     /// The edit that sets a cap on answer tokens where the caller set none: in place of a `null`, else as a new field.
@@ -199,6 +237,21 @@ impl Envelope {
                 Edit::Insert { field: GENERATION_CONFIG, json: wrapped().into() }
             }
             None => Edit::Insert { field: field.name(), json: json.into() },
+        }
+    }
+
+    /// The edits that cap hosted tools where the caller did not: without them the bound would not be true.
+    pub fn hosted_edits(&self) -> impl Iterator<Item = Edit<'static>> + '_ {
+        self.hosted_caps.iter().map(HostedCap::edit)
+    }
+}
+
+impl HostedCap {
+    fn edit(&self) -> Edit<'static> {
+        let json = TOOL_CALLS_MAX_JSON.into();
+        match &self.gap {
+            Gap::Null(span) | Gap::NullObject(span) => Edit::Replace { span: span.clone(), json },
+            Gap::Inside(opening) => Edit::InsertInto { opening: *opening, field: self.field, json },
         }
     }
 }

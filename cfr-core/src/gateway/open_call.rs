@@ -17,6 +17,8 @@ use crate::upstream::{FinishReason, Report, UpstreamError};
 
 /// Bytes of an upstream's word that a record keeps.
 const WORD_BYTES_MAX: usize = 256;
+/// The caller's field that says where the answer is to be made.
+const GEO_FIELD: &str = "inference_geo";
 
 /// How a call ended.
 #[derive(Debug, Clone, Copy)]
@@ -291,7 +293,8 @@ impl OpenCall {
         let entry = served.or_else(|| find(&target.model)).ok_or_else(unknown)?;
         let asked = self.call.envelope.service_tier.as_deref();
         let tier = self.report.service_tier.as_deref().or(asked);
-        entry.cost(usage, &PriceTerms { tier, region: target.region.as_deref(), at: Some(self.quote.at) })
+        let geo = self.call.envelope.geo.as_deref().filter(|_| !self.dropped.iter().any(|field| &**field == GEO_FIELD));
+        entry.cost(usage, &PriceTerms { tier, region: target.region.as_deref(), geo, at: Some(self.quote.at) })
     }
 
     fn record(&self, ending: Ending<'_>, usage: Usage, source: UsageSource, charge: Charge) -> UsageRecord {

@@ -139,8 +139,12 @@ fn bounds(offer: &Offer, plan: &Plan, call: &Call, at: Timestamp) -> Result<Smal
         .map(|target| {
             let entry = offer.prices.find(&target.provider, &target.model, at);
             let entry = entry.ok_or_else(|| GatewayError::ModelNotPriced { model: envelope.model.clone() })?;
-            let terms =
-                PriceTerms { tier: envelope.service_tier.as_deref(), region: target.region.as_deref(), at: Some(at) };
+            let terms = PriceTerms {
+                tier: envelope.service_tier.as_deref(),
+                region: target.region.as_deref(),
+                geo: envelope.geo.as_deref(),
+                at: Some(at),
+            };
             Ok(entry.upper_bound(&envelope.input, envelope.choices, &terms)?)
         })
         .collect()

@@ -41,12 +41,13 @@ impl PriceEntry {
 
     fn bound(&self, input: &InputBound, choices: u32, terms: &PriceTerms<'_>) -> Result<Bound, PriceError> {
         self.refuse_deep_research()?;
+        self.refuse_unpriced_geo(terms)?;
         let choices = u64::from(choices.max(1));
         let tokens = self.input_tokens_max(input, choices)?;
         let reach = self.reach(tokens, terms)?;
         let input_rate = self.worst(&reach, self.input_meters(input))?;
         let fixed = reach.factor.of(product(input_rate, tokens)?).ok_or(PriceError::OutOfRange)?;
-        let fixed = fixed.checked_add(self.search_fees(input)?).ok_or(PriceError::OutOfRange)?;
+        let fixed = fixed.checked_add(self.fees_max(input)?).ok_or(PriceError::OutOfRange)?;
         let bound = Bound {
             fixed: PicoUsd(fixed),
             per_output_token: PicoUsd(0),
@@ -77,12 +78,12 @@ impl PriceEntry {
     }
 
     /// The most input tokens. A provider refuses what exceeds the model's limit; of embeddings the limit is per text, so
-    /// it bounds nothing. A document or a hosted tool can fill the context, and each search reads it anew.
+    /// it bounds nothing. A document or a hosted tool can fill the context, and each call of a hosted tool reads it anew.
     fn input_tokens_max(&self, input: &InputBound, choices: u64) -> Result<u64, PriceError> {
         let limit = self.limits.max_input_tokens.filter(|_| self.mode != Mode::Embedding);
         let context = || limit.ok_or_else(|| PriceError::UnboundedInput { model: self.model.clone() });
         if input.unbounded {
-            let reads = u64::from(input.web_searches).saturating_add(1);
+            let reads = u64::from(input.hosted_calls.max(input.web_searches)).saturating_add(1);
             return Ok(context()?.saturating_mul(reads.max(choices)));
         }
         let images = match (input.images, image_tokens_max(self.provider(), self.model())) {
@@ -109,6 +110,19 @@ impl PriceEntry {
     fn output_meters(&self) -> impl Iterator<Item = Meter> {
         let has = |meter: &Meter| self.rates.has_meter(*meter);
         [Meter::OutputTokens, Meter::ReasoningTokens].into_iter().chain(OUTPUT_MODALITIES.into_iter().filter(has))
+    }
+
+    /// What hosted tools cost by the call, apart from their tokens.
+    fn fees_max(&self, input: &InputBound) -> Result<i128, PriceError> {
+        let calls = [
+            (Meter::FileSearchCalls, input.file_searches),
+            (Meter::MapsGroundingQueries, input.maps_queries),
+            (Meter::CodeInterpreterSessions, input.code_sessions),
+        ];
+        calls.into_iter().filter(|(_, calls)| *calls > 0).try_fold(self.search_fees(input)?, |sum, (meter, calls)| {
+            let fee = self.price(meter, Tier::Standard, 0)?;
+            sum.checked_add(product(fee.pico_usd(), u64::from(calls))?).ok_or(PriceError::OutOfRange)
+        })
     }
 
     fn search_fees(&self, input: &InputBound) -> Result<i128, PriceError> {
@@ -141,6 +155,16 @@ impl PriceEntry {
             return Err(PriceError::UnpricedMeter { model: self.model.clone(), meter });
         }
         Ok(())
+    }
+
+    /// Anthropic alone lets callers choose; it makes answers anywhere for the price without a factor.
+    fn refuse_unpriced_geo(&self, terms: &PriceTerms<'_>) -> Result<(), PriceError> {
+        let is_of = |when: &Condition, geo: &str| matches!(when, Condition::Region(region) if **region == *geo);
+        let priced = |geo: &str| geo == "global" || self.multipliers.iter().any(|known| is_of(&known.when, geo));
+        match terms.geo.filter(|geo| self.provider() == "anthropic" && !priced(geo)) {
+            Some(geo) => Err(PriceError::UnpricedGeo { model: self.model.clone(), geo: geo.into() }),
+            None => Ok(()),
+        }
     }
 
     /// The tiers, bands and factor that the call can meet. `auto` may be served with priority; any other tier may fall
@@ -195,7 +219,7 @@ impl Bound {
 /// An unknown region may be the dearer one.
 fn may_apply(when: &Condition, terms: &PriceTerms<'_>) -> bool {
     match when {
-        Condition::Region(region) => terms.region == Some(region),
+        Condition::Region(region) => terms.is_in(region),
         Condition::RegionNot(region) => terms.region.is_none_or(|known| *known != **region),
         Condition::Speed(speed) => terms.tier == Some(speed),
     }

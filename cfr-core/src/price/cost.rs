@@ -123,7 +123,7 @@ fn is_ordinary(word: &str) -> bool {
 
 fn applies(when: &Condition, terms: &PriceTerms<'_>) -> bool {
     match when {
-        Condition::Region(region) => terms.region == Some(region),
+        Condition::Region(region) => terms.is_in(region),
         Condition::RegionNot(region) => terms.region.is_some_and(|known| *known != **region),
         Condition::Speed(speed) => terms.tier == Some(speed),
     }

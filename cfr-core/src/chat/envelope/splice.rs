@@ -86,7 +86,9 @@ impl Edit<'_> {
         const PUNCTUATION: usize = r#""":,"#.len();
         match self {
             Self::Replace { json, .. } => json.len(),
-            Self::Insert { field, json } | Self::InsertInto { field, json, .. } => field.len() + json.len() + PUNCTUATION,
+            Self::Insert { field, json } | Self::InsertInto { field, json, .. } => {
+                field.len() + json.len() + PUNCTUATION
+            }
         }
     }
 }

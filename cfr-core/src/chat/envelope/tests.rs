@@ -136,13 +136,19 @@ fn a_null_cap_is_no_cap_and_is_replaced_rather_than_repeated() {
     assert!(!envelope.include_usage);
     let edits = [
         envelope.cap_edit(CapField::MaxTokens, b"40"),
-        Edit::Replace { span: envelope.stream_options_span.clone().unwrap(), json: br#"{"include_usage":true}"#.into() },
+        Edit::Replace {
+            span: envelope.stream_options_span.clone().unwrap(),
+            json: br#"{"include_usage":true}"#.into(),
+        },
     ];
     let changed = splice(&Bytes::from(body), &edits);
     let value: Value = serde_json::from_slice(&changed).unwrap();
     assert_eq!((&value["max_tokens"], &value["stream_options"]["include_usage"]), (&json!(40), &json!(true)));
     assert_eq!(memchr::memmem::find_iter(&changed, "max_tokens").count(), 1);
-    assert!(matches!(envelope.cap_edit(CapField::MaxCompletionTokens, b"40"), Edit::Insert { field: "max_completion_tokens", .. }));
+    assert!(matches!(
+        envelope.cap_edit(CapField::MaxCompletionTokens, b"40"),
+        Edit::Insert { field: "max_completion_tokens", .. }
+    ));
 }
 
 #[test]
