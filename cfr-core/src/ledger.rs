@@ -352,13 +352,13 @@ pub trait BudgetLedger: Debug + Send + Sync + 'static {
     /// Notes what was delivered so far, to charge it after a crash. Moves no money; the last note counts.
     ///
     /// # Errors
-    /// When the hold is not open.
+    /// When the hold is not open, or the price is below zero or in another currency.
     fn checkpoint(&self, hold: HoldId, so_far: Settlement) -> Result<(), LedgerError>;
 
     /// Ends a hold with a charge and its usage record.
     ///
     /// # Errors
-    /// When the hold is not open. Never for lack of money.
+    /// When the hold is not open, or the price is below zero or in another currency. Never for lack of money.
     fn settle(&self, hold: HoldId, settlement: Settlement) -> Result<Settled, LedgerError>;
 
     /// Ends a hold without a trace.

@@ -86,6 +86,18 @@ async fn a_limit_below_use_holds_nothing_more_until_it_drained() {
     assert_eq!(ledger.set_limit(BUDGET, nanos(80)), Ok(()));
     check_balance(&ledger, 80, 0, 0).await;
     assert!(matches!(ledger.set_limit(BUDGET, nanos(-1)), Err(LedgerError::Malformed { .. })));
+    assert_eq!(ledger.set_limit(BUDGET, nanos(0)), Ok(()));
+    check_balance(&ledger, 0, 0, 0).await;
+}
+
+#[tokio::test]
+async fn a_budget_larger_than_any_amount_can_be_held_on() {
+    let (_, ledger) = ledger_with(i64::MAX, Period::Never);
+    assert_eq!(ledger.grant(BUDGET, nanos(i64::MAX), "invoice-1"), Ok(()));
+    for id in 1..=2 {
+        assert_eq!(hold(&ledger, id, i64::MAX).await.expect("there is room").amount, nanos(i64::MAX));
+    }
+    assert!(matches!(hold(&ledger, 3, 1).await, Err(AuthorizeError::Denied(_))));
 }
 
 #[tokio::test]

@@ -265,17 +265,22 @@ fn a_provider_that_always_searches_is_held_for_the_dearest_search() {
     check("perplexity", "sonar-pro", &text(0), None, 14_000_000_000 + 8 * 15_000_000, 15_000_000);
 }
 
-#[test]
-fn deep_research_is_refused_while_its_citations_have_no_price() {
-    let own = OwnPrice {
-        provider: "perplexity".into(),
-        model: "sonar-deep-research".into(),
+/// A model of the operator's own whose prompts are free.
+fn own(provider: &str, model: &str, output: UnitPrice) -> OwnPrice {
+    OwnPrice {
+        provider: provider.into(),
+        model: model.into(),
         mode: Mode::Chat,
         input: UnitPrice::FREE,
-        output: UnitPrice::FREE,
+        output,
         cache_read: None,
         limits: cfr_core::price::Limits::default(),
-    };
+    }
+}
+
+#[test]
+fn deep_research_is_refused_while_its_citations_have_no_price() {
+    let own = own("perplexity", "sonar-deep-research", UnitPrice::FREE);
     let table = table().with_own_prices(&[own]).unwrap();
     let refused = entry(&table, "perplexity", "sonar-deep-research").upper_bound(&text(1), 1, &at_now());
     assert!(matches!(refused, Err(PriceError::UnpricedMeter { meter: Meter::CitationTokens, .. })));
@@ -292,6 +297,26 @@ fn a_price_rise_within_the_hour_counts_as_well() {
     };
     assert!(bound(3_599).fixed > bound(3_601).fixed);
     assert_eq!(bound(1), bound(-1));
+}
+
+#[test]
+fn gemini_may_overshoot_by_one_token_in_a_hundred_rounded_up_and_by_64() {
+    let own = ["0.0000000001", "0.00000000015"].map(|price| own("gemini", price, price.parse().unwrap()));
+    let table = table().with_own_prices(&own).unwrap();
+    for (model, per_token) in [("0.0000000001", 101), ("0.00000000015", 152)] {
+        let bound = entry(&table, "gemini", model).upper_bound(&text(0), 1, &at_now()).unwrap();
+        assert_eq!((bound.fixed.0, bound.per_output_token.0), (64 * per_token, per_token), "{model}");
+    }
+}
+
+#[test]
+fn only_media_and_documents_can_be_counted_in_a_dearer_kind_of_input_than_text() {
+    let (text_rate, audio_rate, output) = (300_000, 1_000_000, 2_525_000);
+    let image = InputBound { images: 1, ..text(1_000) };
+    let document = InputBound { unbounded: true, ..text(1_000) };
+    check("gemini", "gemini-2.5-flash", &text(1_000), None, 1_000 * text_rate + 64 * output, output);
+    check("gemini", "gemini-2.5-flash", &image, None, (1_000 + 4_128) * audio_rate + 64 * output, output);
+    check("gemini", "gemini-2.5-flash", &document, None, 1_048_576 * audio_rate + 64 * output, output);
 }
 
 #[test]

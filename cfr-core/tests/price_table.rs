@@ -3,7 +3,9 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use cfr_core::chat::Usage;
-use cfr_core::price::{Change, Limits, Mode, OwnPrice, PriceTable, PriceTableError, PriceTerms, Tier, UnitPrice};
+use cfr_core::price::{
+    Change, Limits, Mode, OwnPrice, PriceTable, PriceTableError, PriceTerms, PriceVersion, Tier, UnitPrice,
+};
 use cfr_core::time::Timestamp;
 use serde_json::{Value, json};
 
@@ -137,6 +139,13 @@ fn scheduled_prices_change_at_midnight_utc() {
     };
     assert_eq!(price("2026-06-30T23:59:59Z"), 1_000_000);
     assert_eq!(price("2026-07-01T00:00:00Z"), 9_000_000);
+}
+
+#[test]
+fn a_record_names_its_price_table_by_the_first_eight_bytes_of_the_hash() {
+    let mut hash = [0xff; 32];
+    hash[..8].copy_from_slice(&[1, 2, 3, 4, 5, 6, 7, 8]);
+    assert_eq!(PriceVersion(hash).short(), 0x0102_0304_0506_0708);
 }
 
 #[test]

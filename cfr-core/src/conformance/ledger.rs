@@ -88,6 +88,7 @@ macro_rules! ledger_conformance {
             an_overrun_takes_only_what_every_budget_has
             an_unlimited_budget_has_no_overrun
             a_charge_of_zero_ends_a_hold
+            a_price_below_zero_or_in_another_currency_is_refused
             a_hold_ends_once
             a_closed_id_holds_nothing_again
             releasing_gives_everything_back

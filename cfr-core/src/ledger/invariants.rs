@@ -232,8 +232,7 @@ pub fn charged_alike(charge: &ChargeView) -> Result<(), Violation> {
 /// When it is not the price, or as much of the price as the hold and free money cover.
 pub fn charge_fits(charge: &ChargeView) -> Result<(), Violation> {
     let ChargeView { hold, held, free, price, charged, overrun, .. } = charge;
-    let extra = (price - held).clamp(0, (*free).max(0));
-    let expected = *price.min(&(held + extra));
+    let expected = *price.min(&held.saturating_add((*free).max(0)));
     let fits = *charged == expected && *overrun == price - charged && *overrun >= 0;
     ensure(Invariant::ChargeFits, None, fits, || {
         format!("{hold}: of price {price} charged {charged}, overrun {overrun}, with {held} held and {free} free")
@@ -398,6 +397,8 @@ mod tests {
         check(entries_add_up(&account(100, 25, 0), &[60, 40], &[charge()]), None);
         check(entries_add_up(&account(101, 25, 0), &[60, 40], &[charge()]), Some(Invariant::AddsUp));
         check(entries_add_up(&account(100, 26, 0), &[60, 40], &[charge()]), Some(Invariant::AddsUp));
+        let elsewhere = AccountView { account: AccountId(3), ..account(0, 0, 0) };
+        check(entries_add_up(&elsewhere, &[], &[charge()]), None);
         check(leases_add_up(&account(100, 0, 60), &[lease, lease]), None);
         check(leases_add_up(&account(100, 0, 61), &[lease, lease]), Some(Invariant::AddsUp));
         check(holds_add_up(&account(100, 0, 30), &[hold(10), hold(20)]), None);

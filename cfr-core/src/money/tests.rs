@@ -72,6 +72,13 @@ fn rates_and_margins_have_limits() {
 }
 
 #[test]
+fn rates_and_margins_are_read_as_they_were_set() {
+    let fx = FxRate::new(Currency::EUR, 1_160_000).unwrap();
+    assert_eq!((fx.currency(), fx.usd_per_unit_e6()), (Currency::EUR, 1_160_000));
+    assert_eq!(Margin::from_bps(MARGIN_BPS_MAX).map(Margin::bps), Ok(MARGIN_BPS_MAX));
+}
+
+#[test]
 fn a_currency_is_three_capital_letters() {
     for text in ["", "EU", "EURO", "eur", "E1R", "ÄÖ", "€"] {
         assert_eq!(text.parse::<Currency>(), Err(MoneyError::UnknownCurrency), "{text}");

@@ -59,11 +59,12 @@ mod tests {
         assert_eq!(parse_minutes("00:00-00:00"), Some(0..1_440));
         assert_eq!(parse_minutes("10:00-00:00"), Some(600..1_440));
         assert_eq!(parse_minutes("00:00-01:00"), Some(0..60));
+        assert_eq!(parse_minutes("01:30-23:59"), Some(90..1_439));
     }
 
     #[test]
     fn what_is_no_range_of_a_day_is_refused() {
-        for text in ["", "10:00", "11:00-10:00", "24:00-25:00", "10:60-11:00", "10-11"] {
+        for text in ["", "10:00", "11:00-10:00", "10:00-10:00", "23:00-24:00", "10:60-12:00", "09:00-10:60", "10-11"] {
             assert_eq!(parse_minutes(text), None, "{text}");
         }
     }

@@ -4,6 +4,7 @@ use super::LedgerUnderTest;
 use super::fixture::{add, add_hard, ask, expect, hard, held, hold, nanos, refused, settle, settlement};
 use crate::id::HoldId;
 use crate::ledger::{BudgetSpec, LedgerError, LimitPolicy, ReleaseReason, Scope};
+use crate::money::{Currency, Money};
 use crate::time::Clock;
 
 /// The price is charged on every budget, and what it did not need can be held again.
@@ -59,6 +60,26 @@ pub async fn a_charge_of_zero_ends_a_hold(subject: &dyn LedgerUnderTest) {
     let settled = settle(subject, id, 0).expect("the hold is open");
     assert_eq!((settled.charged, settled.overrun, settled.available), (nanos(0), nanos(0), nanos(100)));
     expect(subject, budget, 100, 0, 0).await;
+}
+
+/// What is no price neither ends a hold nor is evidence of one: it could only take money out of the books.
+pub async fn a_price_below_zero_or_in_another_currency_is_refused(subject: &dyn LedgerUnderTest) {
+    let budget = add_hard(subject, Scope::User, 100).await;
+    let id = hold(subject, &[budget], 60).await;
+    let dollars = {
+        let mut settlement = settlement(id, 30);
+        settlement.charge.price = Money::from_nanos(30, Currency::USD);
+        settlement
+    };
+    for wrong in [settlement(id, -1), dollars] {
+        let refused = subject.ledger().settle(id, wrong.clone()).map(|_| ());
+        assert!(matches!(refused, Err(LedgerError::Malformed { .. })), "{refused:?}");
+        let refused = subject.ledger().checkpoint(id, wrong);
+        assert!(matches!(refused, Err(LedgerError::Malformed { .. })), "{refused:?}");
+    }
+    expect(subject, budget, 100, 0, 60).await;
+    assert_eq!(settle(subject, id, 30).expect("the hold is still open").charged, nanos(30));
+    expect(subject, budget, 100, 30, 0).await;
 }
 
 /// A second end, of whatever kind, changes nothing.
