@@ -7,11 +7,14 @@ use cfr_core::upstream::UpstreamError;
 
 use crate::transport::WireRequest;
 
+pub mod aws;
 pub mod bearer;
 pub mod header;
+pub mod sigv4;
 
 pub use bearer::Bearer;
 pub use header::{KeyError, KeyHeader};
+pub use sigv4::SigV4;
 
 /// Proves that a request is ours.
 #[async_trait]
