@@ -7,7 +7,7 @@ mod support;
 use std::sync::Arc;
 use std::time::Duration;
 
-use cfr_core::chat::Operation;
+use cfr_core::chat::{Dialect, Operation};
 use cfr_core::secret::Secret;
 use cfr_core::upstream::{Order, Reply, Retry, Upstream, UpstreamError};
 use cfr_providers::openai::quirks::OPENAI;
@@ -30,7 +30,7 @@ async fn ask(upstream: &dyn Upstream, operation: Operation, body: &Value) -> Out
 async fn chat(more: Value) -> (Outcome, Spoken) {
     let outcome = ask(&Fake::instant(), Operation::ChatCompletions, &chat_body("Tell me about rivers.", more)).await;
     assert!(outcome.error.is_none(), "{:?}", outcome.error);
-    let spoken = Spoken::of(&outcome.bytes);
+    let spoken = Spoken::of(Dialect::OpenAi, &outcome.bytes);
     (outcome, spoken)
 }
 
@@ -100,7 +100,7 @@ async fn a_required_tool_is_called_with_arguments_that_fit() {
 async fn a_tool_is_called_when_the_prompt_names_it_and_not_again_after_its_answer() {
     let fake = Fake::instant();
     let named = chat_body("Use get_weather for Oslo", json!({"tools": weather_tool()}));
-    assert_eq!(Spoken::of(&ask(&fake, Operation::ChatCompletions, &named).await.bytes).calls().len(), 1);
+    assert_eq!(Spoken::of(Dialect::OpenAi, &ask(&fake, Operation::ChatCompletions, &named).await.bytes).calls().len(), 1);
     let (_, unnamed) = chat(json!({"tools": weather_tool()})).await;
     assert!(unnamed.calls().is_empty() && !unnamed.text.is_empty());
     let mut answered = named.clone();
@@ -108,7 +108,7 @@ async fn a_tool_is_called_when_the_prompt_names_it_and_not_again_after_its_answe
         .as_array_mut()
         .unwrap()
         .push(json!({"role": "tool", "tool_call_id": "x", "content": "get_weather: sun"}));
-    assert!(Spoken::of(&ask(&fake, Operation::ChatCompletions, &answered).await.bytes).calls().is_empty());
+    assert!(Spoken::of(Dialect::OpenAi, &ask(&fake, Operation::ChatCompletions, &answered).await.bytes).calls().is_empty());
 }
 
 #[tokio::test]
@@ -134,7 +134,7 @@ async fn log_probabilities_have_one_entry_per_token() {
 async fn legacy_completions_have_texts() {
     for stream in [false, true] {
         let body = json!({"model": "davinci", "prompt": "Once upon", "stream": stream});
-        let spoken = Spoken::of(&ask(&Fake::instant(), Operation::Completions, &body).await.bytes);
+        let spoken = Spoken::of(Dialect::OpenAi, &ask(&Fake::instant(), Operation::Completions, &body).await.bytes);
         assert!(spoken.text.starts_with("This is davinci,"), "{}", spoken.text);
         assert_eq!(spoken.finish.as_deref(), Some("stop"));
     }

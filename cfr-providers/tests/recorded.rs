@@ -1,41 +1,28 @@
 //! Recorded exchanges are the evidence: what we send, and what we understand, against files that anyone can add to.
 //!
-//! Every `fixtures/PROVIDER/*.json` is a case, PROVIDER being a row of the table of quirks. Drop a file in and it is
-//! tested. `CFR_FIXTURES=DIR cargo test -p cfr-providers` reads another folder.
+//! Every `fixtures/PROVIDER/*.json` is a case. Here are those of servers that speak OpenAI's dialect, PROVIDER being a row
+//! of the table of quirks, for callers who speak it too; `across` has all of them for callers of every dialect. Drop a
+//! file in and it is tested. `CFR_FIXTURES=DIR cargo test -p cfr-providers` reads another folder.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod support;
 
-use std::path::PathBuf;
-
 use bytes::Bytes;
+use cfr_core::chat::Dialect;
 use cfr_core::upstream::{Reply, UpstreamError};
+use cfr_providers::Quirks;
 use cfr_providers::transport::replay::Replay;
 use support::{Case, run};
 
-fn own_folder() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures")
-}
-
 /// One of our own cases, whatever folder the others are read from.
 fn own(name: &str) -> Case {
-    Case::read(&own_folder().join(name).with_extension("json"))
+    Case::read(&support::own_folder().join(name).with_extension("json"))
 }
 
 fn cases() -> Vec<Case> {
-    let root = std::env::var_os("CFR_FIXTURES").map_or_else(own_folder, PathBuf::from);
-    let mut files: Vec<PathBuf> = folder(&root).flat_map(|provider| folder(&provider)).collect();
-    files.retain(|file| file.extension().is_some_and(|extension| extension == "json"));
-    files.sort();
-    assert!(!files.is_empty(), "no cases below {}", root.display());
-    files.iter().map(|file| Case::read(file)).collect()
-}
-
-fn folder(path: &std::path::Path) -> impl Iterator<Item = PathBuf> + use<> {
-    std::fs::read_dir(path)
-        .unwrap_or_else(|cause| panic!("{}: {cause}", path.display()))
-        .map(|entry| entry.unwrap().path())
+    let speaks = |provider: &str| Quirks::by_name(provider).is_some();
+    support::recordings(speaks).iter().map(|file| Case::read(file)).collect()
 }
 
 fn streams() -> Vec<Case> {
@@ -83,7 +70,7 @@ async fn a_stream_cut_before_its_finish_reason_is_truncated_and_after_it_is_whol
         for at in frame_ends(&case.exchange.body) {
             let mut exchange = case.exchange.clone();
             exchange.body.truncate(at);
-            let finished = support::has_ended(&exchange.body);
+            let finished = support::Spoken::of(Dialect::OpenAi, &exchange.body).has_ended();
             let cut = run(&case, Replay::new(exchange)).await;
             match &cut.error {
                 None => {
@@ -106,7 +93,7 @@ fn a_stream_cut_inside_a_frame_is_whole_or_truncated_and_never_half_a_frame() {
     for case in streams().into_iter().filter(|case| !case.is_broken()) {
         for at in 1..case.exchange.body.len() {
             let cut = case.relay([&case.exchange.body[..at]]);
-            let spoken = support::Spoken::of_stream(&cut.bytes);
+            let spoken = support::Spoken::of(Dialect::OpenAi, &cut.bytes);
             match &cut.error {
                 None => assert!(spoken.done && spoken.finish.is_some(), "{} cut at {at}: {:?}", case.name, cut.bytes),
                 Some(error) => {

@@ -8,13 +8,14 @@
 )]
 
 pub mod loopback;
+pub mod spoken;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use cfr_core::chat::{Call, Envelope, Meter, Operation, Usage};
+use cfr_core::chat::{Call, Dialect, Envelope, Meter, Operation, Usage};
 use cfr_core::id::RequestId;
 use cfr_core::price::PicoUsd;
 use cfr_core::secret::Secret;
@@ -26,6 +27,33 @@ use cfr_providers::transport::replay::{Exchange, Replay};
 use cfr_providers::{HttpUpstream, Quirks};
 use futures_util::StreamExt;
 use serde_json::Value;
+
+pub use spoken::Spoken;
+
+/// Not a provider's: one request in the words of every provider.
+const MAPPING: &str = "mapping";
+
+pub fn own_folder() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures")
+}
+
+/// The recordings of some providers, of our own folder or of the one that `CFR_FIXTURES` names.
+pub fn recordings(of: impl Fn(&str) -> bool) -> Vec<PathBuf> {
+    let root = std::env::var_os("CFR_FIXTURES").map_or_else(own_folder, PathBuf::from);
+    let mut files: Vec<PathBuf> = folder(&root)
+        .filter(|provider| provider.file_name().and_then(|name| name.to_str()).is_some_and(|name| name != MAPPING && of(name)))
+        .flat_map(|provider| folder(&provider))
+        .filter(|file| file.extension().is_some_and(|extension| extension == "json"))
+        .collect();
+    files.sort();
+    assert!(!files.is_empty(), "no cases below {}", root.display());
+    files
+}
+
+pub fn folder(path: &Path) -> impl Iterator<Item = PathBuf> + use<> {
+    let entries = std::fs::read_dir(path).unwrap_or_else(|cause| panic!("{}: {cause}", path.display()));
+    entries.map(|entry| entry.unwrap().path())
+}
 
 /// A recording and what is to be understood of it.
 pub struct Case {
@@ -124,7 +152,7 @@ impl Case {
             Some(error) => self.check_error(error),
             None => assert!(!self.is_broken(), "{name}: expected an error"),
         }
-        let spoken = Spoken::of(&outcome.bytes);
+        let spoken = Spoken::of(Dialect::OpenAi, &outcome.bytes);
         for (field, said) in [
             ("text", &spoken.text),
             ("partial_text", &spoken.text),
@@ -150,22 +178,13 @@ impl Case {
         }
     }
 
+    /// An error, in the words of the caller's dialect where the provider speaks it.
     #[track_caller]
     fn check_error(&self, error: &UpstreamError) {
         let (name, expected) = (&self.name, &self.expect["error"]);
-        assert!(!expected.is_null(), "{name}: {error:?}");
-        if let Some(word) = expected["name"].as_str() {
-            assert_eq!(error.name(), word, "{name}: {error:?}");
-        }
+        check_error(name, expected, error);
         if expected["in_stream"] == true {
             assert!(matches!(error, UpstreamError::InStream { frame: Some(_), .. }), "{name}: {error:?}");
-            return;
-        }
-        if let Some(retryable) = expected["retryable"].as_bool() {
-            assert_eq!(matches!(error.retry(), Retry::SameTarget { .. }), retryable, "{name}: {error:?}");
-        }
-        if let Some(millis) = expected["retry_after_ms"].as_u64() {
-            assert_eq!(error.retry(), Retry::SameTarget { after: Duration::from_millis(millis) }, "{name}");
         }
         if let Some(code) = expected["code"].as_str()
             && let UpstreamError::Rejected { body: Some(body), .. } = error
@@ -174,6 +193,35 @@ impl Case {
             assert_eq!(body["error"]["code"], code, "{name}");
         }
     }
+}
+
+#[track_caller]
+pub fn check_error(name: &str, expected: &Value, error: &UpstreamError) {
+    assert!(!expected.is_null(), "{name}: {error:?}");
+    if let Some(word) = expected["name"].as_str() {
+        assert_eq!(error.name(), word, "{name}: {error:?}");
+    }
+    if expected["in_stream"] == true {
+        assert!(matches!(error, UpstreamError::InStream { .. }), "{name}: {error:?}");
+        return;
+    }
+    if let Some(retryable) = expected["retryable"].as_bool() {
+        assert_eq!(matches!(error.retry(), Retry::SameTarget { .. }), retryable, "{name}: {error:?}");
+    }
+    if let Some(millis) = expected["retry_after_ms"].as_u64() {
+        assert_eq!(error.retry(), Retry::SameTarget { after: Duration::from_millis(millis) }, "{name}");
+    }
+}
+
+/// The adapter of a provider, at its usual address or one that stands for it.
+pub fn adapter(provider: &str) -> Option<Arc<dyn Adapter>> {
+    let base_url = match provider {
+        "azure" => Some("https://resource.openai.azure.com/openai/v1"),
+        "custom" => Some("http://127.0.0.1:9/v1"),
+        _ => None,
+    };
+    let quirks = Quirks::by_name(provider)?;
+    Some(Arc::new(OpenAi::new(quirks, base_url).unwrap()))
 }
 
 fn operation_of(path: &str) -> Option<Operation> {
@@ -186,7 +234,7 @@ fn operation_of(path: &str) -> Option<Operation> {
 }
 
 #[track_caller]
-fn check_usage(name: &str, expected: &Value, report: &Report) {
+pub fn check_usage(name: &str, expected: &Value, report: &Report) {
     let Some(expected) = expected.as_object() else { return assert_eq!(report.usage, None, "{name}") };
     let usage: Usage = report.usage.unwrap_or_else(|| panic!("{name}: no usage"));
     let reads = usage.get(Meter::CacheReadTokens);
@@ -258,93 +306,4 @@ pub async fn collect(reply: Reply) -> Outcome {
         }
     }
     Outcome { bytes: bytes.freeze(), ..outcome }
-}
-
-fn data_lines(stream: &[u8]) -> impl Iterator<Item = &str> {
-    str::from_utf8(stream).unwrap().lines().filter_map(|line| line.strip_prefix("data:")).map(str::trim)
-}
-
-/// Whether every choice that began in a stream has a finish reason.
-pub fn has_ended(stream: &[u8]) -> bool {
-    let (mut begun, mut ended) = (std::collections::BTreeSet::new(), std::collections::BTreeSet::new());
-    for chunk in Spoken::chunks(stream) {
-        for choice in chunk["choices"].as_array().into_iter().flatten() {
-            begun.insert(choice["index"].as_u64());
-            if choice["finish_reason"].is_string() {
-                ended.insert(choice["index"].as_u64());
-            }
-        }
-    }
-    !ended.is_empty() && begun == ended
-}
-
-/// What a client makes of the bytes.
-#[derive(Default)]
-pub struct Spoken {
-    pub text: String,
-    pub reasoning: String,
-    pub refusal: String,
-    pub finish: Option<String>,
-    pub usage: Value,
-    pub done: bool,
-    calls: std::collections::BTreeMap<u64, (String, String, String)>,
-}
-
-impl Spoken {
-    pub fn of(bytes: &[u8]) -> Self {
-        if bytes.starts_with(b"{") { Self::of_whole(bytes) } else { Self::of_stream(bytes) }
-    }
-
-    fn of_whole(bytes: &[u8]) -> Self {
-        let mut spoken = Self::default();
-        spoken.add(&serde_json::from_slice(bytes).unwrap(), "message");
-        spoken
-    }
-
-    pub fn of_stream(bytes: &[u8]) -> Self {
-        let mut spoken = Self { done: data_lines(bytes).any(|data| data == "[DONE]"), ..Self::default() };
-        Self::chunks(bytes).iter().for_each(|chunk| spoken.add(chunk, "delta"));
-        spoken
-    }
-
-    fn chunks(bytes: &[u8]) -> Vec<Value> {
-        let json = data_lines(bytes).filter(|data| *data != "[DONE]");
-        json.map(|data| serde_json::from_str(data).unwrap_or_else(|cause| panic!("{cause}: {data}"))).collect()
-    }
-
-    fn add(&mut self, chunk: &Value, part: &str) {
-        if chunk["usage"].is_object() {
-            self.usage = chunk["usage"].clone();
-        }
-        for choice in chunk["choices"].as_array().into_iter().flatten() {
-            let said = &choice[part];
-            self.text += choice["text"].as_str().unwrap_or("");
-            self.text += said["content"].as_str().unwrap_or("");
-            for piece in said["content"].as_array().into_iter().flatten() {
-                self.text += piece["text"].as_str().unwrap_or("");
-                self.reasoning += piece["thinking"][0]["text"].as_str().unwrap_or("");
-            }
-            self.reasoning += said["reasoning"].as_str().or(said["reasoning_content"].as_str()).unwrap_or("");
-            self.refusal += said["refusal"].as_str().unwrap_or("");
-            self.add_calls(said);
-            if let Some(reason) = choice["finish_reason"].as_str() {
-                self.finish = Some(reason.into());
-            }
-        }
-    }
-
-    fn add_calls(&mut self, said: &Value) {
-        for (at, call) in said["tool_calls"].as_array().into_iter().flatten().enumerate() {
-            let entry = self.calls.entry(call["index"].as_u64().unwrap_or(at as u64)).or_default();
-            entry.0 += call["id"].as_str().unwrap_or("");
-            entry.1 += call["function"]["name"].as_str().unwrap_or("");
-            entry.2 += call["function"]["arguments"].as_str().unwrap_or("");
-        }
-    }
-
-    /// The calls of tools, with their arguments as JSON.
-    pub fn calls(&self) -> Vec<Value> {
-        let call = |(id, name, arguments): &(String, String, String)| serde_json::json!({"id": id, "name": name, "arguments": serde_json::from_str::<Value>(arguments).unwrap()});
-        self.calls.values().map(call).collect()
-    }
 }

@@ -1,0 +1,179 @@
+//! Every recorded answer of every provider, as callers of every dialect understand it.
+//!
+//! See `recorded` for where the files are. What a file expects is in OpenAI's words; a caller of another dialect must
+//! be told the same.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
+mod support;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use cfr_core::chat::{Call, Dialect, Envelope, Operation};
+use cfr_core::id::RequestId;
+use cfr_core::upstream::UpstreamError;
+use cfr_providers::adapter::Adapter;
+use cfr_providers::framing::Relay;
+use cfr_providers::transport::replay::Exchange;
+use serde_json::{Value, json};
+use support::{Outcome, Spoken};
+
+/// How callers ask for a conversation.
+const CONVERSATIONS: [Operation; 4] =
+    [Operation::ChatCompletions, Operation::Messages, Operation::Responses, Operation::GenerateContent];
+
+/// A recorded answer.
+struct Recorded {
+    name: String,
+    adapter: Arc<dyn Adapter>,
+    exchange: Exchange,
+    expect: Value,
+}
+
+impl Recorded {
+    fn read(file: &Path) -> Self {
+        let recording: Value = serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap();
+        let provider = file.parent().unwrap().file_name().unwrap().to_str().unwrap();
+        let name = format!("{provider}/{}", file.file_stem().unwrap().to_str().unwrap());
+        let adapter = support::adapter(provider).unwrap_or_else(|| panic!("{name}: no provider of that name"));
+        Self { name, adapter, exchange: Exchange::read(file).unwrap(), expect: recording["expect"].clone() }
+    }
+
+    /// Whether a conversation is recorded: other work has no dialects.
+    fn is_conversation(&self) -> bool {
+        let other = ["vector", "input_tokens", "models", "flagged", "search_units", "results"];
+        let text_completion = self.exchange.path.ends_with("/completions") && !self.exchange.path.contains("chat");
+        !other.iter().any(|field| !self.expect[*field].is_null()) && !text_completion
+    }
+
+    fn is_stream(&self) -> bool {
+        let content_type = self.exchange.headers.get("content-type").map_or("", |value| value.to_str().unwrap());
+        self.exchange.status.is_success() && (!content_type.contains("json") || content_type.contains("ndjson"))
+    }
+
+    fn call(&self, operation: Operation) -> Call {
+        let stream = self.is_stream();
+        let body = match operation {
+            Operation::Messages => {
+                json!({"model": "m", "max_tokens": 9, "stream": stream, "messages": [{"role": "user", "content": "Hi"}]})
+            }
+            Operation::Responses => json!({"model": "m", "stream": stream, "input": "Hi"}),
+            Operation::GenerateContent => json!({"contents": [{"role": "user", "parts": [{"text": "Hi"}]}]}),
+            _ => json!({
+                "model": "m", "stream": stream, "stream_options": {"include_usage": true},
+                "messages": [{"role": "user", "content": "Hi"}],
+            }),
+        };
+        let body = Bytes::from(body.to_string());
+        let envelope = match operation {
+            Operation::GenerateContent => Envelope::parse_named(operation, "m", stream, &body),
+            _ => Envelope::parse(operation, &body),
+        };
+        let envelope = envelope.unwrap();
+        let (tags, cache) = (cfr_core::chat::Tags::default(), cfr_core::cache::CacheUse::default());
+        Call { id: RequestId::from_u128(1), operation, envelope, body, tags, cache, drop_params: false }
+    }
+
+    /// What a caller is handed when the network brings the answer in pieces of this size.
+    fn answer(&self, call: &Call, piece_bytes: usize) -> Outcome {
+        let Exchange { status, headers, body, .. } = &self.exchange;
+        if !status.is_success() {
+            let error = self.adapter.decode_error(call, *status, headers, body);
+            return Outcome { error: Some(error), ..Outcome::default() };
+        }
+        if self.is_stream() {
+            return self.relayed(call, body.chunks(piece_bytes));
+        }
+        match self.adapter.decode(call, headers, body.clone()) {
+            Ok(reply) => Outcome { bytes: reply.body, report: reply.report, error: None },
+            Err(error) => Outcome { error: Some(error), ..Outcome::default() },
+        }
+    }
+
+    fn relayed<'a>(&self, call: &Call, pieces: impl Iterator<Item = &'a [u8]>) -> Outcome {
+        let mut relay = Relay::new(self.adapter.framing(), self.adapter.stream_decoder(call));
+        let (mut bytes, mut outcome) = (BytesMut::new(), Outcome::default());
+        for piece in pieces.map(Some).chain([None]) {
+            if outcome.error.is_some() || relay.is_done() {
+                break;
+            }
+            let relayed = match piece {
+                Some(piece) => relay.push(Bytes::copy_from_slice(piece)),
+                None => relay.finish(),
+            };
+            bytes.extend_from_slice(&relayed.event.bytes);
+            outcome.report.absorb(relayed.event.report);
+            outcome.error = relayed.error;
+        }
+        Outcome { bytes: bytes.freeze(), ..outcome }
+    }
+
+    #[track_caller]
+    fn check(&self, dialect: Dialect, outcome: &Outcome) {
+        let name = format!("{} for {dialect:?}", self.name);
+        if !self.expect["error"].is_null() {
+            let error = outcome.error.as_ref().unwrap_or_else(|| panic!("{name}: expected an error"));
+            support::check_error(&name, &self.expect["error"], error);
+            return;
+        }
+        assert!(outcome.error.is_none(), "{name}: {:?}", outcome.error);
+        let spoken = Spoken::of(dialect, &outcome.bytes);
+        assert!(spoken.done && spoken.has_ended(), "{name}: {spoken:?}");
+        let said = |field: &str| self.expect[field].as_str();
+        // Anthropic's and Gemini's dialects have no refusals: they are words.
+        let expected = format!("{}{}", said("text").unwrap_or(""), said("refusal").unwrap_or(""));
+        if said("text").or(said("refusal")).is_some() {
+            assert_eq!(format!("{}{}", spoken.text, spoken.refusal), expected, "{name}: text");
+        }
+        if let Some(expected) = said("reasoning_text") {
+            assert_eq!(spoken.reasoning, expected, "{name}: reasoning");
+        }
+        if let Some(expected) = said("finish_reason") {
+            assert_eq!(outcome.report.finish.as_ref().map(|finish| finish.name()), Some(expected), "{name}: report");
+            assert_eq!(spoken.finish.as_deref(), Some(expected), "{name}: finish");
+        }
+        if let Some(expected) = self.expect["tool_calls"].as_array() {
+            assert_eq!(&spoken.calls(), expected, "{name}: calls");
+        }
+        support::check_usage(&name, &self.expect["usage"], &outcome.report);
+    }
+}
+
+fn conversations() -> Vec<Recorded> {
+    let files = support::recordings(|_| true);
+    files.iter().map(|file| Recorded::read(file)).filter(Recorded::is_conversation).collect()
+}
+
+#[test]
+fn every_caller_is_told_what_the_provider_said() {
+    for recorded in conversations() {
+        for operation in CONVERSATIONS {
+            let call = recorded.call(operation);
+            for piece_bytes in [usize::MAX, 7, 1] {
+                recorded.check(operation.dialect(), &recorded.answer(&call, piece_bytes));
+            }
+        }
+    }
+}
+
+#[test]
+fn a_stream_cut_anywhere_is_truncated_or_complete_for_every_caller() {
+    for recorded in conversations() {
+        if !recorded.is_stream() || !recorded.expect["error"].is_null() {
+            continue;
+        }
+        for operation in CONVERSATIONS {
+            let call = recorded.call(operation);
+            for at in 1..recorded.exchange.body.len() {
+                let cut = recorded.relayed(&call, [&recorded.exchange.body[..at]].into_iter());
+                let name = format!("{} for {operation:?} cut at {at}", recorded.name);
+                match &cut.error {
+                    None => assert!(Spoken::of(operation.dialect(), &cut.bytes).done, "{name}"),
+                    Some(error) => assert!(matches!(error, UpstreamError::Truncated { .. }), "{name}: {error}"),
+                }
+            }
+        }
+    }
+}
