@@ -4,13 +4,13 @@
 use std::borrow::Cow;
 
 use bytes::Bytes;
-use cfr_benches::body::{Wish, chat};
+use cfr_benches::body::{MODEL, OUTPUT_TOKENS_MAX, Wish, chat};
 use cfr_core::chat::{Envelope, Operation};
 use divan::counter::BytesCount;
 use divan::{Bencher, black_box};
 use serde::Deserialize;
-use serde_json::Value;
 use serde_json::value::RawValue;
+use serde_json::{Value, json};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -89,6 +89,32 @@ fn cfr_envelope(bencher: Bencher<'_, '_>, text: Text) {
     bencher
         .counter(BytesCount::of_slice(&body))
         .bench(|| Envelope::parse(Operation::ChatCompletions, black_box(&body)));
+}
+
+/// The long conversation in the other dialects.
+const DIALECTS: [Operation; 3] = [Operation::Messages, Operation::Responses, Operation::GenerateContent];
+
+#[divan::bench(args = DIALECTS)]
+fn cfr_envelope_of(bencher: Bencher<'_, '_>, operation: Operation) {
+    let body = in_dialect(operation);
+    let read = |body: &Bytes| Envelope::parse_named(operation, MODEL, false, body);
+    read(&body).expect("a conversation");
+    bencher.counter(BytesCount::of_slice(&body)).bench(|| read(black_box(&body)));
+}
+
+fn in_dialect(operation: Operation) -> Bytes {
+    let chat: Value = serde_json::from_slice(&Text::Long.body()).expect("JSON");
+    let messages = chat["messages"].as_array().expect("messages");
+    let body = match operation {
+        Operation::Messages => json!({"model": MODEL, "max_tokens": OUTPUT_TOKENS_MAX, "messages": messages}),
+        Operation::Responses => json!({"model": MODEL, "max_output_tokens": OUTPUT_TOKENS_MAX, "input": messages}),
+        _ => {
+            let content = |message: &Value| json!({"role": "user", "parts": [{"text": message["content"]}]});
+            let contents: Vec<_> = messages.iter().map(content).collect();
+            json!({"contents": contents, "generationConfig": {"maxOutputTokens": OUTPUT_TOKENS_MAX}})
+        }
+    };
+    body.to_string().into()
 }
 
 #[divan::bench(args = BODIES)]

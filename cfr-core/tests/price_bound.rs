@@ -251,6 +251,37 @@ fn hosted_tools_fill_the_context_for_every_search_and_pay_its_fee() {
 }
 
 #[test]
+fn each_call_of_a_hosted_tool_reads_the_context_anew_and_costs_its_fee() {
+    let context = 128_000 * 2_500_000;
+    let overshoot = 8 * 10_000_000;
+    let tool = InputBound { unbounded: true, hosted_calls: 3, ..InputBound::default() };
+    check("openai", "gpt-4o", &tool, None, 4 * context + overshoot, 10_000_000);
+    let files = InputBound { file_searches: 3, ..tool };
+    check("openai", "gpt-4o", &files, None, 4 * context + 3 * 2_500_000_000 + overshoot, 10_000_000);
+    let code = InputBound { code_sessions: 1, ..tool };
+    check("openai", "gpt-4o", &code, None, 4 * context + 30_000_000_000 + overshoot, 10_000_000);
+    let maps = InputBound { maps_queries: 1, ..tool };
+    let refused = entry(&table(), "openai", "gpt-4o").upper_bound(&maps, 1, &at_now());
+    assert!(matches!(refused, Err(PriceError::UnpricedMeter { meter: Meter::MapsGroundingQueries, .. })), "{refused:?}");
+}
+
+#[test]
+fn a_geography_raises_the_price_and_an_unknown_one_has_none() {
+    let table = table();
+    let bound = |model, geo| {
+        let terms = PriceTerms { geo, ..at_now() };
+        entry(&table, "anthropic", model).upper_bound(&text(1_000), 1, &terms).map(|bound| bound.per_output_token.0)
+    };
+    let plain = bound("claude-haiku-5-5", None).unwrap();
+    assert_eq!(bound("claude-haiku-5-5", Some("global")).unwrap(), plain);
+    assert_eq!(bound("claude-haiku-5-5", Some("us")).unwrap(), plain * 11 / 10);
+    assert!(matches!(bound("claude-haiku-5-5", Some("moon")), Err(PriceError::UnpricedGeo { .. })));
+    assert!(matches!(bound("claude-haiku-4-5", Some("us")), Err(PriceError::UnpricedGeo { .. })));
+    let elsewhere = PriceTerms { geo: Some("moon"), ..at_now() };
+    assert!(entry(&table, "openai", "gpt-4o").upper_bound(&text(1), 1, &elsewhere).is_ok());
+}
+
+#[test]
 fn reasoning_outside_the_cap_is_bounded_by_the_models_maximum() {
     let table = table();
     let bound = |model| entry(&table, "xai", model).upper_bound(&text(10), 1, &at_now()).unwrap();

@@ -9,7 +9,7 @@ use super::bound::Input;
 use super::fields::{FieldsOf, Known as _, cut_tag, fields};
 use super::json::{Json, Value};
 use super::media::{Media, Tools};
-use super::{CapField, Envelope, EnvelopeError, InputBound, TOOL_CALLS_MAX};
+use super::{CapField, Envelope, EnvelopeError, InputBound, OutputCap, TOOL_CALLS_MAX};
 
 mod content;
 mod tools;
@@ -23,6 +23,7 @@ fields! { "":
     Tools => "tools",
     OutputConfig => "output_config",
     OutputFormat => "output_format",
+    Thinking => "thinking",
     CacheControl => "cache_control",
     Metadata => "metadata",
     ServiceTier => "service_tier",
@@ -67,7 +68,7 @@ impl Reader<'_> {
             stream: fields.flag(Field::Stream)?,
             include_usage: true,
             stream_options_span: None,
-            output_cap: fields.cap(Field::MaxTokens, CapField::MaxTokens, 0)?, // 0 fills the provider's cache only
+            output_cap: self.output_cap()?,
             open_caps: fields.null_caps([(Field::MaxTokens, CapField::MaxTokens)]),
             choices: if self.compacts() { 2 } else { 1 },
             service_tier: self.service_tier()?,
@@ -77,6 +78,26 @@ impl Reader<'_> {
             metadata: fields.metadata(Field::Metadata)?,
             hosted_caps: self.tools.open_caps,
         })
+    }
+
+    /// A cap of 0 fills the provider's cache only. A larger budget for thinking, which a beta of Anthropic's allows, would
+    /// not be bounded by the cap.
+    fn output_cap(&self) -> Result<Option<OutputCap>, EnvelopeError> {
+        #[derive(Deserialize)]
+        struct Thinking {
+            budget_tokens: Option<u64>,
+        }
+        let cap = self.fields.cap(Field::MaxTokens, CapField::MaxTokens, 0)?;
+        let Some(thinking) = self.fields.get(Field::Thinking) else { return Ok(cap) };
+        let wrong = |_| EnvelopeError::field("thinking", "must be an object whose budget_tokens is an integer");
+        let thinking: Thinking = serde_json::from_slice(thinking.json).map_err(wrong)?;
+        match (thinking.budget_tokens, &cap) {
+            (Some(_), None) => Err(EnvelopeError::field("max_tokens", "is missing, and thinking has a budget")),
+            (Some(budget), Some(cap)) if budget >= cap.tokens => {
+                Err(EnvelopeError::field("thinking", "budget_tokens must be lower than max_tokens"))
+            }
+            _ => Ok(cap),
+        }
     }
 
     /// The speed decides about the price where there is one; no service tier of Anthropic does.

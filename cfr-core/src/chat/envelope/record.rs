@@ -15,6 +15,7 @@ pub(super) struct Record<'a, const N: usize> {
 
 impl<'a, const N: usize> Record<'a, N> {
     /// Walks over an object; `walk` walks over the value of each of the fields `known`.
+    #[inline]
     pub(super) fn walk(
         json: &mut Json<'a>,
         known: [&'static str; N],
@@ -32,6 +33,7 @@ impl<'a, const N: usize> Record<'a, N> {
         Self::walk_by(json, known, is_name_of_google, walk)
     }
 
+    #[inline]
     fn walk_by(
         json: &mut Json<'a>,
         known: [&'static str; N],
@@ -39,19 +41,20 @@ impl<'a, const N: usize> Record<'a, N> {
         mut walk: impl FnMut(&mut Json<'a>, &'static str) -> Result<(), Flaw>,
     ) -> Result<Self, Flaw> {
         let mut record = Self { values: [None; N], more: false, wrong: None };
+        let mut seen = [false; N];
         json.object(|json, name| {
             let said = name.string().ok_or_else(|| json.expected("a name in Unicode before this"))?;
-            let field = known.iter().zip(&mut record.values).find(|(known, _)| is_name(known, &said));
-            let Some((known, slot)) = field else {
+            let mut fields = known.iter().zip(record.values.iter_mut().zip(&mut seen));
+            let Some((known, (slot, seen))) = fields.find(|(known, _)| is_name(known, &said)) else {
                 record.more = true;
                 return json.skip();
             };
-            if slot.replace(json.measured(|json| walk(json, known))?).is_some() {
+            *slot = Some(json.measured(|json| walk(json, known))?).filter(|value| !value.is_null());
+            if std::mem::replace(seen, true) {
                 record.wrong = Some(Wrong::twice(json));
             }
             Ok(())
         })?;
-        record.values = record.values.map(|value| value.filter(|value| !value.is_null()));
         Ok(record)
     }
 }

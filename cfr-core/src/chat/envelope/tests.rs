@@ -6,6 +6,11 @@ use serde_json::{Value, json};
 
 use super::*;
 
+mod bound;
+mod gemini;
+mod messages;
+mod responses;
+
 const CHAT: Operation = Operation::ChatCompletions;
 
 fn parse(operation: Operation, body: &str) -> Result<Envelope, EnvelopeError> {
