@@ -24,6 +24,7 @@ pub mod conformance;
 pub mod dialog;
 pub mod fake;
 pub mod framing;
+pub mod gemini;
 pub mod openai;
 pub mod patience;
 pub mod sign;

@@ -32,6 +32,12 @@ pub fn should_retry(headers: &HeaderMap) -> Option<bool> {
     text(headers, &SHOULD_RETRY)?.parse().ok()
 }
 
+/// A wait written as a decimal number of seconds, such as `46.2`.
+#[must_use]
+pub fn decimal_seconds(text: &str) -> Option<Duration> {
+    decimal_millis(text, 3).map(Duration::from_millis)
+}
+
 fn seconds(headers: &HeaderMap) -> Option<u64> {
     let value = text(headers, &RETRY_AFTER)?;
     decimal_millis(value, 3).or_else(|| {

@@ -170,31 +170,39 @@ impl Answer {
 
 impl Choice {
     fn pieces_into(self, choice: u32, pieces: &mut Vec<Piece>) {
-        let mut calls = 0..;
+        let mut calls = 0;
         for part in self.parts {
-            match part {
-                Part::Text(text) => {
-                    pieces.push(Piece::Text { choice, text: text.text });
-                    pieces.extend(text.citations.into_iter().map(|citation| Piece::Citation { choice, citation }));
-                    pieces.extend(text.seal.map(|seal| Piece::Seal { choice, seal }));
-                }
-                Part::Thought(thought) => {
-                    pieces.push(Piece::Thought { choice, text: thought.text });
-                    pieces.extend(thought.seal.map(|seal| Piece::Seal { choice, seal }));
-                }
-                Part::Refusal(text) => pieces.push(Piece::Refusal { choice, text }),
-                Part::ToolCall(tool) => {
-                    let call = calls.next().unwrap_or(u32::MAX);
-                    pieces.push(Piece::ToolCall { choice, call, id: tool.id, name: tool.name, custom: tool.custom });
-                    pieces.push(Piece::Arguments { choice, call, fragment: tool.arguments });
-                    pieces.extend(tool.seal.map(|seal| Piece::Seal { choice, seal }));
-                }
-                Part::Image(image) => pieces.push(Piece::Image { choice, image }),
-                Part::Audio { .. } | Part::File(_) | Part::ToolResult(_) => {} // no answer has them
-            }
+            let is_call = matches!(part, Part::ToolCall(_));
+            part.pieces_into(choice, calls, pieces);
+            calls += u32::from(is_call);
         }
         pieces.extend(self.logprobs.map(|logprobs| Piece::Logprobs { choice, logprobs }));
         pieces.push(Piece::Finish { choice, finish: self.finish, stop_sequence: self.stop_sequence });
+    }
+}
+
+impl Part {
+    /// Adds the pieces that say all of this part at once. `call` is the number that it gets if it is a call.
+    pub fn pieces_into(self, choice: u32, call: u32, pieces: &mut Vec<Piece>) {
+        match self {
+            Self::Text(text) => {
+                pieces.push(Piece::Text { choice, text: text.text });
+                pieces.extend(text.citations.into_iter().map(|citation| Piece::Citation { choice, citation }));
+                pieces.extend(text.seal.map(|seal| Piece::Seal { choice, seal }));
+            }
+            Self::Thought(thought) => {
+                pieces.push(Piece::Thought { choice, text: thought.text });
+                pieces.extend(thought.seal.map(|seal| Piece::Seal { choice, seal }));
+            }
+            Self::Refusal(text) => pieces.push(Piece::Refusal { choice, text }),
+            Self::ToolCall(tool) => {
+                pieces.push(Piece::ToolCall { choice, call, id: tool.id, name: tool.name, custom: tool.custom });
+                pieces.push(Piece::Arguments { choice, call, fragment: tool.arguments });
+                pieces.extend(tool.seal.map(|seal| Piece::Seal { choice, seal }));
+            }
+            Self::Image(image) => pieces.push(Piece::Image { choice, image }),
+            Self::Audio { .. } | Self::File(_) | Self::ToolResult(_) => {} // no answer has them
+        }
     }
 }
 

@@ -162,6 +162,12 @@ impl Fields {
         said.map(|(name, _)| self.at(name).into()).collect()
     }
 
+    /// The names of the members that were not taken yet; `null` ones say nothing.
+    #[must_use]
+    pub fn left_names(&self) -> Vec<String> {
+        self.members.iter().filter(|(_, value)| !value.is_null()).map(|(name, _)| name.clone()).collect()
+    }
+
     /// The members that were not taken.
     #[must_use]
     pub fn into_members(self) -> Map<String, Value> {

@@ -8,7 +8,7 @@ use cfr_core::upstream::UpstreamError;
 
 use super::answer::{Answer, Piece};
 use super::request::Dialog;
-use crate::openai;
+use crate::{gemini, openai};
 
 /// A dialect that clients speak, for a provider that speaks another.
 pub trait Surface: Debug + Send + Sync + 'static {
@@ -41,6 +41,7 @@ pub trait StreamWriter: Send {
 pub fn surface_of(operation: Operation) -> Option<&'static dyn Surface> {
     match operation {
         Operation::ChatCompletions => Some(&openai::CHAT_SURFACE),
+        Operation::GenerateContent => Some(&gemini::GENERATE_SURFACE),
         _ => None,
     }
 }

@@ -1,0 +1,147 @@
+//! Google's Gemini, at AI Studio and at Vertex: one dialect on two hosts (providers.md §7).
+//!
+//! Clients that speak the dialect themselves are served by [`native`]: their bytes stay bytes. Everybody else goes through
+//! a dialog. Embeddings are asked for in OpenAI's words and answered in them.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use cfr_core::chat::{Call, Operation};
+use cfr_core::upstream::{Capabilities, Order, UpstreamError};
+use http::{HeaderMap, StatusCode};
+
+use crate::adapter::Adapter;
+use crate::dialog::{Answer, Dialog, Drops, Manners, StreamReader, Wire};
+use crate::transport::{BadAddress, WireRequest};
+
+mod answer;
+mod citation;
+mod count;
+mod embeddings;
+mod error;
+mod finish;
+mod logprobs;
+mod model;
+mod native;
+mod place;
+mod request;
+mod schema;
+mod stream;
+mod surface;
+mod usage;
+mod wire;
+
+use place::{Place, Site};
+pub use surface::{GENERATE_SURFACE, GenerateSurface};
+
+/// What Google can do. Thoughts are charged and not shown.
+pub const CAPABILITIES: Capabilities = {
+    let mut capabilities = Capabilities::ALL;
+    capabilities.completions = false;
+    capabilities.visible_output = false;
+    capabilities
+};
+
+/// Google's wire format at one of its hosts. Keys of AI Studio go into the header `x-goog-api-key`, see
+/// [`KeyHeader`](crate::sign::KeyHeader); Vertex takes the tokens of [`GoogleToken`](crate::sign::google::GoogleToken).
+#[derive(Debug, Clone)]
+pub struct Gemini {
+    place: Arc<Place>,
+    native: native::Native,
+    embeddings: embeddings::Embeddings,
+}
+
+impl Gemini {
+    /// AI Studio, at its usual address or another, which ends with the version: `https://…/v1beta`.
+    ///
+    /// # Errors
+    /// When the address is not one.
+    pub fn studio(base_url: Option<&str>) -> Result<Self, BadAddress> {
+        Ok(Self::at(Place::studio(base_url)?))
+    }
+
+    /// Vertex for a project in a location (a region, `global`, or one of the multi-regions `eu` and `us`), at its usual
+    /// address or another, which ends with the version: `https://…/v1beta1`.
+    ///
+    /// # Errors
+    /// When the project or the location is not a name, or the address is not one.
+    pub fn vertex(project: &str, location: &str, base_url: Option<&str>) -> Result<Self, BadAddress> {
+        Ok(Self::at(Place::vertex(project, location, base_url)?))
+    }
+
+    fn at(place: Place) -> Self {
+        let place = Arc::new(place);
+        let (native, embeddings) = (native::Native::new(&place), embeddings::Embeddings::new(&place));
+        Self { place, native, embeddings }
+    }
+
+    /// The request that counts the prompt of a conversation, complete but for the signature. Counting is free.
+    ///
+    /// # Errors
+    /// [`UpstreamError::Unsupported`] when the provider has no words for the conversation.
+    pub fn count_tokens(&self, dialog: &Dialog, model: &str, drops: &mut Drops) -> Result<WireRequest, UpstreamError> {
+        count::request(&self.place, dialog, model, drops)
+    }
+
+    /// The request that counts for a client who speaks Google's dialect: its body stays as it is.
+    ///
+    /// # Errors
+    /// [`UpstreamError::Unsupported`] when the model's name can be in no address.
+    pub fn count_tokens_of_body(&self, body: Bytes, model: &str) -> Result<WireRequest, UpstreamError> {
+        self.place.request(model, "countTokens", body)
+    }
+
+    /// What the answer to either request says.
+    ///
+    /// # Errors
+    /// [`UpstreamError::Malformed`] when it is no such answer.
+    pub fn counted(body: &[u8]) -> Result<u64, UpstreamError> {
+        count::answer(body)
+    }
+}
+
+impl Wire for Gemini {
+    fn name(&self) -> &'static str {
+        self.place.site.name()
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        CAPABILITIES
+    }
+
+    fn manners(&self, _model: &str) -> Manners {
+        Manners::STRICT
+    }
+
+    fn request(&self, dialog: &Dialog, order: &Order<'_>, drops: &mut Drops) -> Result<WireRequest, UpstreamError> {
+        let body = request::body(self.place.site, dialog, order.model, drops)?;
+        let mut request = self.place.generate(order.model, dialog.stream, body)?;
+        if self.place.site == Site::Vertex {
+            request::tier_headers(dialog, &mut request.headers, drops);
+        }
+        Ok(request)
+    }
+
+    fn answer(&self, headers: &HeaderMap, body: &Bytes) -> Result<Answer, UpstreamError> {
+        answer::read(headers, body)
+    }
+
+    fn error(&self, status: StatusCode, headers: &HeaderMap, body: &Bytes) -> UpstreamError {
+        error::read(status, headers, body, false)
+    }
+
+    fn stream(&self) -> Box<dyn StreamReader> {
+        Box::new(stream::ChunkReader::default())
+    }
+
+    fn own(&self, call: &Call) -> Option<&dyn Adapter> {
+        match call.operation {
+            Operation::GenerateContent => Some(&self.native),
+            Operation::Embeddings => Some(&self.embeddings),
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
