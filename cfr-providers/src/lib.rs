@@ -19,6 +19,7 @@
 //! | `conformance` | the public test suite for upstreams; not under semver |
 
 pub mod adapter;
+pub mod anthropic;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 pub mod dialog;

@@ -41,6 +41,7 @@ pub trait StreamWriter: Send {
 pub fn surface_of(operation: Operation) -> Option<&'static dyn Surface> {
     match operation {
         Operation::ChatCompletions => Some(&openai::CHAT_SURFACE),
+        Operation::Messages => Some(&anthropic::MESSAGES_SURFACE),
         Operation::GenerateContent => Some(&gemini::GENERATE_SURFACE),
         _ => None,
     }

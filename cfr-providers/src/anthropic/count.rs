@@ -1,0 +1,73 @@
+//! Counting the tokens of a prompt: free, with a rate limit of its own, and an estimate (providers.md §6.4).
+
+use bytes::Bytes;
+use cfr_core::upstream::UpstreamError;
+use http::HeaderMap;
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+use super::{Anthropic, error, request, wire};
+use crate::dialog::{Dialog, Drops, Wire, invalid};
+use crate::transport::WireRequest;
+
+/// The fields of a request that say something of its prompt; a count takes no others.
+const COUNTED: [&str; 10] = [
+    "model",
+    "anthropic_version",
+    "system",
+    "messages",
+    "tools",
+    "tool_choice",
+    "thinking",
+    "output_config",
+    "mcp_servers",
+    "context_management",
+];
+
+/// The request that has the prompt of a client's own body counted: for a body of the Messages dialect.
+///
+/// # Errors
+/// When the body is not a JSON object.
+pub fn counting(provider: &Anthropic, model: &str, body: &Bytes) -> Result<WireRequest, UpstreamError> {
+    let body: Map<String, Value> = serde_json::from_slice(body).map_err(|cause| invalid(cause.to_string()))?;
+    Ok(provider.native.token_request(counted_body(body, model)))
+}
+
+/// The number that an answer says.
+///
+/// # Errors
+/// [`UpstreamError::Malformed`] when it says none, or the error that it carries.
+pub fn counted(headers: &HeaderMap, body: &Bytes) -> Result<u64, UpstreamError> {
+    #[derive(Deserialize)]
+    struct Count {
+        input_tokens: Option<u64>,
+    }
+    let malformed = |message: String| UpstreamError::Malformed { message: message.into() };
+    let count: Count = wire::parse(body).map_err(|cause| malformed(format!("not a count of tokens: {cause}")))?;
+    count.input_tokens.ok_or_else(|| error::in_success(headers, body))
+}
+
+impl Anthropic {
+    /// The request that has the prompt of a dialog counted, for clients of other dialects. The dialog need not be in
+    /// order yet.
+    ///
+    /// # Errors
+    /// As for the request that asks for the next turn.
+    pub fn counting_dialog(
+        &self,
+        model: &str,
+        mut dialog: Dialog,
+        drops: &mut Drops,
+    ) -> Result<WireRequest, UpstreamError> {
+        self.manners(model).apply(&mut dialog, drops)?;
+        let body = request::body(&dialog, model, self.native.hosting(), drops)?;
+        Ok(self.native.token_request(counted_body(body, model)))
+    }
+}
+
+/// Wherever it is hosted, a count names its model in the body.
+fn counted_body(mut body: Map<String, Value>, model: &str) -> Bytes {
+    body.retain(|name, _| COUNTED.contains(&name.as_str()));
+    body.insert("model".into(), model.into());
+    Value::Object(body).to_string().into()
+}
