@@ -145,6 +145,29 @@ async fn who_waits_too_long_is_told_and_the_charge_is_written_even_so() {
     assert_eq!(bench.booked(budget).await, (1_000, 60, 940));
 }
 
+/// For the owner of a store, and for a node whose lease would cover more calls for a while.
+#[tokio::test(start_paused = true)]
+async fn nobody_waits_for_a_store_that_takes_no_writes() {
+    for bench in [Bench::exclusive().await, Bench::shared().await] {
+        let budget = bench.budget(1_000, Period::Never);
+        let served = bench.escrow.authorize(bench.ask(&[budget], 100)).await.expect("there is room");
+        served.committed.await.expect("it is written");
+        bench.store.faults.set_read_only(true);
+        let told_at = tokio::time::Instant::now();
+        let unsure = bench.escrow.settle(served.id, price(served.id, bench.clock_now(), 60)).expect("it is open");
+        assert!(matches!(unsure.committed.await, Err(LedgerError::Unavailable { .. })));
+        let refused = bench.escrow.authorize(bench.ask(&[budget], 1)).await;
+        assert!(matches!(refused, Err(AuthorizeError::Ledger(LedgerError::Unavailable { .. }))), "{refused:?}");
+        assert!(bench.escrow.flush().await.is_err(), "nor for anything else");
+        assert!(told_at.elapsed() < Duration::from_millis(100), "they were told at once");
+        bench.store.faults.set_read_only(false);
+        tokio::time::sleep(Duration::from_secs(2)).await; // more than the longest pause between attempts
+        bench.escrow.flush().await.expect("the store takes writes again");
+        assert_eq!(bench.booked(budget).await.1, 60);
+        bench.admits(&[budget], 1, "it goes on by itself").await;
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_store_that_hangs_is_a_store_that_does_not_answer() {
     let bench = Bench::exclusive().await;

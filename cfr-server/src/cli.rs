@@ -74,9 +74,9 @@ pub(crate) struct Connection {
     /// The data folder, when no server is named [default: the configuration's, else ./cfr-data]
     #[arg(long, global = true, value_name = "FOLDER", env = "CFR_DATA")]
     data: Option<PathBuf>,
-    /// The database, when no server is named: sqlite:path or postgres://user@host/name [default: the configuration's, else
-    /// cfr.db in the data folder]
-    #[arg(long, global = true, value_name = "URL", env = "CFR_DATABASE_URL", hide_env_values = true, value_parser = secret)]
+    /// The database, when no server is named: sqlite:path or postgres://user@host/name; a password belongs into
+    /// CFR_DATABASE_URL [default: the configuration's, else cfr.db in the data folder]
+    #[arg(long, global = true, value_name = "URL", value_parser = secret)]
     database: Option<Secret>,
     /// The configuration, when no server is named [default: cfr.toml, when it exists]
     #[arg(long, global = true, value_name = "FILE", env = "CFR_CONFIG")]

@@ -249,6 +249,9 @@ pub struct Problems {
     pub list: Vec<Problem>,
 }
 
+/// How the names of our variables begin: what is wrong with one is not in the file.
+const VARIABLES: &str = "CFR_";
+
 /// One line for each problem: `cfr.toml:12: money.currency: a currency is three capital letters, as in EUR`.
 impl fmt::Display for Problems {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -258,8 +261,8 @@ impl fmt::Display for Problems {
             }
             match (&self.file, problem.line) {
                 (Some(file), Some(line)) => write!(f, "{}:{line}: ", file.display())?,
-                (Some(file), None) => write!(f, "{}: ", file.display())?,
-                (None, _) => {}
+                (Some(file), None) if !problem.key.starts_with(VARIABLES) => write!(f, "{}: ", file.display())?,
+                _ => {}
             }
             if !problem.key.is_empty() {
                 write!(f, "{}: ", problem.key)?;
@@ -276,9 +279,9 @@ impl Config {
     /// # Errors
     /// When it is none that we know.
     pub fn use_database(&mut self, url: &Secret) -> Result<(), Problems> {
-        let refused = |what: &str| Problem { line: None, key: "--database".into(), what: what.into() };
+        let refused = |what: &str| Problem { line: None, key: database::OPTION.into(), what: what.into() };
         let url = DatabaseUrl::parse(url).map_err(|what| Problems { file: None, list: vec![refused(what)] })?;
-        self.database.url = Some(url);
+        (self.database.url, self.database.named_by) = (Some(url), database::OPTION);
         Ok(())
     }
 

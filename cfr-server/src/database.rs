@@ -9,7 +9,7 @@ use cfr_core::time::Timestamp;
 use cfr_store_postgres::{PostgresOptions, PostgresStore};
 use cfr_store_sqlite::{SqliteOptions, SqliteStore};
 
-use crate::config::{Config, DatabaseUrl, Migration};
+use crate::config::{Config, DatabaseUrl, Migration, PostgresUrl};
 use crate::files::make_private_folder;
 use crate::state::StartError;
 
@@ -32,25 +32,37 @@ pub enum Database {
 }
 
 impl Database {
-    /// Opens what the configuration names for reading and writing. Makes an SQLite file when it is missing.
+    /// Opens what the configuration names for reading and writing. Makes an SQLite file when it is missing, and brings the
+    /// schema up to date unless the configuration leaves that to somebody else.
     ///
     /// # Errors
     /// One line with the next step.
     pub async fn open(config: &Config) -> Result<Self, StartError> {
+        Self::open_with(config, config.database.migration == Migration::Auto).await
+    }
+
+    /// Opens it for reading and writing beside the servers that use it: the schema stays theirs.
+    ///
+    /// # Errors
+    /// As [`Database::open`], and when the schema is not up to date.
+    pub async fn open_as_it_is(config: &Config) -> Result<Self, StartError> {
+        Self::open_with(config, false).await
+    }
+
+    async fn open_with(config: &Config, upgrade: bool) -> Result<Self, StartError> {
         match config.database_url() {
             DatabaseUrl::Sqlite(path) => {
                 make_data_folder(&config.data)?;
-                if config.database.migration == Migration::Check {
-                    refuse_older(SqliteStore::pending_migrations(&path).await?)?;
-                }
-                Ok(Self::Sqlite(Arc::new(SqliteStore::open(path, sqlite_options(config)).await?)))
+                let mut options = SqliteOptions::default();
+                (options.synchronous, options.upgrade) = (config.ledger.synchronous, upgrade);
+                let opened = SqliteStore::open(&path, options).await;
+                Ok(Self::Sqlite(Arc::new(opened.map_err(StartError::of_file(&path))?)))
             }
             DatabaseUrl::Postgres(url) => {
-                let options = postgres_options(config);
-                if config.database.migration == Migration::Check {
-                    refuse_older(PostgresStore::pending_migrations(url.expose(), options.clone()).await?)?;
-                }
-                Ok(Self::Postgres(Arc::new(PostgresStore::open(url.expose(), options).await?)))
+                let mut options = postgres_options(config);
+                options.upgrade = upgrade;
+                let opened = PostgresStore::open(url.expose(), options).await;
+                Ok(Self::Postgres(Arc::new(opened.map_err(of_postgres(config, &url))?)))
             }
         }
     }
@@ -61,10 +73,13 @@ impl Database {
     /// When it is missing, not ours, or of another version.
     pub async fn open_read_only(config: &Config) -> Result<Self, StartError> {
         match config.database_url() {
-            DatabaseUrl::Sqlite(path) => Ok(Self::Sqlite(Arc::new(SqliteStore::open_read_only(path).await?))),
+            DatabaseUrl::Sqlite(path) => {
+                let opened = SqliteStore::open_read_only(&path).await;
+                Ok(Self::Sqlite(Arc::new(opened.map_err(StartError::of_file(&path))?)))
+            }
             DatabaseUrl::Postgres(url) => {
-                let store = PostgresStore::open_read_only(url.expose(), postgres_options(config)).await?;
-                Ok(Self::Postgres(Arc::new(store)))
+                let opened = PostgresStore::open_read_only(url.expose(), postgres_options(config)).await;
+                Ok(Self::Postgres(Arc::new(opened.map_err(of_postgres(config, &url))?)))
             }
         }
     }
@@ -75,9 +90,12 @@ impl Database {
     /// As [`Database::open_read_only`].
     pub async fn pending_migrations(config: &Config) -> Result<Vec<String>, StartError> {
         match config.database_url() {
-            DatabaseUrl::Sqlite(path) => Ok(SqliteStore::pending_migrations(path).await?),
+            DatabaseUrl::Sqlite(path) => {
+                SqliteStore::pending_migrations(&path).await.map_err(StartError::of_file(&path))
+            }
             DatabaseUrl::Postgres(url) => {
-                Ok(PostgresStore::pending_migrations(url.expose(), postgres_options(config)).await?)
+                let pending = PostgresStore::pending_migrations(url.expose(), postgres_options(config)).await;
+                pending.map_err(of_postgres(config, &url))
             }
         }
     }
@@ -87,15 +105,7 @@ impl Database {
     /// # Errors
     /// As [`Database::open`].
     pub async fn migrate(config: &Config) -> Result<(), StartError> {
-        match config.database_url() {
-            DatabaseUrl::Sqlite(path) => {
-                make_data_folder(&config.data)?;
-                Ok(SqliteStore::open(path, sqlite_options(config)).await?.close().await?)
-            }
-            DatabaseUrl::Postgres(url) => {
-                Ok(PostgresStore::open(url.expose(), postgres_options(config)).await?.close().await?)
-            }
-        }
+        Self::open_with(config, true).await?.close().await
     }
 
     /// Everything durable.
@@ -180,15 +190,8 @@ pub fn make_data_folder(data: &Path) -> Result<(), StartError> {
     make_private_folder(data).map_err(|source| StartError::DataFolder { path: data.to_owned(), source })
 }
 
-fn sqlite_options(config: &Config) -> SqliteOptions {
-    let mut options = SqliteOptions::default();
-    options.synchronous = config.ledger.synchronous;
-    options
-}
-
-/// The schema is brought up to date by somebody else: also an SQLite file waits for that.
-fn refuse_older(missing: Vec<String>) -> Result<(), StartError> {
-    if missing.is_empty() { Ok(()) } else { Err(StartError::OlderSchema { missing }) }
+fn of_postgres(config: &Config, url: &PostgresUrl) -> impl FnOnce(cfr_store_postgres::OpenError) -> StartError {
+    StartError::of_postgres(url, config.database.named_by)
 }
 
 fn postgres_options(config: &Config) -> PostgresOptions {

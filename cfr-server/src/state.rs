@@ -1,6 +1,6 @@
 //! The running parts, put together once: books, keys, gateway.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use tokio::task::JoinSet;
 use crate::api::{ApiState, PriceDesk};
 use crate::auditor::{Auditor, Halt, Halting};
 use crate::auth::{Keys, Pepper, PepperError};
-use crate::config::{Config, Offering, Problems, Settings, offer, offering, prices};
+use crate::config::{Config, Offering, PostgresUrl, Problems, Settings, offer, offering, prices};
 use crate::database::Database;
 use crate::notices::Listener;
 use crate::observe::Metrics;
@@ -31,14 +31,29 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
 #[non_exhaustive]
 pub enum StartError {
     /// The database cannot be opened.
-    #[error("{open}{hint}", open = .0, hint = next_step(.0))]
-    Open(#[from] OpenError),
+    #[error("{}", about_file(path, source))]
+    Open {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: OpenError,
+    },
     /// The Postgres database cannot be opened.
-    #[error(transparent)]
-    OpenPostgres(#[from] cfr_store_postgres::OpenError),
-    /// The schema is not up to date, and `database.migrate` is `check`.
-    #[error("the database lacks the migrations {missing:?}; run `cfr-server migrate`")]
+    #[error("{named_by}: {source}")]
+    OpenPostgres {
+        /// What named it: a variable, a key of the configuration, or an option.
+        named_by: &'static str,
+        /// Why.
+        source: cfr_store_postgres::OpenError,
+    },
+    /// The schema is not up to date, and it is not for this command to change it.
+    #[error(
+        "{database} lacks the migrations {missing:?}; run `cfr-server migrate`, or use the version of the servers that run \
+         on it"
+    )]
     OlderSchema {
+        /// The database.
+        database: Box<str>,
         /// What is missing.
         missing: Vec<String>,
     },
@@ -75,10 +90,41 @@ pub enum StartError {
     },
 }
 
-fn next_step(error: &OpenError) -> &'static str {
+impl StartError {
+    /// Why an SQLite file was not opened.
+    pub(crate) fn of_file(path: &Path) -> impl FnOnce(OpenError) -> Self {
+        move |source| match source {
+            OpenError::OlderSchema { missing } => {
+                Self::OlderSchema { database: path.display().to_string().into(), missing }
+            }
+            source => Self::Open { path: path.to_owned(), source },
+        }
+    }
+
+    /// Why a Postgres database was not opened.
+    pub(crate) fn of_postgres(
+        url: &PostgresUrl,
+        named_by: &'static str,
+    ) -> impl FnOnce(cfr_store_postgres::OpenError) -> Self {
+        move |source| match source {
+            cfr_store_postgres::OpenError::OlderSchema { missing } => {
+                Self::OlderSchema { database: url.to_string().into(), missing }
+            }
+            source => Self::OpenPostgres { named_by, source },
+        }
+    }
+}
+
+fn about_file(path: &Path, error: &OpenError) -> String {
     match error {
-        OpenError::Folder { .. } | OpenError::LockFile { .. } => "; name a folder that is writable with --data",
-        _ => "",
+        OpenError::InUse { .. } => error.to_string(),
+        OpenError::Folder { .. } | OpenError::LockFile { .. } => {
+            format!("{error}; name a folder that is writable with --data")
+        }
+        OpenError::Store(StoreError::Unavailable { reason } | StoreError::Unwritable { reason }) => {
+            format!("{}: {reason}", path.display())
+        }
+        error => format!("{}: {error}", path.display()),
     }
 }
 
@@ -108,10 +154,34 @@ impl Books {
     /// # Errors
     /// When another process has it, or it cannot be read, written or understood.
     pub async fn open(config: &Config, clock: Arc<dyn Clock>) -> Result<Self, StartError> {
-        let escrow_config = escrow_config(config)?;
         let database = Database::open(config).await?;
-        let store = database.store();
         let pepper = pepper(config, &database, clock.now()).await?;
+        Self::over(database, Ok(pepper), config, clock).await
+    }
+
+    /// The same for a command beside the servers. It leaves the schema as it is, and needs the secret that keys are hashed
+    /// with only when it makes a key.
+    ///
+    /// # Errors
+    /// As [`Books::open`], and when the schema is not up to date.
+    pub async fn open_for_command(config: &Config, clock: Arc<dyn Clock>) -> Result<Self, StartError> {
+        let database = Database::open_as_it_is(config).await?;
+        let pepper = match pepper(config, &database, clock.now()).await {
+            Ok(pepper) => Ok(pepper),
+            Err(StartError::Pepper(missing)) => Err(missing),
+            Err(error) => return Err(error),
+        };
+        Self::over(database, pepper, config, clock).await
+    }
+
+    async fn over(
+        database: Database,
+        pepper: Result<Pepper, PepperError>,
+        config: &Config,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, StartError> {
+        let escrow_config = escrow_config(config)?;
+        let store = database.store();
         let escrow = Escrow::start(Arc::clone(&store) as _, Arc::clone(&clock), escrow_config).await?;
         let shared = Shared::start(config, &escrow, &clock).await?;
         let broadcast = shared.broadcast(database.broadcast());

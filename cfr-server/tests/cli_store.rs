@@ -115,7 +115,10 @@ async fn a_server_with_another_pepper_is_refused_after_the_move() {
     let output = copy(&folder.url("cfr.db"), &there, &[]);
     assert!(text(&output.stderr).contains("key.pepper"), "{}", text(&output.stderr));
     let data = other.path().to_str().expect("UTF-8");
-    let elsewhere = command().args(["tenant", "list", "--database", &there, "--data", data]).output().expect("it runs");
+    let elsewhere = command()
+        .args(["serve", "--listen", "127.0.0.1:0", "--database", &there, "--data", data])
+        .output()
+        .expect("it runs");
     assert!(refused(&elsewhere).contains("pepper"), "{}", text(&elsewhere.stderr));
     folder.done(&["tenant", "list", "--database", &there]);
 }

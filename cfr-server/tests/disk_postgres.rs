@@ -30,6 +30,14 @@ reclaim_grace_seconds = 1
 [limits]
 hold_seconds = 6
 ";
+/// Leases that would cover calls for much longer than a test waits.
+const LONG_LEASES: &str = "
+[ledger]
+lease_seconds = 60
+idle_seconds = 1
+";
+/// What takes longer than that was waited for: a pause between attempts and what the machine needs is less.
+const AT_ONCE: Duration = Duration::from_secs(8);
 /// After that everything is back that was leased: a lease, the longest hold and the grace, and time to notice.
 const RECLAIMED_AFTER: Duration = Duration::from_secs(60);
 /// Longer than a lease.
@@ -52,6 +60,39 @@ async fn a_database_that_became_read_only_refuses_calls_until_it_can_be_written(
     site.set_read_only("off").await;
 
     witness.resumed("writable").await;
+    witness.answered("after").await;
+    site.end(witness).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nobody_waits_for_a_database_that_is_read_only() {
+    let (site, mut witness) = start_with(LONG_LEASES).await;
+    witness.answered("before").await;
+
+    site.set_read_only("on").await;
+    timeout(AT_ONCE, witness.refused_at_last("turning read-only")).await.expect("far within the lease");
+    timeout(AT_ONCE, witness.refused("read-only")).await.expect("each of them at once");
+    assert!(!site.server.log().contains("works again"), "{}", site.server.log());
+    site.set_read_only("off").await;
+
+    timeout(AT_ONCE, witness.resumed("writable")).await.expect("it goes on by itself");
+    witness.answered("after").await;
+    assert_eq!(site.server.log().matches("works again").count(), 1, "{}", site.server.log());
+    site.end(witness).await;
+}
+
+/// As after a failover: the address leads to the primary again, and what is connected to the standby stays there.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_was_led_to_a_standby_finds_the_primary() {
+    let (site, mut witness) = start_with(LONG_LEASES).await;
+    witness.answered("before").await;
+
+    site.lead_new_sessions("SET default_transaction_read_only = on").await;
+    witness.refused_at_last("turning to the standby").await;
+    witness.refused("standby").await;
+    site.lead_new_sessions("RESET default_transaction_read_only").await;
+
+    timeout(AT_ONCE, witness.resumed("primary")).await.expect("it connects anew by itself");
     witness.answered("after").await;
     site.end(witness).await;
 }
@@ -117,8 +158,12 @@ struct Site {
 }
 
 async fn start() -> (Site, Witness) {
+    start_with(CONFIGURATION).await
+}
+
+async fn start_with(configuration: &str) -> (Site, Witness) {
     let oracle = Oracle::start().await;
-    let cluster = Cluster::new(&oracle, CONFIGURATION).await;
+    let cluster = Cluster::new(&oracle, configuration).await;
     let server = cluster.serve("one").await;
     let customer = customer(&server, "ada", LIMIT_NANOS, json!({})).await;
     let witness = Witness::new(oracle, server.client(&customer.key));
@@ -130,6 +175,17 @@ impl Site {
     async fn set_read_only(&self, value: &str) {
         let sql = format!("ALTER SYSTEM SET default_transaction_read_only = {value}; SELECT pg_reload_conf()");
         self.cluster.postgres.execute(self.cluster.url(), &sql).await;
+    }
+
+    /// Sessions that are open go on as before, those of the server end: it has to connect anew.
+    async fn lead_new_sessions(&self, setting: &str) {
+        let (server, database) = self.cluster.url().rsplit_once('/').expect("an address");
+        let database = database.split('?').next().expect("a name");
+        let others = format!("{server}/postgres");
+        self.cluster.postgres.execute(&others, &format!("ALTER DATABASE \"{database}\" {setting}")).await;
+        if setting.starts_with("SET") {
+            self.cluster.postgres.execute(&others, SEND_AWAY).await;
+        }
     }
 
     /// The books agree with what the customer saw and with themselves.

@@ -162,9 +162,12 @@ async fn a_database_that_cannot_be_opened_is_told_in_one_line_without_its_passwo
         (format!("postgres://ada:secret@127.0.0.1:{port}/postgres"), "refuses the login"),
         ("mysql://root:secret@127.0.0.1/books".to_owned(), "a database is postgres://"),
     ] {
-        let refused = run(&cluster, &["serve", "--listen", "127.0.0.1:0"], &[("CFR_DATABASE_URL", &url)]).await;
-        assert!(!refused.stderr.contains("secret"), "{}", refused.stderr);
-        refused.refuses(expected);
+        for command in [&["serve", "--listen", "127.0.0.1:0"][..], &["node", "list"], &["ledger", "verify"]] {
+            let refused = run(&cluster, command, &[("CFR_DATABASE_URL", &url)]).await;
+            assert!(!refused.stderr.contains("secret"), "{}", refused.stderr);
+            refused.refuses(expected);
+            assert!(refused.stderr.contains("cfr-server: CFR_DATABASE_URL: "), "{}", refused.stderr);
+        }
     }
 }
 
@@ -178,6 +181,31 @@ async fn an_older_schema_is_refused_when_somebody_else_brings_it_up_to_date() {
     assert!(run(&cluster, &["migrate"], &[]).await.succeeded);
     assert!(run(&cluster, &["migrate", "--check"], &[]).await.succeeded);
     cluster.serve("one").await.stop().await;
+}
+
+/// Servers of an older version may run on it: only a server that starts, and who says so, changes the schema.
+#[tokio::test]
+async fn commands_leave_the_schema_to_servers() {
+    let oracle = Oracle::start().await;
+    let cluster = Cluster::new(&oracle, "").await;
+    for command in [&["node", "list"][..], &["ledger", "repair", "--apply", "--reason", "x"], &["ledger", "verify"]] {
+        run(&cluster, command, &[]).await.refuses("run `cfr-server migrate`");
+    }
+    let tables = cluster.postgres.execute(cluster.url(), "SELECT count(*) FROM pg_tables WHERE schemaname = 'public'");
+    assert_eq!(tables.await, "0");
+}
+
+#[tokio::test]
+async fn only_what_makes_a_key_needs_the_pepper() {
+    let (_oracle, cluster, [one, _two]) = two_servers().await;
+    customer(&one, "acme", LIMIT_NANOS, json!({})).await;
+    let none = [("CFR_KEY_PEPPER", "")];
+    for command in [&["node", "list"][..], &["user", "list"], &["key", "list"], &["ledger", "verify"]] {
+        let said = run(&cluster, command, &none).await;
+        assert!(said.succeeded, "{}", said.stderr);
+    }
+    let refused = run(&cluster, &["key", "create", "another", "--user", "acme@example.org"], &none).await;
+    refused.refuses("a pepper that this machine does not have; set CFR_KEY_PEPPER");
 }
 
 /// What a command said.

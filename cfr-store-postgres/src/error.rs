@@ -48,6 +48,11 @@ pub(crate) enum Fault {
 }
 
 impl Fault {
+    /// Whether the server takes no writes: then another one may, such as the primary beside a standby.
+    pub(crate) fn is_read_only(&self) -> bool {
+        self.code().as_deref() == Some(code::READ_ONLY)
+    }
+
     /// Whether a CHECK, UNIQUE or other constraint refused the statement.
     pub(crate) fn is_constraint(&self) -> bool {
         self.code().is_some_and(|code| code.starts_with("23"))
@@ -142,6 +147,9 @@ fn explain_code(error: &dyn DatabaseError) -> StoreError {
     if let Some(mistake) = mistake(&code) {
         return StoreError::invalid(mistake);
     }
+    if let Some(obstacle) = obstacle(&code) {
+        return StoreError::unwritable(obstacle);
+    }
     match hint(&code) {
         Some(hint) => StoreError::unavailable(hint),
         None => StoreError::unavailable(format_args!("Postgres failed with code {code}: {}", error.message())),
@@ -158,13 +166,20 @@ fn mistake(code: &str) -> Option<&'static str> {
     })
 }
 
+/// Why Postgres takes no writes from anybody.
+fn obstacle(code: &str) -> Option<&'static str> {
+    Some(match code {
+        code::READ_ONLY => "the database is read-only; point the URL at the primary server",
+        code::DISK_FULL => "the disk of the database is full; nothing was written",
+        _ => return None,
+    })
+}
+
 fn hint(code: &str) -> Option<&'static str> {
     Some(match code {
         code::DEADLOCK | code::SERIALIZATION_FAILURE => "too many transactions collided; it is tried again",
         code::MISSING_RIGHTS => "the database role lacks a right; grant it the rights of the application role",
         code::NO_TABLE => "a table is missing; run `cfr-server migrate`, or check the schema of the database URL",
-        code::READ_ONLY => "the database is read-only; point the URL at the primary server",
-        code::DISK_FULL => "the disk of the database is full; nothing was written",
         code::OUT_OF_MEMORY => "the database is out of memory; nothing was written",
         code::TOO_MANY_CONNECTIONS => "Postgres has no connection left; raise max_connections or use PgBouncer",
         code::LOCK_NOT_AVAILABLE | code::CANCELLED => "the database took too long; nothing was written",

@@ -19,7 +19,7 @@ use crate::migrate;
 use crate::notify::Notices;
 use crate::partition::Months;
 use crate::row::query;
-use crate::writer::{Clock, Pool, Reader, Session, Tx, Writer};
+use crate::writer::{Clock, Pool, Reader, Session, Standby, Tx, Writer};
 
 /// Connections of one process beside the one that seals, unless the options say otherwise. Postgres works best with few.
 const CONNECTIONS_MAX: u32 = 8;
@@ -80,11 +80,13 @@ pub struct PostgresOptions {
     /// Whether a pooler such as PgBouncer in transaction mode stands between: then no session keeps anything. The parameter
     /// `pgbouncer=true` of the URL says the same.
     pub pooled: bool,
+    /// Whether a schema that an older version made is brought up to date. Else it is refused.
+    pub upgrade: bool,
 }
 
 impl Default for PostgresOptions {
     fn default() -> Self {
-        Self { connections_max: CONNECTIONS_MAX, clock: StoreClock::default(), pooled: false }
+        Self { connections_max: CONNECTIONS_MAX, clock: StoreClock::default(), pooled: false, upgrade: true }
     }
 }
 
@@ -150,7 +152,7 @@ pub enum OpenError {
         /// The newest migration that we have.
         known: i64,
     },
-    /// An older version wrote it, and the database is opened read-only.
+    /// An older version wrote it, and it is not to be brought up to date now.
     #[error("the database lacks the migrations {missing:?}; start the server once, or run its `migrate` command")]
     OlderSchema {
         /// What is missing.
@@ -233,7 +235,11 @@ impl PostgresStore {
     pub async fn open(url: &str, options: PostgresOptions) -> Result<Self, OpenError> {
         let target = Target::parse(url, &options)?;
         let mut connection = target.connect().await?;
-        if !migrate::pending(&mut connection).await?.is_empty() {
+        let missing = migrate::pending(&mut connection).await?;
+        if !missing.is_empty() && !options.upgrade {
+            return Err(OpenError::OlderSchema { missing });
+        }
+        if !missing.is_empty() {
             migrate::run(&mut connection).await?;
         }
         let store = Self::with(connection, target, &options, true).await?;
@@ -296,15 +302,21 @@ impl PostgresStore {
         let clock = Clock::new(options.clock, last_moment(&mut look).await?);
         look.rollback().await?;
         connection.close().await?;
+        let standby = Arc::new(Standby::default());
+        let outdated = Arc::clone(&standby);
         let pool = PgPoolOptions::new()
             .max_connections(options.connections_max)
             .acquire_timeout(ACQUIRE_TIMEOUT)
             .max_lifetime(LIFETIME_MAX)
+            .before_acquire(move |_, known| {
+                let stays = !outdated.was_found_within(known.age);
+                Box::pin(async move { Ok(stays) })
+            })
             .connect_lazy_with(target.login.0.clone());
-        let pool = Pool::new(pool, target.session);
+        let pool = Pool::new(pool, target.session, Arc::clone(&standby));
         let notices = Notices::new(target.login.clone(), pool.clone());
         let months = Months::new(pool.clone());
-        let writer = writes.then(|| Mutex::new(Writer::new(target.login, target.session)));
+        let writer = writes.then(|| Mutex::new(Writer::new(target.login, target.session, standby)));
         Ok(Self { writer, pool, notices, months, clock, collisions: AtomicU64::new(0) })
     }
 

@@ -6,6 +6,7 @@
 use std::future::Future;
 use std::ops::{Deref, DerefMut};
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use cfr_billing::store::StoreError;
@@ -15,6 +16,7 @@ use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgArguments, PgConnectOptions};
 use sqlx::query::Query;
 use sqlx::{ConnectOptions, Connection, PgConnection, PgPool, Postgres, SqlSafeStr, SqlStr, Transaction};
+use tokio::time::Instant;
 
 use crate::chain::Head;
 use crate::error::Fault;
@@ -212,8 +214,11 @@ impl Session {
 pub(crate) struct Writer {
     login: Login,
     session: Session,
+    standby: Arc<Standby>,
     /// None until it is needed, and after it broke.
     connection: Option<PgConnection>,
+    /// When it was made.
+    connected_at: Option<Instant>,
     /// None before the first batch, and when it is not known whether the last one was committed: then a new chain begins.
     head: Option<Head>,
     /// A transaction was begun and not ended.
@@ -222,8 +227,8 @@ pub(crate) struct Writer {
 
 impl Writer {
     /// A writer that connects when it is needed.
-    pub(crate) const fn new(login: Login, session: Session) -> Self {
-        Self { login, session, connection: None, head: None, abandoned: false }
+    pub(crate) const fn new(login: Login, session: Session, standby: Arc<Standby>) -> Self {
+        Self { login, session, standby, connection: None, connected_at: None, head: None, abandoned: false }
     }
 
     /// Begins a transaction that can seal. Dropping it undoes everything.
@@ -236,22 +241,34 @@ impl Writer {
     /// Begins one whose first statement tells the time: see [`Tx::set_moment`].
     pub(crate) async fn begin_untimed<'a>(&'a mut self, clock: &'a Clock, now: Timestamp) -> Result<Tx<'a>, Fault> {
         self.recover().await;
+        if self.is_outdated() {
+            self.connection = None;
+        }
         let connection = match &mut self.connection {
             Some(connection) => connection,
-            none => none.insert(connect(&self.session.apply_to_writer(&self.login)).await?),
+            none => {
+                self.connected_at = Some(Instant::now()); // not later than the server was chosen
+                none.insert(connect(&self.session.apply_to_writer(&self.login)).await?)
+            }
         };
         self.abandoned = true;
         let inner = Extent::Transaction(connection.begin_with(self.session.begin()).await?);
         fail_point!("transaction.begun");
         let seal = Seal { head: &mut self.head, ends: None, abandoned: &mut self.abandoned };
-        Ok(Tx { inner, now: clock.expected(now)?, asked: now, clock, session: self.session, seal: Some(seal) })
+        let (session, standby) = (self.session, Arc::clone(&self.standby));
+        Ok(Tx { inner, now: clock.expected(now)?, asked: now, clock, session, standby, seal: Some(seal) })
     }
 
     /// Whether a change can be one statement: not as long as there is no connection, no chain to extend or the time is not
     /// known, and not behind a pooler.
     pub(crate) fn can_be_single(&self, clock: &Clock) -> bool {
         let ready = self.connection.is_some() && !self.abandoned && self.head.is_some();
-        ready && !self.session.pooled && clock.is_known()
+        ready && !self.session.pooled && clock.is_known() && !self.is_outdated()
+    }
+
+    /// Whether a server was found meanwhile to take no writes.
+    fn is_outdated(&self) -> bool {
+        self.connected_at.is_some_and(|at| self.standby.was_found_within(at.elapsed()))
     }
 
     /// Begins a change that is one statement: one message to the server and one answer, nothing around them.
@@ -261,7 +278,8 @@ impl Writer {
         let moment = clock.estimate(now)?;
         self.abandoned = true;
         let seal = Seal { head: &mut self.head, ends: None, abandoned: &mut self.abandoned };
-        Ok(Tx { inner, now: moment, asked: now, clock, session: self.session, seal: Some(seal) })
+        let (session, standby) = (self.session, Arc::clone(&self.standby));
+        Ok(Tx { inner, now: moment, asked: now, clock, session, standby, seal: Some(seal) })
     }
 
     /// Says goodbye to the server.
@@ -284,6 +302,22 @@ impl Writer {
     }
 }
 
+/// When a server was found to take no writes, as a standby does. Connections that are older are made anew before they are
+/// used again: the address may lead to the primary by now, and they would stay where they are.
+#[derive(Debug, Default)]
+pub(crate) struct Standby(Mutex<Option<Instant>>);
+
+impl Standby {
+    fn found(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+    }
+
+    /// Whether it was found while a connection of this age existed.
+    pub(crate) fn was_found_within(&self, age: Duration) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).is_some_and(|found| found.elapsed() <= age)
+    }
+}
+
 async fn connect(options: &PgConnectOptions) -> Result<PgConnection, Fault> {
     let late = || StoreError::unavailable("the database did not accept a connection in time");
     Ok(tokio::time::timeout(CONNECT_TIMEOUT, options.connect()).await.map_err(|_| late())??)
@@ -299,6 +333,7 @@ pub(crate) struct Tx<'a> {
     asked: Timestamp,
     clock: &'a Clock,
     session: Session,
+    standby: Arc<Standby>,
     /// None when it cannot seal.
     seal: Option<Seal<'a>>,
 }
@@ -399,6 +434,9 @@ impl Tx<'_> {
         match outcome {
             Ok(done) => self.commit().await.map(|()| done),
             Err(fault) => {
+                if fault.is_read_only() {
+                    self.standby.found();
+                }
                 self.roll_back(&fault).await;
                 Err(fault)
             }
@@ -480,11 +518,12 @@ impl DerefMut for Reader {
 pub(crate) struct Pool {
     connections: PgPool,
     session: Session,
+    standby: Arc<Standby>,
 }
 
 impl Pool {
-    pub(crate) const fn new(connections: PgPool, session: Session) -> Self {
-        Self { connections, session }
+    pub(crate) const fn new(connections: PgPool, session: Session, standby: Arc<Standby>) -> Self {
+        Self { connections, session, standby }
     }
 
     /// Those that are open, and those of them that work now.
@@ -504,7 +543,8 @@ impl Pool {
     /// Begins one whose first statement tells the time: see [`Tx::set_moment`].
     pub(crate) async fn begin_untimed<'a>(&self, clock: &'a Clock, now: Timestamp) -> Result<Tx<'a>, Fault> {
         let inner = Extent::Transaction(self.connections.begin_with(self.session.begin()).await?);
-        Ok(Tx { inner, now: clock.expected(now)?, asked: now, clock, session: self.session, seal: None })
+        let (session, standby) = (self.session, Arc::clone(&self.standby));
+        Ok(Tx { inner, now: clock.expected(now)?, asked: now, clock, session, standby, seal: None })
     }
 
     /// A transaction that sees everything as it is now, for as long as it lasts: without the limits of short ones.

@@ -69,6 +69,12 @@ fn primary_code(error: &sqlx::Error) -> Option<i64> {
 fn explain(error: &sqlx::Error) -> StoreError {
     match primary_code(error) {
         Some(SQLITE_CONSTRAINT) => refused(error),
+        Some(SQLITE_READONLY) => {
+            StoreError::unwritable("the database file is read-only; make it and its folder writable for this user")
+        }
+        Some(SQLITE_FULL) => {
+            StoreError::unwritable("the disk is full, or the database reached its size limit; nothing was written")
+        }
         Some(code) => match hint(code) {
             Some(hint) => StoreError::unavailable(hint),
             None => StoreError::unavailable(format_args!("SQLite failed with code {code}: {error}")),
@@ -79,13 +85,11 @@ fn explain(error: &sqlx::Error) -> StoreError {
 
 const fn hint(code: i64) -> Option<&'static str> {
     Some(match code {
-        SQLITE_FULL => "the disk is full, or the database reached its size limit; nothing was written",
-        SQLITE_READONLY => "the database file is read-only; make it and its folder writable for this user",
         SQLITE_BUSY | SQLITE_LOCKED => {
             "the database is locked by another program; end whatever else writes to the file"
         }
         SQLITE_CORRUPT => "the database file is damaged; restore the last backup",
-        SQLITE_NOTADB => "the file is not an SQLite database",
+        SQLITE_NOTADB => "the file is not an SQLite database; name another one",
         SQLITE_IOERR => "reading or writing the database file failed; check the disk",
         SQLITE_CANTOPEN => "the database file cannot be opened; check that it exists and that this user may use it",
         _ => return None,

@@ -44,13 +44,22 @@ pub enum Synchronous {
 }
 
 /// How a file is opened.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct SqliteOptions {
     /// How safe a commit is.
     pub synchronous: Synchronous,
+    /// Whether a file that is missing is made, and one that an older version wrote is brought up to date. Else both are
+    /// refused.
+    pub upgrade: bool,
     /// The largest size of the file in pages of 4096 bytes; none for what the disk has.
     pub pages_max: Option<u32>,
+}
+
+impl Default for SqliteOptions {
+    fn default() -> Self {
+        Self { synchronous: Synchronous::default(), upgrade: true, pages_max: None }
+    }
 }
 
 /// Why a file was not opened.
@@ -94,7 +103,7 @@ pub enum OpenError {
         /// The newest migration that we have.
         known: i64,
     },
-    /// An older version wrote it, and the file is opened read-only.
+    /// An older version wrote it, and it is not to be brought up to date now.
     #[error("the database lacks the migrations {missing:?}; start the server once, or run its `migrate` command")]
     OlderSchema {
         /// What is missing.
@@ -135,6 +144,16 @@ pub enum OpenError {
     Store(#[from] StoreError),
 }
 
+impl OpenError {
+    /// Whether nothing was written: the file is as it was found.
+    const fn is_refusal(&self) -> bool {
+        matches!(
+            self,
+            Self::NotOurs | Self::NewerSchema { .. } | Self::OlderSchema { .. } | Self::UnfinishedCopy { .. }
+        )
+    }
+}
+
 impl From<Fault> for OpenError {
     fn from(fault: Fault) -> Self {
         Self::Store(fault.into())
@@ -167,17 +186,22 @@ impl SqliteStore {
     /// [`OpenError`] says what to do next.
     pub async fn open(path: impl AsRef<Path>, options: SqliteOptions) -> Result<Self, OpenError> {
         let path = path.as_ref();
+        if !options.upgrade && !path.exists() {
+            return Err(OpenError::OlderSchema { missing: migrate::all() });
+        }
         make_folder(path)?;
         let lock = FileLock::take(path)?;
-        let connect = writing(path, &options);
-        let mut connection = connect.connect().await?;
-        if lock.unclean {
-            check(&mut connection).await?;
+        match open_writer(path, &options, lock.unclean).await {
+            Ok(writer) => {
+                let (writer, readers) = (Some(Mutex::new(writer)), readers(path));
+                Ok(Self { path: path.to_owned(), writer, readers, lock: Some(lock) })
+            }
+            Err(error) if error.is_refusal() => {
+                lock.left_as_found().map_err(StoreError::unavailable)?;
+                Err(error)
+            }
+            Err(error) => Err(error),
         }
-        migrate::run(&mut connection).await?;
-        archive::check_complete(&mut connection).await?;
-        let writer = Writer::new(connect, connection).await?;
-        Ok(Self { path: path.to_owned(), writer: Some(Mutex::new(writer)), readers: readers(path), lock: Some(lock) })
     }
 
     /// Opens an existing file for reading, also while another process writes to it.
@@ -290,6 +314,26 @@ impl SqliteStore {
             None => Err(StoreError::unavailable("the file was opened read-only").into()),
         }
     }
+}
+
+async fn open_writer(path: &Path, options: &SqliteOptions, unclean: bool) -> Result<Writer, OpenError> {
+    let connect = writing(path, options);
+    let mut connection = connect.connect().await?;
+    if unclean {
+        check(&mut connection).await?;
+    }
+    if options.upgrade {
+        migrate::run(&mut connection).await?;
+    } else {
+        refuse_older(&mut connection).await?;
+    }
+    archive::check_complete(&mut connection).await?;
+    Ok(Writer::new(connect, connection).await?)
+}
+
+async fn refuse_older(connection: &mut SqliteConnection) -> Result<(), OpenError> {
+    let missing = migrate::pending(connection).await?;
+    if missing.is_empty() { Ok(()) } else { Err(OpenError::OlderSchema { missing }) }
 }
 
 fn make_folder(path: &Path) -> Result<(), OpenError> {

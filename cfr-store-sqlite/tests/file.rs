@@ -190,6 +190,23 @@ async fn an_older_schema_is_pending_and_refused_only_to_readers() {
 }
 
 #[tokio::test]
+async fn who_may_not_upgrade_makes_no_file_and_leaves_an_older_one_as_it_is() {
+    let home = Home::new();
+    let mut options = SqliteOptions::default();
+    options.upgrade = false;
+    let refused = SqliteStore::open(home.path(), options.clone()).await;
+    assert!(matches!(refused, Err(OpenError::OlderSchema { .. })), "{refused:?}");
+    assert!(!home.path().exists());
+    std::fs::create_dir_all(home.path().parent().unwrap()).unwrap();
+    std::fs::write(home.path(), b"").unwrap();
+    let refused = SqliteStore::open(home.path(), options.clone()).await;
+    assert!(matches!(refused, Err(OpenError::OlderSchema { .. })), "{refused:?}");
+    assert!(!SqliteStore::pending_migrations(home.path()).await.unwrap().is_empty());
+    home.open().await.close().await.unwrap();
+    SqliteStore::open(home.path(), options).await.unwrap().close().await.unwrap();
+}
+
+#[tokio::test]
 async fn a_reader_sees_the_books_of_a_running_owner_and_cannot_write() {
     let home = Home::new();
     let owner = booked(&home).await;

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use cfr_core::ledger::LedgerError;
 use cfr_core::time::Clock;
+use tokio::sync::Notify;
 
 use super::book::{Asks, Book};
 use super::engine::Engine;
@@ -34,7 +35,7 @@ pub(super) async fn run(engine: Arc<Engine>) {
         write(&engine, batch).await;
         let surplus = engine.take(Book::take_surplus);
         let give_back = async { caught(engine.give_back(surplus)).await.unwrap_or_default() };
-        patiently(&engine, &mut Vec::new(), give_back).await;
+        patiently(&engine, &mut Vec::new(), &Notify::new(), give_back).await;
     }
 }
 
@@ -83,34 +84,39 @@ async fn gather(engine: &Engine) {
 }
 
 /// Writes a batch, however long that takes. Whoever waits for it is told when it is written, or after the configured
-/// patience that nobody knows: a request then fails instead of hanging, and its steps are still written.
+/// patience, or when the store takes no writes, that nobody knows: a request then fails instead of hanging, and its steps
+/// are still written.
 async fn write(engine: &Engine, batch: Batch) {
     let Batch { mut node, mut ops, mut waiters } = batch;
-    patiently(engine, &mut waiters, write_until_done(engine, &mut node, &mut ops)).await;
+    let in_vain = Notify::new();
+    patiently(engine, &mut waiters, &in_vain, write_until_done(engine, &in_vain, &mut node, &mut ops)).await;
     engine.book().committed(ops.len());
     for waiter in waiters {
         let _ = waiter.send(Ok(())); // who left needs no answer
     }
 }
 
-/// Does what only the store can end. Beyond the configured patience nobody waits for it but the committer.
-async fn patiently(engine: &Engine, waiters: &mut Vec<Waiter>, work: impl Future<Output = ()>) {
+/// Does what only the store can end. Beyond the configured patience, or once it is `in_vain`, nobody waits for it but the
+/// committer.
+async fn patiently(engine: &Engine, waiters: &mut Vec<Waiter>, in_vain: &Notify, work: impl Future<Output = ()>) {
     let mut work = pin!(work);
-    tokio::select! {
+    let why = tokio::select! {
         biased;
-        () = &mut work => {}
-        () = tokio::time::sleep(engine.write_patience()) => {
-            lose_patience(engine, waiters);
-            work.await;
-        }
+        () = &mut work => None,
+        () = in_vain.notified() => Some("the store takes no writes"),
+        () = tokio::time::sleep(engine.write_patience()) => Some("the store does not answer"),
+    };
+    if let Some(why) = why {
+        lose_patience(engine, waiters, why);
+        work.await;
     }
     engine.book().store_answers(engine.stopping.load(Ordering::SeqCst));
 }
 
-fn lose_patience(engine: &Engine, waiters: &mut Vec<Waiter>) {
-    tracing::error!(patience = ?engine.write_patience(), "the ledger's store does not answer; requests fail until it does");
+fn lose_patience(engine: &Engine, waiters: &mut Vec<Waiter>, why: &'static str) {
+    tracing::error!(why, "the ledger cannot write; requests fail until it can");
     let mut book = engine.book();
-    book.refuse(LedgerError::unavailable("the store does not answer"));
+    book.refuse(LedgerError::unavailable(why));
     book.store_overdue();
     drop(book);
     waiters.drain(..).for_each(|waiter| drop(give_up(waiter)));
@@ -118,13 +124,47 @@ fn lose_patience(engine: &Engine, waiters: &mut Vec<Waiter>) {
 
 /// Repeats the same batch until it is written: the store books each hold once, so that an attempt whose answer was lost
 /// does no harm. Meanwhile the owner of a store makes no holds; on a shared one, those that leases cover.
-async fn write_until_done(engine: &Engine, node: &mut Arc<str>, ops: &mut [Op]) {
-    let mut pause = RETRY_FIRST;
+async fn write_until_done(engine: &Engine, in_vain: &Notify, node: &mut Arc<str>, ops: &mut [Op]) {
+    let mut attempts = Attempts::new(engine, in_vain);
     while let Err(error) = caught(attempt(engine, node, ops)).await.unwrap_or_else(panicked) {
         tracing::warn!(%error, ops = ops.len(), "a commit of the ledger failed; it is tried again");
-        engine.book().commit_failed(LedgerError::unavailable(error));
-        tokio::time::sleep(pause).await;
-        pause = (pause * 2).min(RETRY_MAX);
+        attempts.failed(error).await;
+    }
+    attempts.succeeded();
+}
+
+/// Attempts at one and the same thing, with pauses between them.
+struct Attempts<'a> {
+    engine: &'a Engine,
+    /// Told when the store says that it takes no writes.
+    in_vain: &'a Notify,
+    pause: Duration,
+    /// The uptime at the first failure.
+    failed_at: Option<Duration>,
+}
+
+impl<'a> Attempts<'a> {
+    const fn new(engine: &'a Engine, in_vain: &'a Notify) -> Self {
+        Self { engine, in_vain, pause: RETRY_FIRST, failed_at: None }
+    }
+
+    /// Waits until the next one is due.
+    async fn failed(&mut self, error: StoreError) {
+        self.failed_at.get_or_insert_with(|| self.engine.clock.uptime());
+        if matches!(error, StoreError::Unwritable { .. }) {
+            self.in_vain.notify_one();
+        }
+        self.engine.book().commit_failed(LedgerError::unavailable(error));
+        tokio::time::sleep(self.pause).await;
+        self.pause = (self.pause * 2).min(RETRY_MAX);
+    }
+
+    /// Whoever read that it failed can read that this is over.
+    fn succeeded(&self) {
+        if let Some(failed_at) = self.failed_at {
+            let after = self.engine.clock.uptime().saturating_sub(failed_at);
+            tracing::info!(?after, "the ledger's store works again");
+        }
     }
 }
 
@@ -169,20 +209,20 @@ async fn settle_late(engine: &Engine) {
     loop {
         let asks = engine.book().next_late();
         let Some(asks) = asks else { return };
-        patiently(engine, &mut Vec::new(), acquire_until_answered(engine, &asks)).await;
+        let in_vain = Notify::new();
+        patiently(engine, &mut Vec::new(), &in_vain, acquire_until_answered(engine, &in_vain, &asks)).await;
         engine.book().settle_next_late(&engine.clock);
     }
 }
 
 /// A settlement can wait: nobody shall bear a price because the store was away for a moment.
-async fn acquire_until_answered(engine: &Engine, asks: &Asks) {
-    let mut pause = RETRY_FIRST;
+async fn acquire_until_answered(engine: &Engine, in_vain: &Notify, asks: &Asks) {
+    let mut attempts = Attempts::new(engine, in_vain);
     while !asks.is_empty() {
         let answer = caught(engine.acquire_for_late(asks)).await;
-        let Err(AcquireError::Store(error)) = answer.unwrap_or_else(panicked) else { return };
+        let Err(AcquireError::Store(error)) = answer.unwrap_or_else(panicked) else { break };
         tracing::warn!(%error, "a price above its hold waits for the store");
-        engine.book().commit_failed(LedgerError::unavailable(error));
-        tokio::time::sleep(pause).await;
-        pause = (pause * 2).min(RETRY_MAX);
+        attempts.failed(error).await;
     }
+    attempts.succeeded();
 }

@@ -9,9 +9,16 @@ use cfr_core::time::Timestamp;
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum StoreError {
-    /// The database cannot be reached, is read-only, full or broken.
+    /// The database cannot be reached, or is broken.
     #[error("the store is unavailable: {reason}")]
     Unavailable {
+        /// For the log.
+        reason: Arc<str>,
+    },
+    /// The database answers that it takes no writes: it is read-only, or its disk is full. Whoever waits for one waits in
+    /// vain until somebody mends that; one that is tried again later may succeed.
+    #[error("the store takes no writes: {reason}")]
+    Unwritable {
         /// For the log.
         reason: Arc<str>,
     },
@@ -53,6 +60,12 @@ impl StoreError {
     #[must_use]
     pub fn unavailable(reason: impl fmt::Display) -> Self {
         Self::Unavailable { reason: reason.to_string().into() }
+    }
+
+    /// The database takes no writes, with the reason for the log.
+    #[must_use]
+    pub fn unwritable(reason: impl fmt::Display) -> Self {
+        Self::Unwritable { reason: reason.to_string().into() }
     }
 
     /// A value is taken, or was changed meanwhile.

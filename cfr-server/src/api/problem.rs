@@ -167,7 +167,7 @@ impl From<StoreError> for Problem {
             StoreError::NotFound { what } => Self::not_found(what),
             StoreError::Conflict { what } => Self::conflict(what),
             StoreError::Invalid { what } => Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid", what),
-            StoreError::Unavailable { reason } => Self::unavailable(reason),
+            StoreError::Unavailable { reason } | StoreError::Unwritable { reason } => Self::unavailable(reason),
             other => Self::unavailable(other),
         }
     }

@@ -15,7 +15,7 @@ use quick_cache::sync::Cache;
 
 use super::caller::caller;
 use super::text::is_well_formed;
-use super::{AuthError, KeyText, Pepper, presented};
+use super::{AuthError, KeyText, Pepper, PepperError, presented};
 
 /// How long a known key is believed without another look. Changes through the management API of any replica hold at once.
 const KNOWN_FOR: Duration = Duration::from_secs(30);
@@ -97,7 +97,8 @@ impl Memory {
 pub struct Keys {
     store: Arc<dyn CatalogStore>,
     clock: Arc<dyn Clock>,
-    pepper: Pepper,
+    /// None, with the reason, where keys are not looked up nor made.
+    pepper: Result<Pepper, PepperError>,
     broadcast: Arc<dyn Broadcast>,
     operator: Option<(KeyMac, Arc<Principal>)>,
     memories: Cache<KeyMac, Memory>,
@@ -106,12 +107,13 @@ pub struct Keys {
 }
 
 impl Keys {
-    /// Keys of this store, hashed under this pepper. What changes is told to the other replicas.
+    /// Keys of this store, hashed under this pepper. Without one they can be listed and changed, but not looked up nor made.
+    /// What changes is told to the other replicas.
     #[must_use]
     pub fn new(
         store: Arc<dyn CatalogStore>,
         clock: Arc<dyn Clock>,
-        pepper: Pepper,
+        pepper: Result<Pepper, PepperError>,
         broadcast: Arc<dyn Broadcast>,
     ) -> Self {
         let memories = Cache::new(KEYS_REMEMBERED);
@@ -122,7 +124,7 @@ impl Keys {
     #[must_use]
     pub fn with_operator(mut self, key: &KeyText) -> Self {
         let context = operator_context(key, self.clock.now());
-        self.operator = Some((self.pepper.mac(key), Arc::new(Principal::new(context))));
+        self.operator = self.pepper.as_ref().ok().map(|pepper| (pepper.mac(key), Arc::new(Principal::new(context))));
         self
     }
 
@@ -135,7 +137,7 @@ impl Keys {
         if !is_well_formed(text) {
             return Err(AuthError::Unknown);
         }
-        let principal = self.find(self.pepper.mac_of(text)).await?.ok_or(AuthError::Unknown)?;
+        let principal = self.find(self.pepper()?.mac_of(text)).await?.ok_or(AuthError::Unknown)?;
         principal.admit(self.clock.now())?;
         Ok(principal)
     }
@@ -174,7 +176,7 @@ impl Keys {
             user: wish.user,
             name: wish.name,
             kind: wish.kind,
-            mac: self.pepper.mac(text),
+            mac: self.pepper()?.mac(text),
             prefix: text.prefix().into(),
             last4: text.last4().into(),
             models: wish.models,
@@ -192,9 +194,13 @@ impl Keys {
     pub async fn knows(&self, text: &KeyText) -> Result<bool, StoreError> {
         Ok(self
             .store
-            .key_context(&self.pepper.mac(text))
+            .key_context(&self.pepper()?.mac(text))
             .await?
             .is_some_and(|context| context.key.status == KeyStatus::Active))
+    }
+
+    fn pepper(&self) -> Result<&Pepper, StoreError> {
+        self.pepper.as_ref().map_err(StoreError::invalid)
     }
 
     async fn find(&self, mac: KeyMac) -> Result<Option<Arc<Principal>>, StoreError> {
@@ -213,7 +219,7 @@ impl Keys {
         }
         self.memories.insert(mac, Memory { looked_at: now, ..memory.clone() });
         match tokio::time::timeout(LOOK_PATIENCE, self.read(mac, generation, now)).await {
-            Ok(Err(StoreError::Unavailable { .. })) | Err(_) => Ok(memory.principal),
+            Ok(Err(StoreError::Unavailable { .. } | StoreError::Unwritable { .. })) | Err(_) => Ok(memory.principal),
             Ok(read) => read,
         }
     }

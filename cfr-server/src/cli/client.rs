@@ -124,7 +124,7 @@ impl Client {
         let config = Arc::new(config);
         match local::open(&config).await {
             Ok((router, books)) => Ok(Self::Local { router, books: Box::new(books) }),
-            Err(CliError::Start(StartError::Open(OpenError::InUse { holder, .. }))) => {
+            Err(CliError::Start(StartError::Open { source: OpenError::InUse { holder, .. }, .. })) => {
                 Self::running(&config, &holder, admin_key)
             }
             Err(error) => Err(error),

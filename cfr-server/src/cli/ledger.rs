@@ -184,8 +184,11 @@ const COLUMNS: &[Column] = &[
 /// Whether the books agree afterwards.
 async fn repair(arguments: &Repair) -> Result<bool, CliError> {
     let config = config(&arguments.source)?;
-    let database =
-        if arguments.apply { Database::open(&config).await? } else { Database::open_read_only(&config).await? };
+    let database = if arguments.apply {
+        Database::open_as_it_is(&config).await?
+    } else {
+        Database::open_read_only(&config).await?
+    };
     let outcome = repair_in(&*database.store(), arguments).await;
     database.close().await?;
     outcome

@@ -25,7 +25,7 @@ pub(crate) async fn open(config: &Arc<Config>) -> Result<(Router, Books), CliErr
         return Err(CliError::Unreachable(format!("no data in {data}: {hint}").into()));
     }
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
-    let books = Books::open(config, clock).await?;
+    let books = Books::open_for_command(config, clock).await?;
     match FolderPrices::read(config, &books).await {
         Ok(prices) => Ok((router(&books, prices), books)),
         Err(error) => {

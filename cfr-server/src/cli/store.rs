@@ -21,6 +21,10 @@ use crate::database::make_data_folder;
 use crate::state::{PEPPER, StartError};
 use crate::terminal;
 
+/// What names the two sides.
+const FROM: &str = "--from";
+const TO: &str = "--to";
+
 /// Rows of a section after which the next line says how far a copy is.
 const PROGRESS_ROWS: u64 = 100_000;
 
@@ -75,9 +79,9 @@ pub(crate) async fn run(command: Command) -> ExitCode {
 impl Copy {
     fn sides(&self) -> Result<(DatabaseUrl, DatabaseUrl), CliError> {
         let side = |name: &str, url: &Secret| {
-            DatabaseUrl::parse(url).map_err(|problem| CliError::misused(format_args!("--{name}: {problem}")))
+            DatabaseUrl::parse(url).map_err(|problem| CliError::misused(format_args!("{name}: {problem}")))
         };
-        let (from, to) = (side("from", &self.from)?, side("to", &self.to)?);
+        let (from, to) = (side(FROM, &self.from)?, side(TO, &self.to)?);
         if from == to {
             return Err(CliError::misused("--from and --to name the same database"));
         }
@@ -92,11 +96,14 @@ impl Copy {
             return Ok(Some(agreed));
         }
         let pepper = match (&self.key_pepper, from) {
-            (Some(secret), _) => Some(Pepper::new(secret)?),
-            (None, DatabaseUrl::Sqlite(path)) => Pepper::load(path.parent().unwrap_or(Path::new("")))?,
-            (None, DatabaseUrl::Postgres(_)) => None,
+            (Some(secret), _) => Pepper::new(secret).map(Some),
+            (None, DatabaseUrl::Sqlite(path)) => Pepper::load(path.parent().unwrap_or(Path::new(""))),
+            (None, DatabaseUrl::Postgres(_)) => Ok(None),
         };
-        Ok(pepper.map(|pepper| pepper.fingerprint().to_vec()))
+        if let Err(error) = &pepper {
+            tracing::warn!(%error, "the books are copied without word of their key pepper"); // they do not need it
+        }
+        Ok(pepper.ok().flatten().map(|pepper| pepper.fingerprint().to_vec()))
     }
 }
 
@@ -109,12 +116,15 @@ enum Side {
 
 impl Side {
     /// For reading, while nobody writes.
-    async fn stopped(url: &DatabaseUrl) -> Result<Self, StartError> {
+    async fn stopped(url: &DatabaseUrl, named_by: &'static str) -> Result<Self, StartError> {
         Ok(match url {
-            DatabaseUrl::Sqlite(path) => Self::Sqlite(Box::new(SqliteStore::open_stopped(path).await?)),
+            DatabaseUrl::Sqlite(path) => {
+                let opened = SqliteStore::open_stopped(path).await;
+                Self::Sqlite(Box::new(opened.map_err(StartError::of_file(path))?))
+            }
             DatabaseUrl::Postgres(url) => {
-                let options = PostgresOptions::default();
-                Self::Postgres(Box::new(PostgresStore::open_read_only(url.expose(), options).await?))
+                let opened = PostgresStore::open_read_only(url.expose(), PostgresOptions::default()).await;
+                Self::Postgres(Box::new(opened.map_err(StartError::of_postgres(url, named_by))?))
             }
         })
     }
@@ -124,11 +134,12 @@ impl Side {
         Ok(match url {
             DatabaseUrl::Sqlite(path) => {
                 make_data_folder(path.parent().unwrap_or(Path::new("")))?;
-                Self::Sqlite(Box::new(SqliteStore::open(path, SqliteOptions::default()).await?))
+                let opened = SqliteStore::open(path, SqliteOptions::default()).await;
+                Self::Sqlite(Box::new(opened.map_err(StartError::of_file(path))?))
             }
             DatabaseUrl::Postgres(url) => {
-                let options = PostgresOptions::default();
-                Self::Postgres(Box::new(PostgresStore::open(url.expose(), options).await?))
+                let opened = PostgresStore::open(url.expose(), PostgresOptions::default()).await;
+                Self::Postgres(Box::new(opened.map_err(StartError::of_postgres(url, TO))?))
             }
         })
     }
@@ -149,7 +160,7 @@ impl Side {
 }
 
 async fn move_books(arguments: &Copy, from: &DatabaseUrl, to: &DatabaseUrl) -> Result<(), CliError> {
-    let source = Side::stopped(from).await?;
+    let source = Side::stopped(from, FROM).await?;
     let copied = copy_into(arguments, from, &source, to).await;
     source.close().await.map_err(StartError::from)?;
     let (report, fingerprint) = copied?;
@@ -186,7 +197,7 @@ async fn fill(source: &Side, target: &Side, name: &str, fingerprint: Option<&[u8
 
 /// Everything that a copy does before it writes.
 async fn rehearse(arguments: &Copy, from: &DatabaseUrl, to: &DatabaseUrl) -> Result<(), CliError> {
-    let source = Side::stopped(from).await?;
+    let source = Side::stopped(from, FROM).await?;
     let mut reporter = Reporter::default();
     let mut so_far = |counts| reporter.report(CopyProgress::Copying(counts));
     let found = count(source.archive(), now(), &mut so_far).await;
@@ -201,16 +212,16 @@ async fn rehearse(arguments: &Copy, from: &DatabaseUrl, to: &DatabaseUrl) -> Res
 /// A target without a schema is empty; one with a schema has no rows.
 async fn check_target(url: &DatabaseUrl) -> Result<(), CliError> {
     let pending = match url {
-        DatabaseUrl::Sqlite(path) => SqliteStore::pending_migrations(path).await.map_err(StartError::from)?,
+        DatabaseUrl::Sqlite(path) => SqliteStore::pending_migrations(path).await.map_err(StartError::of_file(path))?,
         DatabaseUrl::Postgres(url) => {
-            let options = PostgresOptions::default();
-            PostgresStore::rehearse_migrations(url.expose(), options).await.map_err(StartError::from)?
+            let pending = PostgresStore::rehearse_migrations(url.expose(), PostgresOptions::default()).await;
+            pending.map_err(StartError::of_postgres(url, TO))?
         }
     };
     if !pending.is_empty() {
         return note("The target's schema will be made or brought up to date.");
     }
-    let target = Side::stopped(url).await?;
+    let target = Side::stopped(url, TO).await?;
     let empty = target.archive().check_empty().await;
     target.close().await.map_err(StartError::from)?;
     Ok(empty.map_err(StartError::from)?)

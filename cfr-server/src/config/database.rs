@@ -7,6 +7,12 @@ use cfr_core::secret::Secret;
 
 /// The database inside the data folder.
 pub const FILE: &str = "cfr.db";
+/// The key of the configuration that names a database.
+pub(super) const FILE_KEY: &str = "database.url";
+/// The variable that does.
+pub(super) const VARIABLE: &str = "CFR_DATABASE_URL";
+/// The option of commands that does.
+pub(super) const OPTION: &str = "--database";
 /// Connections to a Postgres server when nobody says.
 pub(super) const POOL: u32 = 8;
 /// Characters of a node's name: it is a key in the database and a word in logs.
@@ -115,6 +121,8 @@ pub enum Migration {
 pub struct DatabaseConfig {
     /// Where it is, when not in the data folder.
     pub url: Option<DatabaseUrl>,
+    /// What said so: a variable, a key of the file, or an option.
+    pub named_by: &'static str,
     /// Connections to a Postgres server at most.
     pub pool: u32,
     /// Whether statements stay prepared; not behind a pooler that shares connections between transactions.
@@ -125,7 +133,7 @@ pub struct DatabaseConfig {
 
 impl Default for DatabaseConfig {
     fn default() -> Self {
-        Self { url: None, pool: POOL, prepared_statements: true, migration: Migration::Auto }
+        Self { url: None, named_by: FILE_KEY, pool: POOL, prepared_statements: true, migration: Migration::Auto }
     }
 }
 

@@ -12,7 +12,7 @@ use http::StatusCode;
 use rust_decimal::Decimal;
 use toml::Spanned;
 
-use super::database::{NODE_CHARS_MAX, host_name, is_node_name};
+use super::database::{FILE_KEY, NODE_CHARS_MAX, VARIABLE, host_name, is_node_name};
 use super::file::{self, line_of};
 use super::{
     Config, DATA, DRAIN, DatabaseConfig, DatabaseUrl, Environment, LISTEN, LedgerConfig, Problem, ProviderKeys,
@@ -130,12 +130,21 @@ impl Reader<'_> {
             let line = section.pool.as_ref().and_then(|pool| self.line(pool));
             self.problem(line, "database.pool", format!("from {} to {}", POOL_RANGE.start(), POOL_RANGE.end()));
         }
-        let url = match self.variable("CFR_DATABASE_URL") {
-            Some(text) => self.database_url(None, "CFR_DATABASE_URL", &Secret::new(text)),
-            None => section.url.and_then(|url| self.database_url(self.line(&url), "database.url", url.get_ref())),
+        let (url, named_by) = match self.variable(VARIABLE) {
+            Some(text) => (self.database_url(None, VARIABLE, &Secret::new(text)), VARIABLE),
+            None => {
+                let url = section.url.and_then(|url| self.database_url(self.line(&url), FILE_KEY, url.get_ref()));
+                (url, FILE_KEY)
+            }
         };
         let prepared_statements = section.prepared_statements.unwrap_or(usual.prepared_statements);
-        DatabaseConfig { url, pool, prepared_statements, migration: section.migrate.unwrap_or(usual.migration) }
+        DatabaseConfig {
+            url,
+            named_by,
+            pool,
+            prepared_statements,
+            migration: section.migrate.unwrap_or(usual.migration),
+        }
     }
 
     fn database_url(&mut self, line: Option<usize>, key: &str, text: &Secret) -> Option<DatabaseUrl> {

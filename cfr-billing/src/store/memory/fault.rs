@@ -10,6 +10,7 @@ use crate::store::StoreError;
 #[derive(Debug)]
 pub struct Faults {
     broken: AtomicBool,
+    read_only: AtomicBool,
     commits_to_fail: AtomicU32,
     panics: AtomicBool,
     acks_to_lose: AtomicU32,
@@ -24,6 +25,7 @@ impl Default for Faults {
     fn default() -> Self {
         Self {
             broken: AtomicBool::default(),
+            read_only: AtomicBool::default(),
             commits_to_fail: AtomicU32::default(),
             panics: AtomicBool::default(),
             acks_to_lose: AtomicU32::default(),
@@ -40,6 +42,11 @@ impl Faults {
     /// While broken, every call of the ledger contract fails and changes nothing.
     pub fn set_broken(&self, broken: bool) {
         self.broken.store(broken, Ordering::SeqCst);
+    }
+
+    /// While read-only, commits are refused as by a database that takes no writes.
+    pub fn set_read_only(&self, read_only: bool) {
+        self.read_only.store(read_only, Ordering::SeqCst);
     }
 
     /// The next `count` commits fail and write nothing.
@@ -106,6 +113,9 @@ impl Faults {
     pub(super) async fn before_commit(&self) -> Result<(), StoreError> {
         let _ = self.paused.subscribe().wait_for(|paused| !paused).await; // the sender lives as long as self
         self.check()?;
+        if self.read_only.load(Ordering::SeqCst) {
+            return Err(StoreError::unwritable("read-only on purpose"));
+        }
         assert!(!self.panics.swap(false, Ordering::SeqCst), "this commit panics on purpose");
         if take_one(&self.commits_to_fail) {
             return Err(StoreError::unavailable("this commit fails on purpose"));
