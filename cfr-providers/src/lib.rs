@@ -20,6 +20,7 @@
 
 pub mod adapter;
 pub mod anthropic;
+pub mod bedrock;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 pub mod dialog;

@@ -1,0 +1,117 @@
+//! AWS Bedrock: one dialect, Converse, for the models of many makers (providers.md §8).
+//!
+//! The model stands in the path, an answer streams in Amazon's own framing, and what only some models know goes to them
+//! beside the request in their own words: [`Family`] tells whose words these are.
+
+use bytes::Bytes;
+use cfr_core::upstream::{Capabilities, Order, UpstreamError};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
+use std::sync::Arc;
+
+use crate::adapter::Framing;
+use crate::anthropic;
+use crate::dialog::{Answer, Dialog, Drops, Manners, StreamReader, ToolIds, Wire};
+use crate::transport::{BadAddress, Endpoint, WireRequest, path_segment};
+
+mod answer;
+mod error;
+mod family;
+mod request;
+mod stream;
+mod usage;
+
+#[cfg(test)]
+mod tests;
+
+use family::Family;
+
+/// The service's name in signatures: shorter than in addresses.
+pub const SIGNING_NAME: &str = "bedrock";
+
+/// What is thought is charged and may be hidden.
+pub(crate) const CAPABILITIES: Capabilities = {
+    let mut capabilities = Capabilities::ALL;
+    capabilities.completions = false;
+    capabilities.embeddings = false;
+    capabilities.visible_output = false;
+    capabilities
+};
+
+/// Bedrock in one region.
+#[derive(Debug, Clone)]
+pub struct Bedrock {
+    base: Endpoint,
+    headers: HeaderMap,
+}
+
+impl Bedrock {
+    /// Bedrock in `region`, such as `eu-central-1`.
+    ///
+    /// # Errors
+    /// When that is no name of a region.
+    pub fn in_region(region: &str) -> Result<Self, BadAddress> {
+        let letters = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+        if region.is_empty() || !region.bytes().all(letters) {
+            return Err(BadAddress { address: region.into() });
+        }
+        let top = if region.starts_with("cn-") { "amazonaws.com.cn" } else { "amazonaws.com" };
+        Self::at(&format!("https://bedrock-runtime.{region}.{top}"))
+    }
+
+    /// Bedrock at another address: a FIPS or private endpoint.
+    ///
+    /// # Errors
+    /// When the address is not one.
+    pub fn at(base_url: &str) -> Result<Self, BadAddress> {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        headers.insert(header::USER_AGENT, HeaderValue::from_static(concat!("cfr/", env!("CARGO_PKG_VERSION"))));
+        Ok(Self { base: Endpoint::below(base_url, "")?, headers })
+    }
+
+    fn endpoint(&self, model: &str, operation: &str) -> Result<Arc<Endpoint>, UpstreamError> {
+        let endpoint = self.base.join(&format!("/model/{}/{operation}", path_segment(model)));
+        endpoint
+            .map(Arc::new)
+            .map_err(|_| UpstreamError::Unsupported { message: format!("the model `{model}`").into() })
+    }
+}
+
+impl Wire for Bedrock {
+    fn name(&self) -> &'static str {
+        "bedrock"
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        CAPABILITIES
+    }
+
+    fn framing(&self) -> Framing {
+        Framing::AwsEventStream
+    }
+
+    fn manners(&self, model: &str) -> Manners {
+        let family = Family::of(model);
+        let tool_ids = if family == Family::Mistral { ToolIds::Nine } else { ToolIds::Word64 };
+        let prefill = family == Family::Claude && anthropic::rules_of(model).prefill;
+        Manners { prefill, tool_ids, ..Manners::STRICT }
+    }
+
+    fn request(&self, dialog: &Dialog, order: &Order<'_>, drops: &mut Drops) -> Result<WireRequest, UpstreamError> {
+        let endpoint = self.endpoint(order.model, if dialog.stream { "converse-stream" } else { "converse" })?;
+        let body = request::body(dialog, order.model, drops)?.to_string().into();
+        Ok(WireRequest { endpoint, headers: self.headers.clone(), body, dropped: Vec::new() })
+    }
+
+    fn answer(&self, _headers: &HeaderMap, body: &Bytes) -> Result<Answer, UpstreamError> {
+        answer::read(body)
+    }
+
+    fn error(&self, status: StatusCode, headers: &HeaderMap, body: &Bytes) -> UpstreamError {
+        error::read(status, headers, body)
+    }
+
+    fn stream(&self) -> Box<dyn StreamReader> {
+        Box::new(stream::EventReader::default())
+    }
+}

@@ -1,0 +1,559 @@
+//! Requests and answers as a client of OpenAI's dialect meets them, against recordings and vectors.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use cfr_core::chat::{Call, Meter, Operation, Usage};
+use cfr_core::id::RequestId;
+use cfr_core::time::Timestamp;
+use cfr_core::upstream::{Order, Report, Retry, UpstreamError};
+use http::{HeaderMap, HeaderName, StatusCode};
+use serde_json::{Value, json};
+
+use super::Bedrock;
+use crate::adapter::{Adapter, Framing};
+use crate::dialog::Translated;
+use crate::framing::Relay;
+use crate::framing::aws_event_stream::tests::{event_frame, exception_frame};
+use crate::transport::WireRequest;
+
+const CLAUDE: &str = "eu.anthropic.claude-sonnet-4-6";
+const LLAMA: &str = "us.meta.llama4-maverick-17b-instruct-v1:0";
+
+fn bedrock() -> Translated<Bedrock> {
+    Translated(Bedrock::in_region("eu-central-1").expect("a region"))
+}
+
+fn call(body: &Value) -> Call {
+    let body = Bytes::from(body.to_string());
+    let call = Call::parse(Operation::ChatCompletions, body, Timestamp::UNIX_EPOCH).expect("a call");
+    Call { id: RequestId::from_u128(1), ..call }
+}
+
+fn encoded(body: &Value, model: &str, drop_params: bool) -> Result<WireRequest, UpstreamError> {
+    let call = Call { drop_params, ..call(body) };
+    let (timeout, idle_timeout) = (Duration::ZERO, Duration::ZERO);
+    bedrock().encode(&Order { call: &call, model, output_tokens_max: None, timeout, idle_timeout })
+}
+
+#[track_caller]
+fn body_for(model: &str, more: Value) -> Value {
+    let request = encoded(&asking(more), model, false).expect("a request");
+    serde_json::from_slice(&request.body).expect("JSON")
+}
+
+/// A short conversation with more members.
+fn asking(more: Value) -> Value {
+    let mut body = json!({"model": "m", "max_tokens": 50, "messages": [{"role": "user", "content": "Hi"}]});
+    if let (Some(body), Value::Object(more)) = (body.as_object_mut(), more) {
+        body.extend(more);
+    }
+    body
+}
+
+fn fixtures(folder: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(folder)
+}
+
+fn json_file(path: &Path) -> Value {
+    serde_json::from_slice(&std::fs::read(path).expect("a file")).expect("JSON")
+}
+
+mod requests {
+    use super::*;
+
+    #[test]
+    fn every_mapping_vector_is_met_to_the_member() {
+        let mut compared = 0;
+        for entry in std::fs::read_dir(fixtures("mapping")).expect("a folder") {
+            let path = entry.expect("a file").path();
+            let vector = json_file(&path);
+            let Some(expected) = vector["expect"].get("bedrock") else { continue };
+            let request = encoded(&vector["request"], CLAUDE, false).expect("a request");
+            let body: Value = serde_json::from_slice(&request.body).expect("JSON");
+            assert_eq!(&body, expected, "{}", path.display());
+            compared += 1;
+        }
+        assert_eq!(compared, 9);
+    }
+
+    #[test]
+    fn the_model_is_one_segment_of_the_path_whatever_its_name() {
+        let path = |model: &str, stream: bool| {
+            let request = encoded(&asking(json!({"stream": stream})), model, false)?;
+            Ok::<_, UpstreamError>(request.endpoint.uri().to_string())
+        };
+        let base = "https://bedrock-runtime.eu-central-1.amazonaws.com/model";
+        let colon = path("us.meta.llama4-maverick-17b-instruct-v1:0", false).expect("a path");
+        assert_eq!(colon, format!("{base}/us.meta.llama4-maverick-17b-instruct-v1%3A0/converse"));
+        let arn = path("arn:aws:bedrock:x:1:inference-profile/eu.a", true).expect("a path");
+        assert_eq!(arn, format!("{base}/arn%3Aaws%3Abedrock%3Ax%3A1%3Ainference-profile%2Feu.a/converse-stream"));
+        assert_eq!(path("..", false).expect_err("a way up").name(), "unsupported");
+    }
+
+    #[test]
+    fn a_region_brings_no_host_of_its_own() {
+        for region in ["", "evil.example/", "eu-1#", "EU", "a@b"] {
+            Bedrock::in_region(region).expect_err(region);
+        }
+        let china = Bedrock::in_region("cn-north-1").expect("a region").base;
+        assert_eq!(china.uri().host(), Some("bedrock-runtime.cn-north-1.amazonaws.com.cn"));
+    }
+
+    fn tool(name: &str) -> Value {
+        json!({"type": "function", "function": {"name": name, "parameters": {"type": "object", "properties": {}}}})
+    }
+
+    fn roundtrip() -> Value {
+        let call = json!({"id": "call 1", "type": "function", "function": {"name": "f", "arguments": "{\"a\":1}"}});
+        json!([
+            {"role": "user", "content": "Go"},
+            {"role": "assistant", "content": null, "tool_calls": [call]},
+            {"role": "tool", "tool_call_id": "call 1", "content": "done"},
+        ])
+    }
+
+    #[test]
+    fn a_choice_of_tools_is_said_in_the_words_that_there_are() {
+        let choice = |choice: Value| {
+            let body = body_for(CLAUDE, json!({"tools": [tool("f"), tool("g")], "tool_choice": choice}));
+            let names = body["toolConfig"]["tools"].as_array().map(Vec::len);
+            (body["toolConfig"]["toolChoice"].clone(), names)
+        };
+        assert_eq!(choice(json!("auto")), (json!({"auto": {}}), Some(2)));
+        assert_eq!(choice(json!("required")), (json!({"any": {}}), Some(2)));
+        let named = json!({"type": "function", "function": {"name": "g"}});
+        assert_eq!(choice(named), (json!({"tool": {"name": "g"}}), Some(2)));
+        let allowed = json!({"mode": "required", "tools": [{"type": "function", "function": {"name": "g"}}]});
+        let allowed = json!({"type": "allowed_tools", "allowed_tools": allowed});
+        assert_eq!(choice(allowed), (json!({"any": {}}), Some(1)));
+        assert_eq!(choice(json!("none")), (Value::Null, None));
+    }
+
+    #[test]
+    fn where_no_tool_may_be_called_the_history_of_calls_is_told_in_words() {
+        for more in [json!({"tools": [tool("f")], "tool_choice": "none"}), json!({})] {
+            let mut asked = asking(more);
+            asked["messages"] = roundtrip();
+            let request = encoded(&asked, CLAUDE, false).expect("a request");
+            let body: Value = serde_json::from_slice(&request.body).expect("JSON");
+            assert_eq!(body.get("toolConfig"), None);
+            assert_eq!(body["messages"][1]["content"], json!([{"text": "[tool call f] {\"a\":1}"}]));
+            assert_eq!(body["messages"][2]["content"], json!([{"text": "[tool result f]"}, {"text": "done"}]));
+        }
+    }
+
+    #[test]
+    fn ids_of_calls_are_such_as_the_model_takes() {
+        let id = |model: &str| {
+            let body = body_for(model, json!({"tools": [tool("f")], "messages": roundtrip()}));
+            let call = body["messages"][1]["content"][0]["toolUse"]["toolUseId"].clone();
+            assert_eq!(body["messages"][2]["content"][0]["toolResult"]["toolUseId"], call);
+            call.as_str().expect("an id").to_owned()
+        };
+        assert_eq!(id("mistral.mistral-large-2407-v1:0").len(), 9);
+        assert!(id(CLAUDE).bytes().all(|byte| byte.is_ascii_alphanumeric()));
+    }
+
+    #[test]
+    fn one_call_at_a_time_is_said_to_claude_in_its_own_words() {
+        let asked = json!({"tools": [tool("f")], "tool_choice": "required", "parallel_tool_calls": false});
+        let body = body_for(CLAUDE, asked.clone());
+        assert_eq!(body["toolConfig"].get("toolChoice"), None);
+        let choice = &body["additionalModelRequestFields"]["tool_choice"];
+        assert_eq!(*choice, json!({"type": "any", "disable_parallel_tool_use": true}));
+        let request = encoded(&asking(asked), LLAMA, false).expect("a request");
+        assert_eq!(request.dropped, ["parallel_tool_calls".into()]);
+    }
+
+    #[test]
+    fn a_failed_tool_is_told_by_its_status_or_in_words() {
+        let dialog = |family| {
+            let (mut marks, mut drops) =
+                (crate::anthropic::Marks::of(&crate::dialog::Dialog::default()), crate::dialog::Drops::default());
+            let part = crate::dialog::Part::ToolResult(crate::dialog::ToolResult {
+                id: "a".into(),
+                name: "f".into(),
+                content: Vec::new(),
+                is_error: true,
+                custom: false,
+                cache: None,
+            });
+            let turn = crate::dialog::Turn { role: crate::dialog::Role::User, parts: vec![part] };
+            let mut content = crate::bedrock::request::Content::new(family, true, &mut marks, &mut drops);
+            content.messages(&[turn]).expect("messages").remove(0)["content"][0].clone()
+        };
+        let claude = json!({"toolResult": {"toolUseId": "a", "status": "error", "content": [{"text": "(empty)"}]}});
+        assert_eq!(dialog(crate::bedrock::Family::Claude), claude);
+        let other = json!({"toolResult": {"toolUseId": "a", "content": [{"text": "[error]"}, {"text": "(empty)"}]}});
+        assert_eq!(dialog(crate::bedrock::Family::Other), other);
+    }
+
+    #[test]
+    fn pictures_documents_and_sound_have_formats_rather_than_types() {
+        let part = |part: Value, model: &str| {
+            let asked = json!({"messages": [{"role": "user", "content": [part]}]});
+            encoded(&asking(asked), model, false).map(|request| {
+                let body: Value = serde_json::from_slice(&request.body).expect("JSON");
+                body["messages"][0]["content"].clone()
+            })
+        };
+        let image = |url: &str| part(json!({"type": "image_url", "image_url": {"url": url}}), CLAUDE);
+        let jpeg = json!([{"image": {"format": "jpeg", "source": {"bytes": "AAAA"}}}]);
+        assert_eq!(image("data:image/jpg;base64,AAAA").expect("a picture"), jpeg);
+        let stored = json!([{"image": {"format": "png", "source": {"s3Location": {"uri": "s3://b/k.png"}}}}]);
+        assert_eq!(image("s3://b/k.png").expect("a picture"), stored);
+        assert_eq!(image("https://h.example/x.png").expect_err("an address").name(), "unsupported");
+        assert_eq!(image("data:image/tiff;base64,AAAA").expect_err("a format").name(), "unsupported");
+
+        let file = json!({"file_data": "data:text/plain;base64,QQ==", "filename": "a_b.txt"});
+        let document = json!({"document": {"format": "txt", "name": "a b", "source": {"bytes": "QQ=="}}});
+        let beside = json!([document, {"text": "(document)"}]);
+        assert_eq!(part(json!({"type": "file", "file": file}), CLAUDE).expect("a document"), beside);
+
+        let sound = json!({"type": "input_audio", "input_audio": {"data": "AAAA", "format": "wav"}});
+        assert_eq!(part(sound.clone(), CLAUDE).expect_err("Claude does not hear").name(), "unsupported");
+        let heard = json!([{"audio": {"format": "wav", "source": {"bytes": "AAAA"}}}]);
+        assert_eq!(part(sound, "mistral.voxtral-small-24b-2507").expect("sound"), heard);
+    }
+
+    #[test]
+    fn thoughts_go_back_with_their_proof_and_only_to_claude() {
+        let thought = json!({"type": "thinking", "thinking": "Hm.", "signature": "sig"});
+        let hidden = json!({"type": "redacted_thinking", "data": "c2VjcmV0"});
+        let foreign = json!({"type": "gemini_signature", "thinking": "x", "data": "AAAA"});
+        let messages = json!([
+            {"role": "user", "content": "1"},
+            {"role": "assistant", "content": "2", "thinking_blocks": [thought, hidden, foreign]},
+            {"role": "user", "content": "3"},
+        ]);
+        let said = |model: &str| body_for(model, json!({"messages": messages}))["messages"][1]["content"].clone();
+        let shown = json!({"reasoningContent": {"reasoningText": {"text": "Hm.", "signature": "sig"}}});
+        let hidden = json!({"reasoningContent": {"redactedContent": "c2VjcmV0"}});
+        assert_eq!(said(CLAUDE), json!([shown, hidden, {"text": "2"}]));
+        assert_eq!(said(LLAMA), json!([{"text": "2"}]));
+    }
+
+    #[test]
+    fn how_much_to_think_is_said_in_the_makers_words() {
+        let fields = |model: &str, effort: &str| {
+            let asked = json!({"reasoning_effort": effort, "max_tokens": 20_000, "temperature": 0.3, "top_k": 5});
+            let body = body_for(model, asked);
+            (body["additionalModelRequestFields"].clone(), body["inferenceConfig"].get("temperature").cloned())
+        };
+        let budget = json!({"thinking": {"type": "enabled", "budget_tokens": 4_096}});
+        assert_eq!(fields("us.anthropic.claude-opus-4-5-20251101-v1:0", "medium"), (budget, None));
+        let adaptive = json!({"type": "adaptive", "display": "summarized"});
+        let adaptive = json!({"thinking": adaptive, "output_config": {"effort": "max"}});
+        assert_eq!(fields(CLAUDE, "max"), (adaptive, None));
+        assert_eq!(fields(CLAUDE, "none"), (json!({"thinking": {"type": "disabled"}, "top_k": 5}), Some(json!(0.3))));
+        assert_eq!(fields("openai.gpt-oss-120b-1:0", "xhigh").0, json!({"reasoning_effort": "high"}));
+        let nova = json!({"inferenceConfig": {"topK": 5}});
+        assert_eq!(fields("amazon.nova-pro-v1:0", "high"), (nova, Some(json!(0.3))));
+    }
+
+    #[test]
+    fn sampling_is_what_the_model_takes() {
+        let config = |model: &str, more: Value| body_for(model, more)["inferenceConfig"].clone();
+        let both = json!({"temperature": 1.7, "top_p": 0.5, "stop": ["END", " \n"]});
+        let claude = json!({"maxTokens": 50, "temperature": 1, "stopSequences": ["END"]});
+        assert_eq!(config(CLAUDE, both.clone()), claude);
+        let llama = json!({"maxTokens": 50, "temperature": 1, "topP": 0.5, "stopSequences": ["END"]});
+        assert_eq!(config(LLAMA, both.clone()), llama);
+        let unsampled = json!({"maxTokens": 50, "stopSequences": ["END"]});
+        assert_eq!(config("anthropic.claude-opus-5-5", both), unsampled);
+        assert_eq!(config(CLAUDE, json!({"top_p": 0.5})), json!({"maxTokens": 50, "topP": 0.5}));
+    }
+
+    #[test]
+    fn the_callers_notes_and_tier_are_sent_as_far_as_they_fit() {
+        let notes = json!({"team": "a b", "n": 1, "odd": "\u{e4}", "long": "x".repeat(257)});
+        let asked = asking(json!({"metadata": notes, "service_tier": "flex"}));
+        let request = encoded(&asked, CLAUDE, false).expect("a request");
+        let body: Value = serde_json::from_slice(&request.body).expect("JSON");
+        assert_eq!(body["requestMetadata"], json!({"team": "a b"}));
+        assert_eq!(body["serviceTier"], json!({"type": "flex"}));
+        assert_eq!(request.dropped, ["metadata".into()]);
+    }
+
+    #[test]
+    fn models_that_keep_no_prompts_are_not_told_where() {
+        let text = json!({"type": "text", "text": "long", "cache_control": {"type": "ephemeral"}});
+        let asked = asking(json!({"messages": [{"role": "user", "content": [text]}]}));
+        let request = encoded(&asked, LLAMA, false).expect("a request");
+        let body: Value = serde_json::from_slice(&request.body).expect("JSON");
+        assert_eq!(body["messages"][0]["content"], json!([{"text": "long"}]));
+        assert_eq!(request.dropped, ["cache_control".into()]);
+    }
+
+    #[test]
+    fn what_there_are_no_words_for_is_refused_by_name_or_left_out_when_allowed() {
+        for (name, more) in [
+            ("n", json!({"n": 2})),
+            ("logprobs", json!({"logprobs": true})),
+            ("modalities", json!({"modalities": ["text", "audio"], "audio": {"voice": "x", "format": "wav"}})),
+            ("web_search_options", json!({"web_search_options": {}})),
+        ] {
+            let refused = encoded(&asking(more.clone()), CLAUDE, false).expect_err(name);
+            assert!(refused.name() == "unsupported" && refused.to_string().ends_with(name), "{refused}");
+            let request = encoded(&asking(more), CLAUDE, true).expect("allowed");
+            assert_eq!(request.dropped, [name.into()]);
+        }
+        let harmless = json!({"seed": 1, "user": "u", "presence_penalty": 0.1, "logit_bias": {"1": 2}});
+        let dropped = encoded(&asking(harmless), CLAUDE, false).expect("a request").dropped;
+        assert_eq!(dropped, ["user".into(), "presence_penalty".into(), "seed".into(), "logit_bias".into()]);
+    }
+
+    #[test]
+    fn any_json_is_asked_for_in_words() {
+        let body = body_for(CLAUDE, json!({"response_format": {"type": "json_object"}}));
+        assert_eq!(body["system"], json!([{"text": crate::anthropic::JSON_ONLY}]));
+    }
+}
+
+mod answers {
+    use super::*;
+
+    /// What a client of OpenAI's dialect understands.
+    #[derive(Debug, Default, PartialEq)]
+    struct Heard {
+        text: String,
+        reasoning: String,
+        calls: Vec<(String, String, String)>,
+        finish: Option<String>,
+        blocks: Vec<Value>,
+        done: bool,
+    }
+
+    impl Heard {
+        fn of(bytes: &[u8]) -> Self {
+            let mut heard = Self::default();
+            let text = str::from_utf8(bytes).expect("text");
+            if text.starts_with('{') {
+                heard.add(&serde_json::from_str(text).expect("JSON"), "message");
+            }
+            for data in text.lines().filter_map(|line| line.strip_prefix("data: ")) {
+                match data {
+                    "[DONE]" => heard.done = true,
+                    data => heard.add(&serde_json::from_str(data).expect("JSON"), "delta"),
+                }
+            }
+            heard
+        }
+
+        fn add(&mut self, chunk: &Value, part: &str) {
+            for choice in chunk["choices"].as_array().into_iter().flatten() {
+                let said = &choice[part];
+                self.text += said["content"].as_str().unwrap_or("");
+                self.reasoning += said["reasoning_content"].as_str().unwrap_or("");
+                self.blocks.extend(said["thinking_blocks"].as_array().into_iter().flatten().cloned());
+                for (at, call) in said["tool_calls"].as_array().into_iter().flatten().enumerate() {
+                    let at = call["index"].as_u64().map_or(at, |index| usize::try_from(index).expect("an index"));
+                    self.calls.resize_with(self.calls.len().max(at + 1), Default::default);
+                    self.calls[at].0 += call["id"].as_str().unwrap_or("");
+                    self.calls[at].1 += call["function"]["name"].as_str().unwrap_or("");
+                    self.calls[at].2 += call["function"]["arguments"].as_str().unwrap_or("");
+                }
+                self.finish = choice["finish_reason"].as_str().map(str::to_owned).or(self.finish.take());
+            }
+        }
+    }
+
+    #[derive(Debug, Default)]
+    struct Outcome {
+        bytes: Bytes,
+        report: Report,
+        error: Option<UpstreamError>,
+    }
+
+    /// A stream as the network brings it in these pieces.
+    fn relayed<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Outcome {
+        let call = call(&asking(json!({"stream": true, "stream_options": {"include_usage": true}})));
+        let mut relay = Relay::new(Framing::AwsEventStream, bedrock().stream_decoder(&call));
+        let (mut bytes, mut outcome) = (BytesMut::new(), Outcome::default());
+        for piece in pieces.into_iter().map(Some).chain([None]) {
+            if outcome.error.is_some() || relay.is_done() {
+                break;
+            }
+            let relayed = match piece {
+                Some(piece) => relay.push(Bytes::copy_from_slice(piece)),
+                None => relay.finish(),
+            };
+            bytes.extend_from_slice(&relayed.event.bytes);
+            outcome.report.absorb(relayed.event.report);
+            outcome.error = relayed.error;
+        }
+        Outcome { bytes: bytes.freeze(), ..outcome }
+    }
+
+    fn usage_of(expected: &Value) -> Usage {
+        let count = |name: &str| expected[name].as_u64().unwrap_or(0);
+        Usage::text(count("input_uncached"), count("output_total"))
+            .with(Meter::CacheReadTokens, count("cache_read"))
+            .with(Meter::CacheWriteTokens, count("cache_write"))
+            .with(Meter::CacheWrite1hTokens, count("cache_write_1h"))
+    }
+
+    #[track_caller]
+    fn check(expected: &Value, outcome: &Outcome) {
+        let heard = Heard::of(&outcome.bytes);
+        assert!(outcome.error.is_none(), "{:?}", outcome.error);
+        assert_eq!(heard.finish.as_deref(), expected["finish_reason"].as_str());
+        assert_eq!(outcome.report.finish.as_ref().map(|finish| finish.name()), expected["finish_reason"].as_str());
+        if let Some(text) = expected["text"].as_str() {
+            assert_eq!(heard.text, text);
+        }
+        if let Some(reasoning) = expected["reasoning_text"].as_str() {
+            assert_eq!(heard.reasoning, reasoning);
+        }
+        let calls = heard.calls.iter().map(|(id, name, arguments)| {
+            json!({"id": id, "name": name, "arguments": serde_json::from_str::<Value>(arguments).expect("JSON")})
+        });
+        let none = Vec::new();
+        assert_eq!(&calls.collect::<Vec<_>>(), expected["tool_calls"].as_array().unwrap_or(&none));
+        assert_eq!(outcome.report.usage, Some(usage_of(&expected["usage"])));
+    }
+
+    fn recordings() -> Vec<Value> {
+        let files =
+            std::fs::read_dir(fixtures("bedrock")).expect("a folder").map(|entry| entry.expect("a file").path());
+        let cases = files.filter(|path| path.extension().is_some_and(|end| end == "json")).map(|path| json_file(&path));
+        cases.filter(|case| case.get("response").is_some()).collect()
+    }
+
+    fn streams() -> Vec<(Value, Vec<u8>)> {
+        let streamed = |case: Value| {
+            let name = case["response"]["body_file"].as_str()?.to_owned();
+            Some((case, std::fs::read(fixtures("bedrock").join(name)).expect("a stream")))
+        };
+        let streams: Vec<_> = recordings().into_iter().filter_map(streamed).collect();
+        assert!(streams.len() >= 2);
+        streams
+    }
+
+    #[test]
+    fn every_recorded_answer_is_understood() {
+        let whole = call(&asking(json!({})));
+        for case in recordings().iter().filter(|case| case["response"].get("body").is_some()) {
+            let response = &case["response"];
+            let status = u16::try_from(response["status"].as_u64().expect("a status")).expect("a status");
+            let status = StatusCode::from_u16(status).expect("a status");
+            let headers = response["headers"].as_object().expect("headers").iter().map(|(name, value)| {
+                (name.parse::<HeaderName>().expect("a name"), value.as_str().expect("text").parse().expect("a value"))
+            });
+            let (headers, body) = (headers.collect::<HeaderMap>(), Bytes::from(response["body"].to_string()));
+            if status.is_success() {
+                let reply = bedrock().decode(&whole, &headers, body).expect("an answer");
+                check(&case["expect"], &Outcome { bytes: reply.body, report: reply.report, error: None });
+            } else {
+                let retry = bedrock().decode_error(&whole, status, &headers, &body).retry();
+                let retryable = case["expect"]["error"]["retryable"].as_bool().expect("a verdict");
+                assert_eq!(matches!(retry, Retry::SameTarget { .. }), retryable, "{}", case["case"]);
+            }
+        }
+    }
+
+    #[test]
+    fn every_recorded_stream_is_the_same_however_the_network_tears_it() {
+        for (case, wire) in streams() {
+            check(&case["expect"], &relayed([&*wire]));
+            check(&case["expect"], &relayed(wire.chunks(1)));
+            let whole = relayed([&*wire]);
+            for at in 0..wire.len() {
+                let torn = relayed([&wire[..at], &wire[at..]]);
+                assert_eq!((torn.bytes, torn.report), (whole.bytes.clone(), whole.report.clone()), "torn at {at}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_stream_that_is_cut_before_its_end_says_so_wherever_it_is_cut() {
+        for (_, wire) in streams() {
+            for at in 0..wire.len() {
+                let cut = relayed([&wire[..at]]);
+                let heard = Heard::of(&cut.bytes);
+                match &cut.error {
+                    Some(error) => assert_eq!((error.name(), heard.done), ("truncated", false), "cut at {at}"),
+                    // All is said but what it used.
+                    None => assert!(heard.done && heard.finish.is_some() && cut.report.usage.is_none(), "cut at {at}"),
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn proof_of_a_thought_comes_back_in_the_callers_dialect() {
+        let (_, wire) = streams().into_iter().find(|(case, _)| case["case"] == "tool_stream").expect("the recording");
+        let heard = Heard::of(&relayed([&*wire]).bytes);
+        let proven = heard.blocks.iter().find(|block| block["type"] == "thinking").expect("a thought with its proof");
+        assert_eq!(proven["thinking"], "Need tool.");
+        assert!(proven["signature"].as_str().is_some_and(|signature| !signature.is_empty()));
+    }
+
+    fn text(words: &str) -> Vec<u8> {
+        event_frame("contentBlockDelta", &json!({"contentBlockIndex": 0, "delta": {"text": words}}).to_string())
+    }
+
+    fn end() -> Vec<u8> {
+        let usage = json!({"usage": {"inputTokens": 3, "outputTokens": 2}, "serviceTier": {"type": "priority"}});
+        let stop = event_frame("messageStop", r#"{"stopReason":"tool_use"}"#);
+        [stop, event_frame("metadata", &usage.to_string())].concat()
+    }
+
+    #[test]
+    fn an_exception_before_the_first_word_is_as_good_as_a_status() {
+        let start = event_frame("messageStart", r#"{"role":"assistant"}"#);
+        let exception = exception_frame("throttlingException", r#"{"message":"slow down"}"#);
+        let outcome = relayed([&*[start.clone(), exception.clone()].concat()]);
+        assert!(outcome.bytes.is_empty(), "nothing has been said");
+        assert!(matches!(outcome.error, Some(UpstreamError::RateLimited { exhausted: false, .. })), "{outcome:?}");
+
+        let outcome = relayed([&*[start, text("Par"), exception].concat()]);
+        assert_eq!(Heard::of(&outcome.bytes).text, "Par");
+        assert!(matches!(outcome.error, Some(UpstreamError::InStream { frame: None, .. })), "{outcome:?}");
+        assert_eq!(outcome.report.output_bytes, 3);
+    }
+
+    #[test]
+    fn calls_that_grow_side_by_side_are_told_apart_by_their_blocks() {
+        let start = |index: u32, id: &str| {
+            let start = json!({"contentBlockIndex": index, "start": {"toolUse": {"toolUseId": id, "name": "f"}}});
+            event_frame("contentBlockStart", &start.to_string())
+        };
+        let input = |index: u32, input: &str| {
+            let delta = json!({"contentBlockIndex": index, "delta": {"toolUse": {"input": input}}});
+            event_frame("contentBlockDelta", &delta.to_string())
+        };
+        let wire = [start(1, "a"), start(4, "b"), input(4, "{\"x\""), input(1, "{}"), input(4, ":2}"), end()].concat();
+        let outcome = relayed([&*wire]);
+        let call = |id: &str, arguments: &str| (id.to_owned(), "f".to_owned(), arguments.to_owned());
+        assert_eq!(Heard::of(&outcome.bytes).calls, [call("a", "{}"), call("b", "{\"x\":2}")]);
+        assert_eq!(outcome.report.service_tier.as_deref(), Some("priority"));
+    }
+
+    #[test]
+    fn what_is_new_in_a_stream_is_passed_over() {
+        let wire = [
+            event_frame("somethingNew", r#"{"a":1}"#),
+            event_frame("contentBlockStart", r#"{"contentBlockIndex":0,"start":{"hologram":{}}}"#),
+            event_frame("contentBlockDelta", r#"{"contentBlockIndex":0,"delta":{"hologram":{}}}"#),
+            event_frame("contentBlockDelta", r#"{"contentBlockIndex":9,"delta":{"toolUse":{"input":"lost"}}}"#),
+            text("Hi"),
+            end(),
+        ];
+        let outcome = relayed([&*wire.concat()]);
+        assert!(outcome.error.is_none(), "{outcome:?}");
+        assert_eq!(Heard::of(&outcome.bytes).text, "Hi");
+    }
+
+    #[test]
+    fn a_damaged_stream_ends_at_the_damage() {
+        let mut wire = [text("Hi"), text("there"), end()].concat();
+        let at = text("Hi").len() + 60;
+        wire[at] ^= 1;
+        let outcome = relayed([&*wire]);
+        assert_eq!(Heard::of(&outcome.bytes).text, "Hi");
+        assert_eq!(outcome.error.as_ref().map(UpstreamError::name), Some("malformed"));
+    }
+}
