@@ -153,7 +153,7 @@ async fn a_text_file_is_refused() {
     std::fs::create_dir_all(home.path().parent().unwrap()).unwrap();
     std::fs::write(home.path(), "no database ".repeat(1_000)).unwrap();
     let refused = SqliteStore::open(home.path(), SqliteOptions::default()).await.expect_err("not a database");
-    assert_eq!(refused.to_string(), "the store is unavailable: the file is not an SQLite database");
+    assert_eq!(refused.to_string(), "the store is unavailable: the file is not an SQLite database; name another one");
 }
 
 #[tokio::test]
@@ -234,7 +234,7 @@ async fn a_full_disk_refuses_the_batch_and_the_store_recovers() {
         (100..400).map(|number| settle(&node, hold_id(number), account, 1, budget.tenant.unwrap())).collect();
     for _ in 0..2 {
         let refused = store.commit(&node, &ops, at(10)).await;
-        assert!(matches!(&refused, Err(StoreError::Unavailable { reason }) if reason.contains("full")), "{refused:?}");
+        assert!(matches!(&refused, Err(StoreError::Unwritable { reason }) if reason.contains("full")), "{refused:?}");
         assert_eq!(store.account(budget.spec.id, at(10)).await.unwrap(), before);
     }
     store.commit(&node, &ops[..1], at(11)).await.unwrap();
