@@ -11,7 +11,7 @@ use cfr_billing::store::{LedgerStore, NodeState};
 use cfr_core::id::BudgetId;
 use cfr_core::ledger::{AuthorizeError, BudgetLedger, Hold, LedgerError};
 use cfr_core::time::{Clock, Period};
-use support::cluster::{Cluster, config};
+use support::cluster::{Cluster, IDLE, config};
 use support::link::Link;
 use tokio::task::{JoinSet, yield_now};
 use tokio::time::{Instant, sleep};
@@ -83,7 +83,7 @@ async fn a_lone_question_goes_out_at_once() {
     let bench = Bench::start().await;
     let begun = Instant::now();
     for budget in bench.budgets(3) {
-        bench.cluster.hold(&bench.node, budget, 10).await.expect("there is room");
+        let _held = bench.cluster.hold(&bench.node, budget, 10).await.expect("there is room");
     }
     assert_eq!(begun.elapsed(), Duration::ZERO);
     assert_eq!(bench.link.conversations(), [1, 1, 1]);
@@ -195,4 +195,21 @@ async fn what_was_granted_to_a_caller_who_left_is_not_lost() {
     for budget in first.iter().chain(&waiting) {
         assert_eq!(bench.cluster.booked(*budget).await, (100, 0, 0), "it was known, so it went back");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn idle_rights_go_back_many_at_a_time() {
+    const USERS: usize = 600;
+    let bench = Bench::start().await;
+    let (budgets, used) = (bench.budgets(USERS), bench.cluster.budget(100, Period::Never));
+    for budget in &budgets {
+        assert_eq!(bench.cluster.serve(&bench.node, *budget, 10, 4).await, Some(4));
+    }
+    let _running = bench.cluster.hold(&bench.node, used, 10).await.expect("there is room");
+    sleep(IDLE * 2 + SLOW).await;
+    assert_eq!(bench.link.returns(), [256, 256, 88]);
+    for budget in budgets {
+        assert_eq!(bench.cluster.booked(budget).await, (100, 4, 0));
+    }
+    assert_eq!(bench.cluster.booked(used).await, (100, 0, 10), "what is held stays");
 }

@@ -41,16 +41,22 @@ impl LedgerStore for SqliteStore {
         &self,
         by: &Incarnation,
         asks: &[LeaseAsk],
-        _ttl: Duration,
+        ttl: Duration,
         now: Timestamp,
     ) -> Result<Vec<LeaseGrant>, AcquireError> {
-        let mut writer = self.writer().await?;
-        let mut tx = writer.begin(now).await?;
-        let answer = lease::acquire(&mut tx, by, asks).await;
-        if !matches!(answer, Err(AcquireError::Store(_))) {
-            tx.commit().await?;
-        }
-        answer
+        let answers = self.acquire_all(by, &[asks], ttl, now).await; // one for the one group
+        Ok(answers.into_iter().collect::<Result<Vec<_>, _>>()?.concat())
+    }
+
+    async fn acquire_all(
+        &self,
+        by: &Incarnation,
+        groups: &[&[LeaseAsk]],
+        _ttl: Duration,
+        now: Timestamp,
+    ) -> Vec<Result<Vec<LeaseGrant>, AcquireError>> {
+        let answers = self.answer(by, groups, now).await;
+        answers.unwrap_or_else(|error| vec![Err(error.into()); groups.len()])
     }
 
     async fn commit(&self, by: &Incarnation, ops: &[Op], now: Timestamp) -> Result<(), StoreError> {
@@ -153,5 +159,27 @@ impl LedgerStore for SqliteStore {
         correction::correct(&mut tx, correction, reason, actor).await?;
         tx.commit().await?;
         Ok(())
+    }
+}
+
+impl SqliteStore {
+    /// Rights for each group, one after the other. The periods that this opens stay open when a group is denied.
+    async fn answer(
+        &self,
+        by: &Incarnation,
+        groups: &[&[LeaseAsk]],
+        now: Timestamp,
+    ) -> Result<Vec<Result<Vec<LeaseGrant>, AcquireError>>, StoreError> {
+        let mut writer = self.writer().await?;
+        let mut tx = writer.begin(now).await?;
+        let mut answers = Vec::with_capacity(groups.len());
+        for asks in groups {
+            match lease::acquire(&mut tx, by, asks).await {
+                Err(AcquireError::Store(error)) => return Err(error),
+                answer => answers.push(answer),
+            }
+        }
+        tx.commit().await?;
+        Ok(answers)
     }
 }

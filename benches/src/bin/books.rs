@@ -13,8 +13,9 @@ use std::time::Duration;
 
 use cfr_benches::Failure;
 use cfr_benches::books::measure::{Engines, Latencies, Throughput};
-use cfr_benches::books::workload::{Spender, spenders};
+use cfr_benches::books::workload::{Population, Spender, open_periods, spenders};
 use cfr_benches::table::{grouped, markdown};
+use cfr_billing::escrow::EscrowConfig;
 use cfr_billing::store::{LedgerStore, MemoryStore, Store};
 use cfr_core::time::{Clock as _, SystemClock};
 use cfr_store_postgres::{PostgresOptions, PostgresStore};
@@ -28,10 +29,14 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 const TENANTS: usize = 20;
 /// Budgets on a path unless their number is what varies: user, tenant, product.
 const DEPTH: usize = 3;
+/// Users of one tenant unless their number is what varies. They take turns.
+const USERS: usize = 20;
 /// Clients of all engines together.
 const CLIENTS: usize = 512;
 /// Requests per second that many nodes share.
 const SHARED_RATE: u32 = 1_000;
+/// Rights that nobody used for this long go back, where users come seldom: as servers that share a store have it.
+const IDLE_AFTER: Duration = Duration::from_secs(2);
 /// How long a call takes in the open loop.
 const CALL: Duration = Duration::from_millis(500);
 
@@ -40,13 +45,15 @@ const CALL: Duration = Duration::from_millis(500);
 struct Scale {
     round: Duration,
     cold: usize,
+    /// Users of each tenant who come so seldom that their rights went back meanwhile.
+    seldom: usize,
 }
 
 #[tokio::main]
 async fn main() -> Result<(), Failure> {
     let scale = match env::args().nth(1).as_deref() {
-        None => Scale { round: Duration::from_secs(8), cold: 100 },
-        Some("--quick") => Scale { round: Duration::from_secs(1), cold: 5 },
+        None => Scale { round: Duration::from_secs(8), cold: 100, seldom: 2_000 },
+        Some("--quick") => Scale { round: Duration::from_secs(1), cold: 5, seldom: 100 },
         Some(_) => return Err("usage: books [--quick]".into()),
     };
     let postgres = Postgres::start().await;
@@ -54,6 +61,7 @@ async fn main() -> Result<(), Failure> {
     bench.replicas().await?;
     bench.paths_and_tenants().await?;
     bench.cold_accounts().await?;
+    bench.seldom_users().await?;
     bench.arrivals().await?;
     bench.many_nodes().await
 }
@@ -136,6 +144,30 @@ impl Bench {
         Ok(())
     }
 
+    /// Everybody comes so seldom that their rights went back meanwhile: each request asks for its user's.
+    async fn seldom_users(&self) -> Result<(), Failure> {
+        println!("### Many users who seldom come, over Postgres\n");
+        let mut rows = Vec::new();
+        for replicas in [1, 2] {
+            let stores = self.postgres(replicas).await?;
+            let store = Arc::clone(stores.first().ok_or("no store")?);
+            let population = Population { tenants: TENANTS, users: self.scale.seldom, depth: DEPTH };
+            let spenders: Arc<[Spender]> = spenders(&*store, population, SystemClock::new().now()).await?.into();
+            open_periods(&*store, &spenders, SystemClock::new().now()).await?;
+            let shared = stores.into_iter().map(|store| store as _).collect();
+            let engines =
+                Engines::start_with(shared, |config| EscrowConfig { idle_after: IDLE_AFTER, ..config }).await?;
+            let clients = CLIENTS / replicas;
+            engines.everybody_in_turn(&spenders, clients, self.scale.round / 4).await?; // warm
+            let measured = engines.everybody_in_turn(&spenders, clients, self.scale.round).await?;
+            let users = grouped(spenders.len() as u64);
+            rows.push(seldom_row(format!("{replicas} engines, {users} users"), &measured));
+            engines.shutdown().await?;
+        }
+        println!("{}", markdown(&SELDOM_HEAD, &rows));
+        Ok(())
+    }
+
     async fn arrivals(&self) -> Result<(), Failure> {
         println!("### Calls of {} ms that arrive at a fixed rate\n", CALL.as_millis());
         let mut rows = Vec::new();
@@ -180,7 +212,8 @@ fn first(stores: Vec<Arc<PostgresStore>>) -> Result<Arc<dyn Store>, Failure> {
 }
 
 async fn all_spenders(store: &dyn Store, tenants: usize, depth: usize) -> Result<Arc<[Spender]>, Failure> {
-    Ok(spenders(store, tenants, depth, SystemClock::new().now()).await?.into())
+    let population = Population { tenants, users: USERS, depth };
+    Ok(spenders(store, population, SystemClock::new().now()).await?.into())
 }
 
 const HEAD: [&str; 6] = [
@@ -201,6 +234,27 @@ fn row(name: String, measured: &Throughput) -> Vec<String> {
         hundredths(measured.requests, calls.transactions()),
         hundredths(calls.asks * 1_000, measured.requests),
         hundredths(calls.ops, calls.commits),
+    ]
+}
+
+const SELDOM_HEAD: [&str; 6] = [
+    "",
+    "held and settled per second",
+    "transactions per second",
+    "transactions per 100 requests",
+    "asks for rights per 100 requests",
+    "asks per transaction that answers them",
+];
+
+fn seldom_row(name: String, measured: &Throughput) -> Vec<String> {
+    let calls = measured.calls;
+    vec![
+        name,
+        grouped(measured.rate()),
+        grouped(per_second(measured)),
+        hundredths(calls.transactions() * 100, measured.requests),
+        hundredths(calls.asks * 100, measured.requests),
+        hundredths(calls.asks, calls.acquires),
     ]
 }
 

@@ -1,6 +1,7 @@
 //! Drives engines: as fast as they go, at a fixed rate, and on budgets that nobody used before.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use cfr_billing::escrow::{Escrow, EscrowConfig};
@@ -12,6 +13,9 @@ use tokio::task::JoinSet;
 use super::counted::{Calls, Counted};
 use super::workload::Spender;
 use crate::Failure;
+
+/// Steps through the spenders so that clients meet on shared budgets and not in step.
+const STRIDE: usize = 7;
 
 /// Engines over one store, each with a count of its own.
 #[derive(Debug)]
@@ -63,11 +67,22 @@ impl Engines {
     /// # Errors
     /// When a store cannot be written.
     pub async fn start(stores: Vec<Arc<dyn LedgerStore>>) -> Result<Self, Failure> {
+        Self::start_with(stores, |config| config).await
+    }
+
+    /// The same with other settings than the defaults.
+    ///
+    /// # Errors
+    /// When a store cannot be written.
+    pub async fn start_with(
+        stores: Vec<Arc<dyn LedgerStore>>,
+        settings: fn(EscrowConfig) -> EscrowConfig,
+    ) -> Result<Self, Failure> {
         let clock = Arc::new(SystemClock::new());
         let mut nodes = Vec::with_capacity(stores.len());
         for (number, store) in stores.into_iter().enumerate() {
             let counted = Arc::new(Counted::new(store));
-            let config = EscrowConfig::new(format!("bench-{number}"));
+            let config = settings(EscrowConfig::new(format!("bench-{number}")));
             nodes.push((Escrow::start(Arc::clone(&counted) as _, Arc::clone(&clock) as _, config).await?, counted));
         }
         Ok(Self { nodes, clock })
@@ -105,13 +120,43 @@ impl Engines {
         clients: usize,
         duration: Duration,
     ) -> Result<Throughput, Failure> {
+        let turns = |engine: usize, client: usize| (engine + client..).step_by(STRIDE);
+        self.in_turns(spenders, clients, duration, turns).await
+    }
+
+    /// The same, but each request is of the spender who has waited longest: nobody comes twice before everybody came.
+    ///
+    /// # Errors
+    /// When a request is refused.
+    pub async fn everybody_in_turn(
+        &self,
+        spenders: &Arc<[Spender]>,
+        clients: usize,
+        duration: Duration,
+    ) -> Result<Throughput, Failure> {
+        let last = Arc::new(AtomicUsize::new(0));
+        let turns = move |_, _| {
+            let last = Arc::clone(&last);
+            std::iter::repeat_with(move || last.fetch_add(1, Ordering::Relaxed) * STRIDE)
+        };
+        self.in_turns(spenders, clients, duration, turns).await
+    }
+
+    async fn in_turns<T: Iterator<Item = usize> + Send + 'static>(
+        &self,
+        spenders: &Arc<[Spender]>,
+        clients: usize,
+        duration: Duration,
+        turns: impl Fn(usize, usize) -> T,
+    ) -> Result<Throughput, Failure> {
         let (before, begin) = (self.calls(), self.clock.uptime());
         let end = begin + duration;
         let mut tasks = JoinSet::new();
         for (number, (escrow, _)) in self.nodes.iter().enumerate() {
             for client in 0..clients {
                 let (escrow, clock, spenders) = (Arc::clone(escrow), Arc::clone(&self.clock), Arc::clone(spenders));
-                tasks.spawn(async move { client_loop(&escrow, &clock, &spenders, number + client, end).await });
+                let turns = turns(number, client);
+                tasks.spawn(async move { client_loop(&escrow, &clock, &spenders, turns, end).await });
             }
         }
         let mut requests = 0;
@@ -178,17 +223,16 @@ async fn client_loop(
     escrow: &Escrow,
     clock: &SystemClock,
     spenders: &[Spender],
-    first: usize,
+    turns: impl Iterator<Item = usize>,
     end: Duration,
 ) -> Result<u64, Failure> {
-    /// Steps through the spenders so that clients meet on shared budgets and not in step.
-    const STRIDE: usize = 7;
     let mut requests = 0;
-    let mut number = first;
-    while clock.uptime() < end {
-        let spender = spenders.get(number % spenders.len()).ok_or("no spender")?;
+    for turn in turns {
+        if clock.uptime() >= end {
+            break;
+        }
+        let spender = spenders.get(turn % spenders.len()).ok_or("no spender")?;
         one_call(escrow, clock, spender, Duration::ZERO).await?;
-        number += STRIDE;
         requests += 1;
     }
     Ok(requests)

@@ -1,15 +1,20 @@
 //! Who spends: tenants with users, each request on a path of budgets from the user up.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use cfr_billing::budget::{NewBudget, ScopeId};
 use cfr_billing::identity::{NewTenant, TenantKind};
-use cfr_billing::store::{Store, StoreError};
+use cfr_billing::store::{Boot, LeaseAsk, Store, StoreError};
 use cfr_core::chat::{Operation, Tags, Usage, UsageSource};
-use cfr_core::id::{BudgetId, HoldId, KeyId, RequestId, TenantId, UserId};
+use cfr_core::id::{AccountId, BudgetId, HoldId, KeyId, RequestId, TenantId, UserId};
 use cfr_core::ledger::{CallerIds, HoldRequest, LimitPolicy, Path, Scope, Settlement, UsageRecord};
 use cfr_core::money::{Charge, Currency, Money};
 use cfr_core::time::{Period, TimeZone, Timestamp};
+use futures_util::{StreamExt, TryStreamExt, stream};
+
+use crate::Failure;
 
 /// The limit of every budget, in nano-euro: more than any measurement spends.
 const LIMIT_NANOS: i64 = 1_000_000_000_000_000;
@@ -17,8 +22,10 @@ const LIMIT_NANOS: i64 = 1_000_000_000_000_000;
 pub const HELD_NANOS: i64 = 3_000_000;
 /// What it costs in the end.
 pub const CHARGED_NANOS: i64 = 1_000_000;
-/// Users of one tenant, who take turns.
-pub const USERS_OF_A_TENANT: usize = 20;
+/// Budgets that are made at a time.
+const WRITERS: usize = 8;
+/// Periods that are opened in one transaction.
+const OPENED_AT_ONCE: usize = 500;
 
 /// Somebody who sends requests.
 #[derive(Debug, Clone)]
@@ -27,34 +34,64 @@ pub struct Spender {
     path: Path,
 }
 
-/// Makes `tenants` tenants whose users have paths of `depth` budgets: from the narrowest, which only the user spends
-/// from, to the widest, which all users of the tenant share.
+/// Who there is to spend.
+#[derive(Debug, Clone, Copy)]
+pub struct Population {
+    /// Tenants.
+    pub tenants: usize,
+    /// Users of each of them.
+    pub users: usize,
+    /// Budgets on the path of each user: from the narrowest, which only the user spends from, to the widest, which all
+    /// users of the tenant share.
+    pub depth: usize,
+}
+
+/// Makes the tenants, and the budgets of their users.
 ///
 /// # Errors
 /// When the store cannot be written.
-pub async fn spenders(
-    store: &dyn Store,
-    tenants: usize,
-    depth: usize,
-    now: Timestamp,
-) -> Result<Vec<Spender>, StoreError> {
-    let mut spenders = Vec::with_capacity(tenants * USERS_OF_A_TENANT);
-    for _ in 0..tenants {
+pub async fn spenders(store: &dyn Store, population: Population, now: Timestamp) -> Result<Vec<Spender>, StoreError> {
+    let mut spenders = Vec::with_capacity(population.tenants * population.users);
+    for _ in 0..population.tenants {
         let tenant = tenant(store, now).await?;
         let mut shared = Vec::new();
-        for level in 1..depth {
+        for level in 1..population.depth {
             shared.push(budget(store, tenant, Scope::Tenant, level as u128, now).await?);
         }
-        for _ in 0..USERS_OF_A_TENANT {
-            let user = UserId::generate(now);
-            let own = budget(store, tenant, Scope::User, user.as_u128(), now).await?;
-            let path: Vec<BudgetId> = std::iter::once(own).chain(shared.iter().copied()).collect();
-            let key = Some(KeyId::generate(now));
-            let caller = CallerIds { tenant, user: Some(user), key, product_version: None };
-            spenders.push(Spender { caller, path: path.into() });
-        }
+        let users = stream::iter(0..population.users).map(|_| spender(store, tenant, &shared, now));
+        spenders.extend(users.buffered(WRITERS).try_collect::<Vec<_>>().await?);
     }
     Ok(spenders)
+}
+
+async fn spender(
+    store: &dyn Store,
+    tenant: TenantId,
+    shared: &[BudgetId],
+    now: Timestamp,
+) -> Result<Spender, StoreError> {
+    let user = UserId::generate(now);
+    let own = budget(store, tenant, Scope::User, user.as_u128(), now).await?;
+    let path: Vec<BudgetId> = std::iter::once(own).chain(shared.iter().copied()).collect();
+    let key = Some(KeyId::generate(now));
+    let caller = CallerIds { tenant, user: Some(user), key, product_version: None };
+    Ok(Spender { caller, path: path.into() })
+}
+
+/// Opens the current period of every budget, as users do who came before.
+///
+/// # Errors
+/// When the store cannot be written.
+pub async fn open_periods(store: &dyn Store, spenders: &[Spender], now: Timestamp) -> Result<(), Failure> {
+    let by = store.register("bench-opener", Boot(0), now).await?;
+    let budgets: BTreeSet<BudgetId> = spenders.iter().flat_map(|spender| spender.path.iter().copied()).collect();
+    let asks: Vec<LeaseAsk> = budgets.into_iter().map(|budget| LeaseAsk { budget, min: 0, want: 0 }).collect();
+    for some in asks.chunks(OPENED_AT_ONCE) {
+        let leases = store.acquire(&by, some, Duration::from_secs(1), now).await?;
+        let rights: Vec<(AccountId, i64)> = leases.iter().map(|lease| (lease.account, lease.granted)).collect();
+        store.give_back(&by, &rights).await?;
+    }
+    Ok(store.retire(&by, now).await?)
 }
 
 async fn tenant(store: &dyn Store, now: Timestamp) -> Result<TenantId, StoreError> {

@@ -101,3 +101,46 @@ impl Line {
         questions
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(moments: &[i64]) -> Line {
+        let mut line = Line::default();
+        for second in moments {
+            let at = Timestamp::from_second(*second).expect("inside the calendar");
+            line.stand_in(Question { asks: Asks::new(), at, answer: oneshot::channel().0 });
+        }
+        line
+    }
+
+    #[track_caller]
+    fn check(moments: &[i64], now: i64, expected: &[usize]) {
+        let mut line = line(moments);
+        let now = Timestamp::from_second(now).expect("inside the calendar");
+        let conversations: Vec<usize> =
+            std::iter::repeat_with(|| line.next(now).len()).take_while(|questions| *questions > 0).collect();
+        assert_eq!(conversations, expected);
+    }
+
+    #[test]
+    fn all_who_wait_go_out_together() {
+        check(&[7, 8, 9], 9, &[3]);
+    }
+
+    #[test]
+    fn who_asks_for_a_moment_to_come_asks_alone() {
+        check(&[7, 99, 98, 8, 9], 9, &[1, 1, 1, 2]);
+    }
+
+    #[test]
+    fn a_conversation_begins_as_long_as_there_are_few() {
+        let mut line = line(&[1; CONVERSATIONS_MAX]);
+        assert_eq!(line.conversations, CONVERSATIONS_MAX);
+        assert!(!line.stand_in(Question { asks: Asks::new(), at: Timestamp::MIN, answer: oneshot::channel().0 }));
+        assert_eq!(line.next(Timestamp::MAX).len(), CONVERSATIONS_MAX + 1);
+        assert!(line.next(Timestamp::MAX).is_empty());
+        assert_eq!(line.conversations, CONVERSATIONS_MAX - 1, "whoever found nobody gave its place up");
+    }
+}

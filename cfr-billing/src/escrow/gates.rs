@@ -139,7 +139,7 @@ mod tests {
         let first = gates.pass(budgets(&[1, 2])).await;
         {
             let mut waiting = Box::pin(gates.pass(budgets(&[2, 3])));
-            assert!(futures_are_pending(&mut waiting).await);
+            assert!(is_pending(&mut waiting).await);
             drop(first);
             assert_eq!(used(&gates), 1, "somebody waits for one of the two");
         }
@@ -163,12 +163,12 @@ mod tests {
         let all = gates.pass_all().await;
         assert_eq!(gates.pass_free(budgets(&[1])).budgets().count(), 0);
         let mut waiting = Box::pin(gates.pass(budgets(&[1])));
-        assert!(futures_are_pending(&mut waiting).await);
+        assert!(is_pending(&mut waiting).await);
         drop(all);
         assert!(waiting.await.covers(budgets(&[1])));
     }
 
-    async fn futures_are_pending<T>(future: &mut (impl Future<Output = T> + Unpin)) -> bool {
+    async fn is_pending<T>(future: &mut (impl Future<Output = T> + Unpin)) -> bool {
         std::future::poll_fn(|context| {
             std::task::Poll::Ready(std::pin::Pin::new(&mut *future).poll(context).is_pending())
         })

@@ -34,12 +34,15 @@ pub(crate) struct Link {
     broken: Mutex<HashSet<BudgetId>>,
     /// Groups in each conversation about rights that was begun.
     conversations: Mutex<Vec<usize>>,
+    /// Accounts in each return of rights.
+    returns: Mutex<Vec<usize>>,
 }
 
 impl Link {
     pub(crate) fn to(store: Arc<MemoryStore>) -> Arc<Self> {
         let (weather, stuck) = (watch::Sender::new(Weather::Fair), watch::Sender::default());
-        Arc::new(Self { store, weather, stuck, broken: Mutex::default(), conversations: Mutex::default() })
+        let (broken, conversations, returns) = (Mutex::default(), Mutex::default(), Mutex::default());
+        Arc::new(Self { store, weather, stuck, broken, conversations, returns })
     }
 
     /// Conversations about these budgets wait for as long as they are named here.
@@ -55,6 +58,11 @@ impl Link {
     /// Groups in each conversation about rights that was begun.
     pub(crate) fn conversations(&self) -> Vec<usize> {
         self.conversations.lock().expect("nobody panics").clone()
+    }
+
+    /// Accounts in each return of rights that was begun.
+    pub(crate) fn returns(&self) -> Vec<usize> {
+        self.returns.lock().expect("nobody panics").clone()
     }
 
     async fn about(&self, groups: &[&[LeaseAsk]]) -> Result<(), StoreError> {
@@ -127,6 +135,7 @@ impl LedgerStore for Link {
     }
 
     async fn give_back(&self, by: &Incarnation, rights: &[(AccountId, i64)]) -> Result<(), StoreError> {
+        self.returns.lock().expect("nobody panics").push(rights.len());
         self.over(self.store.give_back(by, rights)).await
     }
 
