@@ -9,8 +9,10 @@ use crate::transport::WireRequest;
 
 pub mod aws;
 pub mod bearer;
+pub mod google;
 pub mod header;
 pub mod sigv4;
+pub mod token;
 
 pub use bearer::Bearer;
 pub use header::{KeyError, KeyHeader};
