@@ -99,6 +99,9 @@ pub struct Call {
     pub cache: CacheUse,
     /// Whether we may leave out what a provider has no words for. Otherwise such a call is refused.
     pub drop_params: bool,
+    /// Features in trial that the caller asks for, by Anthropic's names with commas between: the header `anthropic-beta`.
+    /// Providers of other dialects have no use for them.
+    pub betas: Option<Box<str>>,
 }
 
 /// The caller's own names for a request. They mean nothing to us and are kept on its usage record.
@@ -138,7 +141,7 @@ impl Call {
         let envelope = Envelope::parse(operation, &body)?;
         let tags = Tags::of(&envelope);
         let (id, cache, drop_params) = (RequestId::generate(now), CacheUse::default(), false);
-        Ok(Self { id, operation, envelope, body, tags, cache, drop_params })
+        Ok(Self { id, operation, envelope, body, tags, cache, drop_params, betas: None })
     }
 
     /// Puts another body in place of the caller's. What the path said still holds; tags stay as the caller gave them.
@@ -155,5 +158,56 @@ impl Call {
         };
         self.body = body;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::upstream::Capabilities;
+
+    const ALL: [Operation; 6] = [
+        Operation::ChatCompletions,
+        Operation::Completions,
+        Operation::Embeddings,
+        Operation::Responses,
+        Operation::Messages,
+        Operation::GenerateContent,
+    ];
+
+    #[test]
+    fn records_and_names_spell_an_operation_the_same() {
+        for operation in ALL {
+            assert_eq!(serde_json::to_value(operation).unwrap(), operation.name());
+        }
+    }
+
+    #[test]
+    fn who_can_chat_serves_every_conversation() {
+        let none = Capabilities { chat: false, completions: false, embeddings: false, ..Capabilities::ALL };
+        for operation in ALL {
+            assert!(Capabilities::ALL.serves(operation) && !none.serves(operation));
+            assert_eq!(Capabilities { chat: true, ..none }.serves(operation), operation.is_chat());
+        }
+    }
+
+    #[test]
+    fn a_rewritten_body_keeps_what_the_path_said() {
+        let body = Bytes::from_static(br#"{"contents":[{"parts":[{"text":"a"}]}]}"#);
+        let envelope = Envelope::parse_named(Operation::GenerateContent, "m", true, &body).unwrap();
+        let mut call = Call::parse(
+            Operation::Embeddings,
+            Bytes::from_static(br#"{"model":"e","input":"x"}"#),
+            Timestamp::UNIX_EPOCH,
+        )
+        .unwrap();
+        call.rewrite(Bytes::from_static(br#"{"model":"f","input":"x"}"#)).unwrap();
+        assert_eq!(&*call.envelope.model, "f");
+        (call.operation, call.envelope, call.body) = (Operation::GenerateContent, envelope, body);
+        let longer = Bytes::from_static(br#"{"contents":[{"parts":[{"text":"abc"}]}]}"#);
+        call.rewrite(longer.clone()).unwrap();
+        assert_eq!((&*call.envelope.model, call.envelope.stream, &call.body), ("m", true, &longer));
+        assert!(call.rewrite(Bytes::from_static(b"{}")).is_err());
+        assert_eq!(call.body, longer);
     }
 }

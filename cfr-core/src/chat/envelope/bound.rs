@@ -32,7 +32,7 @@ pub(super) struct Input<'a> {
 impl Input<'_> {
     pub(super) fn bound(&self) -> InputBound {
         let Self { media, tools, .. } = self;
-        let text = self.body_tokens.saturating_sub(media.image_bytes);
+        let text = self.body_tokens.saturating_sub(media.image_bytes) + media.made_id_tokens;
         InputBound {
             text_tokens: text + self.again_tokens + self.hidden_tokens() + TEMPLATE_TOKENS,
             images: media.images,

@@ -14,6 +14,8 @@ pub(super) struct Media {
     pub(super) image_bytes: u64,
     pub(super) unbounded: bool,
     pub(super) cache_markers: bool,
+    /// Tokens of ids that are made for calls of functions which have none, where the provider wants one.
+    pub(super) made_id_tokens: u64,
     pub(super) wrong: Option<Wrong>,
 }
 

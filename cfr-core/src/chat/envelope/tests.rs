@@ -97,6 +97,18 @@ fn deep_nesting_is_refused_and_deep_strings_are_not() {
 }
 
 #[test]
+fn the_deepest_blocks_of_every_dialect_are_walked() {
+    let nested = |open: &str, close: &str, levels: usize| format!("{}{}", open.repeat(levels), close.repeat(levels));
+    let blocks = nested(r#"[{"type":"tool_result","content":"#, "}]", 60).replace(":}", ":[]}");
+    assert!(parse(Operation::Messages, &format!(r#"{{"model":"m","messages":[{{"content":{blocks}}}]}}"#)).is_ok());
+    let items = nested(r#"[{"type":"message","content":"#, "}]", 60).replace(":}", ":[]}");
+    assert!(parse(Operation::Responses, &format!(r#"{{"model":"m","input":{items}}}"#)).is_ok());
+    let parts = nested(r#"[{"functionResponse":{"parts":"#, "}}]", 40).replace(":}", ":[]}");
+    let body = Bytes::from(format!(r#"{{"contents":[{{"parts":{parts}}}]}}"#));
+    assert!(Envelope::parse_named(Operation::GenerateContent, "m", false, &body).is_ok());
+}
+
+#[test]
 fn a_model_must_be_named() {
     refuses_body(CHAT, r#"{"messages":[]}"#, "model", "missing");
     refuses_body(CHAT, r#"{"messages":[],"model":null}"#, "model", "missing");

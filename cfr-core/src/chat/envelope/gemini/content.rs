@@ -6,6 +6,9 @@ use super::super::media::{Media, Tools};
 use super::super::record::Record;
 use super::super::{TOOL_CALLS_MAX, TOOL_SEARCHES_MAX};
 
+/// What an id has besides the function's name.
+const MADE_ID_TOKENS: u64 = 32;
+
 /// Walks over the contents.
 pub(super) fn walk(media: &mut Media, json: &mut Json<'_>) -> Result<(), Flaw> {
     match json.next_byte() {
@@ -51,7 +54,7 @@ fn part(media: &mut Media, json: &mut Json<'_>) -> Result<(), Flaw> {
     ];
     let part = Record::walk_google(json, known, |json, name| match (name, json.next_byte()) {
         ("inlineData", Some(b'{')) => inline_data(media, json),
-        ("functionResponse", Some(b'{')) => function_response(media, json),
+        ("functionCall" | "functionResponse", Some(b'{')) => function(media, json),
         _ => json.skip(),
     })?;
     media.note(part.wrong);
@@ -74,10 +77,18 @@ fn is_image(mime_type: Value<'_>) -> bool {
     mime_type.string().is_some_and(|said| said.starts_with(b"image/"))
 }
 
-/// What a function gave back; `parts` of it may be images.
-fn function_response(media: &mut Media, json: &mut Json<'_>) -> Result<(), Flaw> {
-    let response = Record::walk_google(json, ["parts"], |json, _| parts(media, json))?;
-    media.note(response.wrong);
+/// A call of a function, or what it gave back, of which `parts` may be images. Other providers want an id for each, which
+/// is made of the name.
+fn function(media: &mut Media, json: &mut Json<'_>) -> Result<(), Flaw> {
+    let function = Record::walk_google(json, ["id", "name", "parts"], |json, name| match name {
+        "parts" => parts(media, json),
+        _ => json.skip(),
+    })?;
+    media.note(function.wrong);
+    let [id, name, _] = function.values;
+    if id.is_none() {
+        media.made_id_tokens += MADE_ID_TOKENS + name.map_or(0, |name| name.tokens_max());
+    }
     Ok(())
 }
 

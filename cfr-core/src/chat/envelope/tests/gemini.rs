@@ -113,7 +113,7 @@ fn text_thoughts_and_functions_count_by_their_bytes() {
     for content in [
         r#"[{"text":"x","thought":true,"thoughtSignature":"eA=="},{"text":"y","thought_signature":"eA=="}]"#,
         r#"[{"functionCall":{"id":"1","name":"f","args":{"inlineData":{"mimeType":"audio/mp3"}}}}]"#,
-        r#"[{"functionResponse":{"name":"f","response":{"fileData":1}}}]"#,
+        r#"[{"functionResponse":{"id":"1","name":"f","response":{"fileData":1}}}]"#,
         r#"[{"executableCode":{"code":"x"}},{"codeExecutionResult":{"output":"x"}}]"#,
         "[]",
     ] {
@@ -125,6 +125,13 @@ fn text_thoughts_and_functions_count_by_their_bytes() {
 }
 
 #[test]
+fn a_function_without_an_id_may_get_one() {
+    for part in [r#"[{"functionCall":{"name":"find"}}]"#, r#"[{"function_response":{"name":"find"}}]"#] {
+        assert_eq!(parts(part).text_tokens, (part.len() + 32 + r#""find""#.len()) as u64);
+    }
+}
+
+#[test]
 fn images_are_counted_wherever_they_stand() {
     let data = format!(r#""{}""#, "A".repeat(4_000));
     let content = format!(
@@ -133,7 +140,7 @@ fn images_are_counted_wherever_they_stand() {
     );
     let input = parts(&content);
     assert_eq!((input.images, input.unbounded), (3, false));
-    assert_eq!(input.text_tokens, (content.len() - 3 * data.len()) as u64);
+    assert_eq!(input.text_tokens, (content.len() - 3 * data.len() + 32 + r#""f""#.len()) as u64);
 }
 
 #[test]
