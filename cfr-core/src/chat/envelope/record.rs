@@ -61,10 +61,14 @@ impl<'a, const N: usize> Record<'a, N> {
 
 /// Whether `said` is the name in camel case, or the same in snake case.
 fn is_name_of_google(camel: &str, said: &[u8]) -> bool {
+    camel.as_bytes() == said || (said.contains(&b'_') && is_snake_case_of(camel, said))
+}
+
+fn is_snake_case_of(camel: &str, said: &[u8]) -> bool {
     let mut said = said.iter();
     let matches = camel.bytes().all(|letter| match said.next() {
         Some(b'_') => letter.is_ascii_uppercase() && said.next() == Some(&letter.to_ascii_lowercase()),
-        Some(byte) => *byte == letter,
+        Some(byte) => *byte == letter && !letter.is_ascii_uppercase(),
         None => false,
     });
     matches && said.next().is_none()
@@ -100,5 +104,21 @@ impl Wrong {
     /// What costs more than anything in the body could say.
     pub(super) const fn priceless(json: &Json<'_>) -> Self {
         Self { reason: "asks for a hosted tool whose cost nothing bounds", at: json.at() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn google_knows_a_name_in_camel_case_and_in_snake_case() {
+        for said in ["inlineData", "inline_data"] {
+            assert!(is_name_of_google("inlineData", said.as_bytes()), "{said}");
+        }
+        for said in ["inline_Data", "inlinedata", "inline__data", "inline_dat", "inline_data_", "inline_", "_", ""] {
+            assert!(!is_name_of_google("inlineData", said.as_bytes()), "{said}");
+        }
+        assert!(!is_name_of_google("inlineDataURI", b"inline_dataURI"));
     }
 }
