@@ -42,6 +42,8 @@ pub enum Step {
     },
     /// An answer that says this about itself.
     Says(Report),
+    /// The same to the call without this field.
+    SaysWithout(&'static str, Report),
     Fail(UpstreamError),
     Stream(mpsc::UnboundedReceiver<Result<StreamEvent, UpstreamError>>),
     Hang,
@@ -86,6 +88,10 @@ impl Upstream for Scripted {
         match step {
             Step::Whole { usage, output_bytes } => Ok(whole(Report { usage, output_bytes, ..Report::default() })),
             Step::Says(report) => Ok(whole(report)),
+            Step::SaysWithout(field, report) => {
+                let Reply::Whole(reply) = whole(report) else { unreachable!("a whole answer") };
+                Ok(Reply::Whole(WholeReply { dropped: vec![field.into()], ..reply }))
+            }
             Step::Fail(error) => Err(error),
             Step::Hang => std::future::pending().await,
             Step::Stream(receiver) => {

@@ -6,13 +6,14 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use cfr_core::chat::{Call, Usage, UsageSource};
+use cfr_core::chat::{Call, Operation, Usage, UsageSource};
 use cfr_core::gateway::{Answer, Caller, GatewayConfig, GatewayError, Offer};
 use cfr_core::hook::{DenyReason, PostHook, PreHook, Verdict};
 use cfr_core::ledger::UsageRecord;
 use cfr_core::limit::{Limit, LimitExceeded, Permit, RateLimiter};
 use cfr_core::price::PicoUsd;
 use cfr_core::route::{Routes, Target};
+use cfr_core::time::Clock as _;
 use cfr_core::upstream::{FinishReason, Rejection, Report, UpstreamError};
 
 use crate::scripted::{FIRST, MODEL, SECOND, Setup, Step, overloaded};
@@ -161,6 +162,26 @@ async fn a_cost_below_nothing_is_no_cost_and_strands_no_hold() {
 }
 
 #[tokio::test]
+async fn a_geography_is_charged_unless_the_provider_was_not_told_of_it() {
+    let usage = Report { usage: Some(Usage::text(100, 0)), ..Report::default() };
+    let plain = 100 * 100; // nano-dollars of 100 prompt tokens
+    for (step, charged) in
+        [(Step::Says(usage.clone()), plain * 11 / 10), (Step::SaysWithout("inference_geo", usage), plain)]
+    {
+        let world = Setup::default().build();
+        let routes = Routes::default().with(MODEL, vec![Target::new(FIRST, "anthropic", "claude-haiku-5-5")]);
+        world.gateway.set_offer(Offer { routes: Arc::new(routes), ..Offer::clone(&world.gateway.offer()) });
+        world.first.then(step);
+        let body = format!(
+            r#"{{"model":"{MODEL}","max_tokens":9,"inference_geo":"us","messages":[{{"role":"user","content":"hi"}}]}}"#
+        );
+        let call = Call::parse(Operation::Messages, body.into(), world.clock.now()).expect("a good body");
+        assert!(world.gateway.answer(&world.caller, call).await.is_ok());
+        assert_eq!(world.record().charged_nanos, charged);
+    }
+}
+
+#[tokio::test]
 async fn an_upstreams_words_on_a_record_are_cut() {
     let world = Setup::default().build();
     let finish = FinishReason::Other("é".repeat(100_000).into());
@@ -184,8 +205,7 @@ async fn a_whole_answer_that_never_comes_is_cut_when_the_holds_time_is_up() {
 async fn unknown_and_forbidden_models_are_told_apart() {
     let world = Setup::default().build();
     let body = r#"{"model":"gpt-none","messages":[]}"#;
-    let call =
-        || Call::parse(cfr_core::chat::Operation::ChatCompletions, body.into(), cfr_core::time::Timestamp::UNIX_EPOCH);
+    let call = || Call::parse(Operation::ChatCompletions, body.into(), cfr_core::time::Timestamp::UNIX_EPOCH);
     let unknown = world.gateway.answer(&world.caller, call().expect("good")).await;
     assert!(matches!(unknown, Err(GatewayError::UnknownModel { .. })));
     let mut caller = Caller::clone(&world.caller);
