@@ -29,6 +29,7 @@ pub mod framing;
 pub mod gemini;
 pub mod openai;
 pub mod patience;
+pub mod responses;
 pub mod sign;
 pub mod transport;
 pub mod upstream;

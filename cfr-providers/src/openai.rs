@@ -1,41 +1,54 @@
 //! OpenAI's wire format, and that of every server that speaks it: a compatible server is a row in [`quirks`].
 //!
-//! The caller speaks this dialect too, so bytes stay bytes: a request is changed only where the server needs it, an
-//! answer is handed on as it came, and what we want to know is read from the side.
-
-use std::sync::Arc;
+//! A caller who speaks the dialect too finds bytes that stay bytes: a request is changed only where the server needs it,
+//! an answer is handed on as it came, and what we want to know is read from the side. For every other caller, and for
+//! calls that a model answers in the other of OpenAI's two dialects only (providers.md §13.6), the server is a target of
+//! translation.
 
 use bytes::Bytes;
-use cfr_core::chat::{Call, Operation};
+use cfr_core::chat::{Call, Dialect, Operation};
 use cfr_core::upstream::{Capabilities, Order, UpstreamError, WholeReply};
-use http::{HeaderMap, HeaderValue, StatusCode, header};
+use http::{HeaderMap, HeaderValue, StatusCode};
 
 use crate::adapter::{Adapter, StreamDecoder};
+use crate::dialog::Translated;
+use crate::responses;
 use crate::transport::{BadAddress, Endpoint, WireRequest};
 
-mod decode;
+mod bridge;
+pub(crate) mod decode;
 mod encode;
 pub(crate) mod error;
 mod fields;
+mod host;
+pub(crate) mod models;
 pub mod quirks;
 mod stream;
 mod surface;
 mod synthesis;
-mod usage;
-mod visible;
-mod wire;
+mod target;
+pub(crate) mod usage;
+pub(crate) mod visible;
+pub(crate) mod wire;
+pub mod words;
+
+use bridge::EitherDecoder;
+use host::Host;
+use target::Target;
 
 pub use quirks::{CapField, Quirks, UsageRule};
 pub use surface::{CHAT_SURFACE, ChatSurface};
+pub use words::{EffortRule, Words};
+
+pub(crate) use surface::created_at;
+pub(crate) use target::{address, end_user, source, without_body};
 
 /// OpenAI's wire format for one server.
 #[derive(Debug, Clone)]
 pub struct OpenAi {
-    quirks: &'static Quirks,
-    headers: HeaderMap,
-    chat: Arc<Endpoint>,
-    completions: Arc<Endpoint>,
-    embeddings: Arc<Endpoint>,
+    host: Host,
+    /// The same server for callers of other dialects.
+    target: Translated<Target>,
 }
 
 impl OpenAi {
@@ -44,62 +57,113 @@ impl OpenAi {
     /// # Errors
     /// When the address is not one, or is missing where there is no usual one.
     pub fn new(quirks: &'static Quirks, base_url: Option<&str>) -> Result<Self, BadAddress> {
-        let base = base_url.unwrap_or(quirks.base_url);
-        let below = |path| Endpoint::below(base, path).map(Arc::new);
-        let mut headers = HeaderMap::new();
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        headers.insert(header::ACCEPT, HeaderValue::from_static("application/json, text/event-stream"));
-        headers.insert(header::USER_AGENT, HeaderValue::from_static(concat!("cfr/", env!("CARGO_PKG_VERSION"))));
-        Ok(Self {
-            quirks,
-            headers,
-            chat: below("/chat/completions")?,
-            completions: below("/completions")?,
-            embeddings: below("/embeddings")?,
-        })
+        let host = Host::new(quirks, base_url)?;
+        Ok(Self { target: Translated(Target(host.clone())), host })
     }
 
-    fn endpoint(&self, operation: Operation) -> Result<&Arc<Endpoint>, UpstreamError> {
-        let can = self.quirks.capabilities;
+    /// The address where a call is answered in the caller's own dialect; none when that is not to be had.
+    fn own_endpoint(&self, operation: Operation) -> Option<&std::sync::Arc<Endpoint>> {
+        let (host, can) = (&self.host, self.host.quirks.capabilities);
         match operation {
-            Operation::ChatCompletions if can.chat => Ok(&self.chat),
-            Operation::Completions if can.completions => Ok(&self.completions),
-            Operation::Embeddings if can.embeddings => Ok(&self.embeddings),
-            other => Err(UpstreamError::Unsupported { message: other.name().into() }),
+            Operation::ChatCompletions if can.chat => Some(&host.chat),
+            Operation::Completions if can.completions => Some(&host.completions),
+            Operation::Embeddings if can.embeddings => Some(&host.embeddings),
+            Operation::Responses if can.chat && host.quirks.responses => Some(&host.responses),
+            _ => None,
+        }
+    }
+
+    /// Whether a call of chat completions may have to be answered as a response.
+    fn may_be_bridged(&self, call: &Call) -> bool {
+        call.operation == Operation::ChatCompletions && self.host.bridges()
+    }
+}
+
+/// The dialect of an answer, as its caller sees it.
+enum Spoken {
+    /// The caller's own: chat completions and their siblings.
+    Completion,
+    /// The caller's own: Responses.
+    Response,
+    /// Not the caller's.
+    Foreign,
+}
+
+impl OpenAi {
+    /// In which dialect a complete answer is. It says so by itself, so that nothing about a call needs to be remembered.
+    fn spoken(&self, call: &Call, body: &Bytes) -> Spoken {
+        let is_response = || self.host.quirks.responses && bridge::is_response(body);
+        match call.operation {
+            operation if self.own_endpoint(operation).is_none() => Spoken::Foreign,
+            Operation::ChatCompletions if is_response() => Spoken::Foreign,
+            Operation::Responses if !is_response() => Spoken::Foreign,
+            Operation::Responses => Spoken::Response,
+            _ => Spoken::Completion,
         }
     }
 }
 
 impl Adapter for OpenAi {
     fn name(&self) -> &'static str {
-        self.quirks.name
+        self.host.quirks.name
     }
 
     fn capabilities(&self) -> Capabilities {
-        self.quirks.capabilities
+        self.host.quirks.capabilities
     }
 
     fn encode(&self, order: &Order<'_>) -> Result<WireRequest, UpstreamError> {
-        let endpoint = Arc::clone(self.endpoint(order.call.operation)?);
-        let body = encode::body(self.quirks, order)?;
-        Ok(WireRequest { endpoint, headers: self.headers.clone(), body, dropped: Vec::new() })
+        let operation = order.call.operation;
+        if !self.capabilities().serves(operation) {
+            return Err(UpstreamError::Unsupported { message: operation.name().into() });
+        }
+        let bridged = self.may_be_bridged(order.call) && bridge::is_needed(order);
+        match self.own_endpoint(operation).filter(|_| !bridged) {
+            Some(endpoint) => Ok(self.host.request(endpoint, encode::body(self.host.quirks, order)?)),
+            None => self.target.encode(order),
+        }
     }
 
     fn decode(&self, call: &Call, headers: &HeaderMap, body: Bytes) -> Result<WholeReply, UpstreamError> {
-        decode::whole(self.quirks, call, headers, body)
+        let quirks = self.host.quirks;
+        match self.spoken(call, &body) {
+            Spoken::Completion => decode::whole(quirks, call, headers, body),
+            Spoken::Response => responses::own::whole(quirks, headers, body),
+            Spoken::Foreign => self.target.decode(call, headers, body),
+        }
     }
 
-    fn decode_error(&self, _call: &Call, status: StatusCode, headers: &HeaderMap, body: &Bytes) -> UpstreamError {
-        error::read(status, headers, body)
+    /// Both of OpenAI's dialects have errors of one shape.
+    fn decode_error(&self, call: &Call, status: StatusCode, headers: &HeaderMap, body: &Bytes) -> UpstreamError {
+        match call.operation.dialect() {
+            Dialect::OpenAi | Dialect::Responses => error::read(status, headers, body),
+            _ => self.target.decode_error(call, status, headers, body),
+        }
     }
 
     fn stream_decoder(&self, call: &Call) -> Box<dyn StreamDecoder> {
-        Box::new(stream::ChunkDecoder::new(self.quirks, call))
+        let quirks = self.host.quirks;
+        let own: Box<dyn StreamDecoder> = match call.operation {
+            operation if self.own_endpoint(operation).is_none() => return self.target.stream_decoder(call),
+            Operation::Responses => Box::new(responses::own::EventDecoder::new(quirks)),
+            _ => Box::new(stream::ChunkDecoder::new(quirks, call)),
+        };
+        if call.operation.is_chat() && quirks.responses {
+            return Box::new(EitherDecoder::new(call.operation, own, self.target.stream_decoder(call)));
+        }
+        own
     }
 
     fn stream_of_whole(&self, call: &Call, headers: &HeaderMap, body: Bytes) -> Result<WholeReply, UpstreamError> {
-        let reply = decode::whole(self.quirks, call, headers, body)?;
-        let body = synthesis::stream_of(call, &reply.body)?;
-        Ok(WholeReply { content_type: HeaderValue::from_static("text/event-stream"), body, ..reply })
+        let quirks = self.host.quirks;
+        match self.spoken(call, &body) {
+            Spoken::Completion => {
+                let reply = decode::whole(quirks, call, headers, body)?;
+                let body = synthesis::stream_of(call, &reply.body)?;
+                Ok(WholeReply { content_type: HeaderValue::from_static("text/event-stream"), body, ..reply })
+            }
+            Spoken::Response => responses::own::stream_of_whole(quirks, call, headers, body),
+            Spoken::Foreign => self.target.stream_of_whole(call, headers, body),
+        }
     }
 }

@@ -150,7 +150,6 @@ impl Answer {
             finish: self.choices.last().map(|choice| choice.finish.clone()),
             model: Some(self.model.as_str()).filter(|model| !model.is_empty()).map(Box::from),
             service_tier: self.service_tier.as_deref().map(Box::from),
-            ..Report::default()
         }
     }
 

@@ -8,7 +8,7 @@ use cfr_core::upstream::UpstreamError;
 
 use super::answer::{Answer, Piece};
 use super::request::Dialog;
-use crate::{gemini, openai};
+use crate::{anthropic, gemini, openai, responses};
 
 /// A dialect that clients speak, for a provider that speaks another.
 pub trait Surface: Debug + Send + Sync + 'static {
@@ -43,6 +43,7 @@ pub fn surface_of(operation: Operation) -> Option<&'static dyn Surface> {
         Operation::ChatCompletions => Some(&openai::CHAT_SURFACE),
         Operation::Messages => Some(&anthropic::MESSAGES_SURFACE),
         Operation::GenerateContent => Some(&gemini::GENERATE_SURFACE),
+        Operation::Responses => Some(&responses::RESPONSES_SURFACE),
         _ => None,
     }
 }

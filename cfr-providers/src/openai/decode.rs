@@ -30,7 +30,7 @@ pub(super) fn whole(
     Ok(WholeReply { content_type, report, upstream_id: None, body, dropped: Vec::new() })
 }
 
-fn malformed(headers: &HeaderMap, cause: &serde_json::Error) -> UpstreamError {
+pub(crate) fn malformed(headers: &HeaderMap, cause: &serde_json::Error) -> UpstreamError {
     let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("no type");
     UpstreamError::Malformed { message: format!("not an answer in JSON ({content_type}): {cause}").into() }
 }

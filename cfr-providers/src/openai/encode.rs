@@ -61,6 +61,7 @@ const fn cap_field(quirks: &Quirks, operation: Operation) -> Option<CapField> {
     match operation {
         Operation::ChatCompletions => Some(quirks.cap_field),
         Operation::Completions => Some(CapField::MaxTokens),
+        Operation::Responses => Some(CapField::MaxOutputTokens),
         _ => None,
     }
 }
@@ -68,7 +69,7 @@ const fn cap_field(quirks: &Quirks, operation: Operation) -> Option<CapField> {
 /// The caller's cap when it stands in a field that the server does not read. Legacy completions have one field anywhere.
 fn misnamed_cap<'a>(quirks: &Quirks, operation: Operation, envelope: &'a Envelope) -> Option<&'a OutputCap> {
     let wanted = cap_field(quirks, operation)?;
-    let reads_one = quirks.cap_field_only || operation == Operation::Completions;
+    let reads_one = quirks.cap_field_only || operation != Operation::ChatCompletions;
     envelope.output_cap.as_ref().filter(|cap| reads_one && cap.field != wanted)
 }
 
@@ -110,7 +111,8 @@ fn stream_options(
     envelope: &Envelope,
     body: &[u8],
 ) -> Result<Option<String>, UpstreamError> {
-    let streams = envelope.stream && operation != Operation::Embeddings;
+    let asks = matches!(operation, Operation::ChatCompletions | Operation::Completions);
+    let streams = envelope.stream && asks; // a response always says what it used
     if !streams || envelope.include_usage || !quirks.accepts_stream_options {
         return Ok(None);
     }

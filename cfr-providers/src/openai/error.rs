@@ -40,7 +40,7 @@ pub(crate) fn read(status: StatusCode, headers: &HeaderMap, body: &Bytes) -> Ups
 }
 
 /// The meaning of an error that came with a success status: its code is the status when it is one.
-pub(super) fn read_in_success(headers: &HeaderMap, body: &Bytes) -> UpstreamError {
+pub(crate) fn read_in_success(headers: &HeaderMap, body: &Bytes) -> UpstreamError {
     let code = Words::of(body).code.and_then(|code| code.parse().ok());
     let status = code.filter(|code: &StatusCode| code.as_u16() >= 400).unwrap_or(ERROR_IN_SUCCESS);
     read(status, headers, body)
@@ -50,6 +50,19 @@ pub(super) fn read_in_success(headers: &HeaderMap, body: &Bytes) -> UpstreamErro
 pub(crate) fn in_stream(data: &[u8]) -> UpstreamError {
     let frame = [b"data: ", data, b"\n\n"].concat();
     UpstreamError::InStream { message: Words::of(data).message, frame: Some(frame.into()) }
+}
+
+/// The same error, come after the answer had begun.
+pub(crate) fn within(error: &UpstreamError) -> UpstreamError {
+    let message = match error {
+        UpstreamError::Rejected { message, .. }
+        | UpstreamError::RateLimited { message, .. }
+        | UpstreamError::Failed { message, .. }
+        | UpstreamError::Malformed { message } => message.clone(),
+        // Trouble with our account is not the caller's to know.
+        other => other.to_string().into(),
+    };
+    UpstreamError::InStream { message, frame: None }
 }
 
 /// What an error body says, whatever its shape.
@@ -142,7 +155,7 @@ const CONTEXT_PHRASES: &[&str] = &[
     "too large for model",
 ];
 const POLICY_CODES: &[&str] =
-    &["content_filter", "content_policy_violation", "content_policy", "ResponsibleAIPolicyViolation"];
+    &["content_filter", "content_policy_violation", "content_policy", "invalid_prompt", "ResponsibleAIPolicyViolation"];
 const POLICY_PHRASES: &[&str] = &[
     "content management policy",
     "content policy",

@@ -3,6 +3,8 @@
 pub use cfr_core::chat::envelope::CapField;
 use cfr_core::upstream::Capabilities;
 
+use super::words::{self, Words};
+
 /// One compatible server. A row of your own is `Quirks { name: "…", base_url: "…", ..CUSTOM }`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Quirks {
@@ -28,6 +30,10 @@ pub struct Quirks {
     pub provider_cost_authoritative: bool,
     /// What it can do.
     pub capabilities: Capabilities,
+    /// Whether it serves `/responses` too. Where it does not, callers of Responses are served by chat completions.
+    pub responses: bool,
+    /// What it understands of calls that were made in another dialect.
+    pub words: Words,
 }
 
 /// How a server's usage is to be read.
@@ -73,6 +79,8 @@ pub const OPENAI: Quirks = Quirks {
         can.visible_output = false;
         can
     },
+    responses: true,
+    words: words::OPENAI,
 };
 
 /// Azure OpenAI by its v1 API, at `https://RESOURCE.openai.azure.com/openai/v1`; a model is a deployment.
@@ -95,6 +103,8 @@ pub const CUSTOM: Quirks = Quirks {
     cap_field_only: true,
     drops: &["n_predict"],
     capabilities: Capabilities::ALL,
+    responses: false,
+    words: words::COMPATIBLE,
     ..OPENAI
 };
 
@@ -118,6 +128,7 @@ pub const MISTRAL: Quirks = Quirks {
     ],
     accepts_stream_options: false,
     capabilities: CHAT_AND_EMBEDDINGS,
+    words: words::MISTRAL,
     ..CUSTOM
 };
 
@@ -131,6 +142,7 @@ pub const GROQ: Quirks = Quirks {
     cap_field_only: false,
     drops: &["logit_bias", "logprobs", "top_logprobs"],
     capabilities: CHAT_ONLY,
+    words: words::GROQ,
     ..CUSTOM
 };
 
@@ -142,6 +154,7 @@ pub const DEEPSEEK: Quirks = Quirks {
     key_variable: Some("DEEPSEEK_API_KEY"),
     usage_rule: UsageRule::HitAndMiss,
     capabilities: CHAT_ONLY,
+    words: words::DEEPSEEK,
     ..CUSTOM
 };
 
@@ -162,6 +175,8 @@ pub const XAI: Quirks = Quirks {
         can.visible_output = false;
         can
     },
+    responses: true,
+    words: words::XAI,
     ..CUSTOM
 };
 
@@ -195,6 +210,7 @@ pub const OPENROUTER: Quirks = Quirks {
         can.visible_output = false;
         can
     },
+    words: words::OPENROUTER,
     ..CUSTOM
 };
 
@@ -208,6 +224,7 @@ pub const CEREBRAS: Quirks = Quirks {
     cap_field_only: false,
     drops: &["frequency_penalty", "presence_penalty", "logit_bias"],
     capabilities: CHAT_ONLY,
+    words: words::CEREBRAS,
     ..CUSTOM
 };
 
@@ -225,20 +242,24 @@ pub const PERPLEXITY: Quirks = Quirks {
         can.visible_output = false;
         can
     },
+    words: words::PERPLEXITY,
     ..CUSTOM
 };
 
 /// A vLLM server.
-pub const VLLM: Quirks = Quirks { name: "vllm", base_url: "http://127.0.0.1:8000/v1", cap_field_only: false, ..CUSTOM };
+pub const VLLM: Quirks =
+    Quirks { name: "vllm", base_url: "http://127.0.0.1:8000/v1", cap_field_only: false, responses: true, ..CUSTOM };
 
 /// A llama.cpp server.
-pub const LLAMACPP: Quirks = Quirks { name: "llamacpp", base_url: "http://127.0.0.1:8080/v1", ..CUSTOM };
+pub const LLAMACPP: Quirks =
+    Quirks { name: "llamacpp", base_url: "http://127.0.0.1:8080/v1", responses: true, ..CUSTOM };
 
 /// LM Studio.
-pub const LMSTUDIO: Quirks = Quirks { name: "lmstudio", base_url: "http://127.0.0.1:1234/v1", ..CUSTOM };
+pub const LMSTUDIO: Quirks =
+    Quirks { name: "lmstudio", base_url: "http://127.0.0.1:1234/v1", responses: true, ..CUSTOM };
 
 /// Ollama by its compatible endpoint.
-pub const OLLAMA: Quirks = Quirks { name: "ollama", base_url: "http://127.0.0.1:11434/v1", ..CUSTOM };
+pub const OLLAMA: Quirks = Quirks { name: "ollama", base_url: "http://127.0.0.1:11434/v1", responses: true, ..CUSTOM };
 
 static ALL: [Quirks; 16] = [
     OPENAI, AZURE, MISTRAL, GROQ, DEEPSEEK, XAI, TOGETHER, FIREWORKS, OPENROUTER, CEREBRAS, PERPLEXITY, VLLM, LLAMACPP,

@@ -11,6 +11,8 @@ mod read;
 mod stream;
 mod whole;
 
+pub(crate) use whole::created_at;
+
 /// Chat completions for clients.
 #[derive(Debug)]
 pub struct ChatSurface;

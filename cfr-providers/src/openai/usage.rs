@@ -20,16 +20,25 @@ const QUANTITY_MAX: u64 = 1_000_000_000;
 const COST_MAX: PicoUsd = PicoUsd(1_000_000_000_000_000_000);
 
 /// What a usage object says; `None` where it cannot be read, says nothing or is absurd: that is not the same as zero.
-pub(super) fn read(quirks: &Quirks, operation: Operation, raw: &RawValue) -> Option<(Usage, Option<PicoUsd>)> {
+pub(crate) fn read(quirks: &Quirks, operation: Operation, raw: &RawValue) -> Option<(Usage, Option<PicoUsd>)> {
     let object = Some(raw.get()).filter(|raw| raw.starts_with('{'))?; // serde takes a list for an object
     let wire: WireUsage<'_> = serde_json::from_str(object).ok()?;
-    let usage = buckets(quirks.usage_rule, operation, &wire)?;
+    let usage = plausible(buckets(quirks.usage_rule, operation, &wire)?)?;
+    Some((usage, wire.charged(quirks)))
+}
+
+/// The same usage, unless no call can have it.
+pub(crate) fn plausible(usage: Usage) -> Option<Usage> {
     if usage.used().any(|(_, quantity)| quantity > QUANTITY_MAX) {
         tracing::warn!(?usage, "usage that no call can have");
         return None;
     }
-    let cost = if quirks.provider_cost_authoritative { wire.cost() } else { None };
-    Some((usage, cost.filter(|cost| *cost <= COST_MAX)))
+    Some(usage)
+}
+
+/// What the provider charges by the word of a usage object of any of its dialects, where its word counts.
+pub(crate) fn cost(quirks: &Quirks, raw: &RawValue) -> Option<PicoUsd> {
+    serde_json::from_str::<WireUsage<'_>>(raw.get()).ok()?.charged(quirks)
 }
 
 #[derive(Deserialize, Default)]
@@ -86,7 +95,7 @@ struct TotalCost<'a> {
 
 /// A number of tokens. Some servers write `12.0`.
 #[derive(Clone, Copy)]
-struct Count(u64);
+pub(crate) struct Count(pub(crate) u64);
 
 impl<'de> Deserialize<'de> for Count {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -109,7 +118,7 @@ impl<'de> Deserialize<'de> for Count {
     }
 }
 
-fn count(count: Option<Count>) -> u64 {
+pub(crate) fn count(count: Option<Count>) -> u64 {
     count.map_or(0, |count| count.0)
 }
 
@@ -186,6 +195,11 @@ impl WireUsage<'_> {
     fn reasoning(&self) -> u64 {
         let details = self.completion_tokens_details.as_ref().and_then(|details| details.reasoning_tokens);
         count(details.or(self.reasoning_tokens))
+    }
+
+    fn charged(&self, quirks: &Quirks) -> Option<PicoUsd> {
+        let cost = if quirks.provider_cost_authoritative { self.cost() } else { None };
+        cost.filter(|cost| *cost <= COST_MAX)
     }
 
     /// The provider's own charge: a number, an object with a total, or ticks; with a key of the operator's own at a

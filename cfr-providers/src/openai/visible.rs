@@ -7,7 +7,7 @@ use serde::{Deserialize, Deserializer};
 
 /// Bytes of visible answer in a message, a delta, or a part of one. Reading it builds nothing.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Visible(pub(super) u64);
+pub(crate) struct Visible(pub(crate) u64);
 
 /// The members that hold visible text, directly or deeper.
 #[derive(Deserialize)]
@@ -18,6 +18,7 @@ enum Member {
     Reasoning,
     #[serde(
         alias = "refusal",
+        alias = "summary",
         alias = "text",
         alias = "thinking",
         alias = "tool_calls",

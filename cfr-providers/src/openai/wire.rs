@@ -48,7 +48,7 @@ impl<'a> Answer<'a> {
 #[derive(Deserialize)]
 pub(super) struct Extension<'a> {
     #[serde(borrow, default)]
-    usage: Option<&'a RawValue>,
+    pub(super) usage: Option<&'a RawValue>,
 }
 
 /// All choices in one: what they show, and whether they ended.
@@ -131,10 +131,14 @@ pub(super) fn finish_reason(word: &str) -> FinishReason {
 
 /// A text where there is one; any other value is as good as none.
 #[derive(Default)]
-pub(super) struct Word<'a>(Option<Cow<'a, str>>);
+pub(crate) struct Word<'a>(Option<Cow<'a, str>>);
 
 impl Word<'_> {
-    pub(super) fn boxed(&self) -> Option<Box<str>> {
+    pub(crate) fn text(&self) -> Option<&str> {
+        self.0.as_deref()
+    }
+
+    pub(crate) fn boxed(&self) -> Option<Box<str>> {
         self.0.as_deref().map(Into::into)
     }
 }

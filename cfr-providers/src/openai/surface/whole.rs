@@ -27,13 +27,18 @@ pub(super) fn completion(call: &Call, answer: Answer) -> Bytes {
 pub(super) fn head(call: &Call, id: &str, model: &str, object: &str) -> Map<String, Value> {
     let id = if id.is_empty() { format!("chatcmpl-{}", call.id) } else { id.to_owned() };
     let model = if model.is_empty() { &*call.envelope.model } else { model };
-    let created = u64::try_from(call.id.as_u128() >> MILLIS_SHIFT).unwrap_or(0) / 1_000;
+    let created = created_at(call);
     Map::from_iter([
         ("id".to_owned(), id.into()),
         ("object".to_owned(), object.into()),
         ("created".to_owned(), created.into()),
         ("model".to_owned(), model.into()),
     ])
+}
+
+/// When a call began, in seconds.
+pub(crate) fn created_at(call: &Call) -> u64 {
+    u64::try_from(call.id.as_u128() >> MILLIS_SHIFT).unwrap_or(0) / 1_000
 }
 
 fn choice(index: u32, choice: Choice) -> Value {

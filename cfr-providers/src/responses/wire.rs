@@ -1,0 +1,132 @@
+//! What we read of a response and of its events. What we do not need is skipped.
+
+use cfr_core::upstream::{FinishReason, UpstreamError};
+use http::{HeaderMap, StatusCode};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use serde_json::{Value, json};
+
+use crate::openai::error;
+use crate::openai::wire::Word;
+
+/// A response, as an answer or inside an event.
+#[derive(Deserialize)]
+pub(super) struct Response<'a> {
+    #[serde(borrow, default)]
+    pub(super) object: Word<'a>,
+    #[serde(borrow, default)]
+    pub(super) id: Word<'a>,
+    #[serde(borrow, default)]
+    pub(super) model: Word<'a>,
+    #[serde(borrow, default)]
+    pub(super) status: Word<'a>,
+    #[serde(borrow, default)]
+    pub(super) service_tier: Word<'a>,
+    #[serde(default)]
+    pub(super) error: Option<Value>,
+    #[serde(default)]
+    incomplete_details: Option<Value>,
+    #[serde(borrow, default)]
+    pub(super) output: Option<Vec<&'a RawValue>>,
+    #[serde(borrow, default)]
+    pub(super) usage: Option<&'a RawValue>,
+    #[serde(default)]
+    pub(super) tool_usage: Option<Value>,
+}
+
+/// An event of a stream.
+#[derive(Deserialize)]
+pub(super) struct Event<'a> {
+    #[serde(borrow, default, rename = "type")]
+    pub(super) kind: Word<'a>,
+    #[serde(borrow, default)]
+    pub(super) response: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    pub(super) item: Option<&'a RawValue>,
+    #[serde(default)]
+    pub(super) output_index: Option<u64>,
+    #[serde(default)]
+    pub(super) summary_index: Option<u64>,
+    #[serde(borrow, default)]
+    pub(super) delta: Word<'a>,
+    #[serde(default)]
+    pub(super) logprobs: Option<Value>,
+    #[serde(default)]
+    pub(super) annotation: Option<Value>,
+}
+
+/// What kind of item it is.
+#[derive(Deserialize)]
+struct Kind<'a> {
+    #[serde(borrow, default, rename = "type")]
+    kind: Word<'a>,
+}
+
+/// An object, read as far as it can be.
+pub(super) fn parse<'a, T: Deserialize<'a>>(raw: &'a RawValue) -> Option<T> {
+    serde_json::from_str(raw.get()).ok()
+}
+
+impl Response<'_> {
+    /// The kinds of its items.
+    pub(super) fn kinds(&self) -> impl Iterator<Item = String> + '_ {
+        let items = self.output.iter().flatten();
+        items.filter_map(|item| parse::<Kind<'_>>(item)?.kind.text().map(str::to_owned))
+    }
+
+    /// Why it ended, in OpenAI's older words; none while it goes on (providers.md §15).
+    pub(super) fn finish(&self) -> Option<FinishReason> {
+        match self.status.text()? {
+            "completed" if self.kinds().any(|kind| is_call(&kind)) => Some(FinishReason::ToolCalls),
+            "completed" => Some(FinishReason::Stop),
+            "incomplete" => Some(self.incomplete()),
+            "failed" | "cancelled" => Some(FinishReason::Error),
+            _ => None,
+        }
+    }
+
+    fn incomplete(&self) -> FinishReason {
+        let details = self.incomplete_details.as_ref();
+        match details.and_then(|details| details["reason"].as_str()) {
+            None | Some("max_output_tokens" | "max_tokens") => FinishReason::Length,
+            Some("content_filter") => FinishReason::ContentFilter,
+            Some(other) => FinishReason::Other(other.into()),
+        }
+    }
+
+    /// What went wrong, if it did.
+    pub(super) fn failure(&self) -> Option<UpstreamError> {
+        (self.status.text() == Some("failed")).then(|| failure(self.error.as_ref().unwrap_or(&Value::Null)))
+    }
+}
+
+/// Calls that the client must answer.
+fn is_call(kind: &str) -> bool {
+    matches!(
+        kind,
+        "function_call" | "custom_tool_call" | "local_shell_call" | "shell_call" | "apply_patch_call" | "computer_call"
+    )
+}
+
+/// The error behind an error object without a status: the status that it would have had follows from its code.
+pub(super) fn failure(error: &Value) -> UpstreamError {
+    let code = error["code"].as_str().unwrap_or_default();
+    let status = match code {
+        "rate_limit_exceeded" | "insufficient_quota" | "slow_down" => StatusCode::TOO_MANY_REQUESTS,
+        "" | "server_error" | "server_is_overloaded" | "vector_store_timeout" => StatusCode::INTERNAL_SERVER_ERROR,
+        _ => StatusCode::BAD_REQUEST,
+    };
+    let message = error["message"].as_str().unwrap_or("the response failed");
+    let kind = error["type"].as_str().unwrap_or("invalid_request_error");
+    let body = json!({"error": {"message": message, "type": kind, "param": error["param"], "code": error["code"]}});
+    error::read(status, &HeaderMap::new(), &body.to_string().into())
+}
+
+/// The error object of a top-level `error` event, which servers nest or do not.
+pub(super) fn event_error(data: &[u8]) -> Value {
+    let mut event: Value = serde_json::from_slice(data).unwrap_or_default();
+    match event.get_mut("error") {
+        Some(inner) if inner.is_object() => inner.take(),
+        _ => event,
+    }
+}
