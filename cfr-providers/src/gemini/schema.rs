@@ -50,7 +50,7 @@ pub(super) fn read(schema: &Value) -> Value {
             ) => {
                 drop(read.insert(camel(name), number.parse::<u64>().map_or_else(|_| value.clone(), Value::from)));
             }
-            (name, value) => drop(read.extend([member(name, value, self::read)])),
+            (name, value) => read.extend([member(name, value, self::read)]),
         }
     }
     Value::Object(read)

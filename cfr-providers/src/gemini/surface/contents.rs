@@ -8,13 +8,9 @@ use serde_json::{Map, Value};
 use super::seal;
 use crate::dialog::{Fields, File, Image, Part, Role, Seal, Source, Text, Thought, ToolCall, ToolResult, Turn};
 
-/// Takes `systemInstruction`: parts, or a text alone.
+/// Takes `systemInstruction`.
 pub(super) fn system(body: &mut Fields) -> Result<Vec<Text>, UpstreamError> {
-    let mut system = match body.take("systemInstruction") {
-        None => return Ok(Vec::new()),
-        Some(Value::String(text)) => return Ok(vec![Text::new(text)]),
-        Some(content) => Fields::of(content, body.at("systemInstruction"))?,
-    };
+    let Some(mut system) = body.object("systemInstruction")? else { return Ok(Vec::new()) };
     let texts = system.objects("parts")?.into_iter().map(|mut part| part.required_text("text"));
     texts.map(|text| text.map(Text::new)).collect()
 }
@@ -80,7 +76,7 @@ fn part(mut part: Fields, calls: &mut Calls) -> Result<Part, UpstreamError> {
         return Ok(words(text, is_thought, seal));
     }
     if let Some(call) = part.object("functionCall")? {
-        return Ok(tool_call(call, seal, calls)?);
+        return tool_call(call, seal, calls);
     }
     if let Some(response) = part.object("functionResponse")? {
         return tool_result(response, calls);
