@@ -16,8 +16,9 @@ use super::committer::caught;
 use super::engine::Engine;
 use crate::store::{AcquireError, StoreError};
 
-/// Conversations that are under way at a time, as long as they are quick.
-const CONVERSATIONS_MAX: usize = 4;
+/// Conversations that are under way at a time, as long as they are quick. Each shares the row of this life while it lasts,
+/// and a renewal has to find a moment between them; more of them would only be smaller.
+const CONVERSATIONS_MAX: usize = 2;
 /// Questions in one conversation, at most: it locks their accounts until it ends.
 const QUESTIONS_MAX: usize = 128;
 /// Nobody waits longer than this for the end of somebody else's conversation: it makes way for another one.
