@@ -44,7 +44,7 @@ pub fn splice(body: &Bytes, edits: &[Edit<'_>]) -> Bytes {
     }
     let mut sorted = edits.iter().collect::<smallvec::SmallVec<[_; 8]>>();
     let opening = memchr::memchr(b'{', body).map_or(0, |brace| brace + 1);
-    sorted.sort_by_key(|edit| edit.start(opening));
+    sorted.sort_by_key(|edit| (edit.start(opening), !edit.is_insert())); // new fields stand before a renamed first one
     let mut out = Vec::with_capacity(body.len() + edits.iter().map(Edit::bytes_max).sum::<usize>());
     let mut copied = 0;
     for (index, edit) in sorted.iter().enumerate() {

@@ -351,6 +351,18 @@ fn a_field_can_be_added_to_an_empty_object() {
 }
 
 #[test]
+fn fields_are_added_before_a_first_field_that_is_renamed() {
+    let rename = Edit::Replace { span: 1..4, json: br#""b""#.into() };
+    let outer = Edit::Insert { field: "x", json: b"0".into() };
+    let body = Bytes::from_static(br#"{"a":{"c":1}}"#);
+    assert_eq!(splice(&body, &[rename.clone(), outer.clone()]), r#"{"x":0,"b":{"c":1}}"#);
+    let inner = Edit::InsertInto { opening: 5, field: "y", json: b"2".into() };
+    let rename_inner = Edit::Replace { span: 6..9, json: br#""d""#.into() };
+    let changed = splice(&body, &[rename_inner, rename, inner, outer]);
+    assert_eq!(changed, r#"{"x":0,"b":{"y":2,"d":1}}"#);
+}
+
+#[test]
 fn a_body_without_edits_is_not_copied() {
     let body = Bytes::from(with_extra(""));
     assert_eq!(splice(&body, &[]).as_ptr(), body.as_ptr());
