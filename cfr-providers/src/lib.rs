@@ -24,13 +24,18 @@ pub mod bedrock;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 pub mod dialog;
+pub mod embeddings;
 pub mod fake;
 pub mod framing;
 pub mod gemini;
+pub mod ollama;
 pub mod openai;
 pub mod patience;
+pub mod registry;
 pub mod responses;
 pub mod sign;
+#[cfg(test)]
+mod testing;
 pub mod transport;
 pub mod upstream;
 

@@ -22,7 +22,9 @@ fn own(name: &str) -> Case {
 
 fn cases() -> Vec<Case> {
     let speaks = |provider: &str| Quirks::by_name(provider).is_some();
-    support::recordings(speaks).iter().map(|file| Case::read(file)).collect()
+    let cases: Vec<Case> = support::recordings(speaks).iter().map(|file| Case::read(file)).collect();
+    assert!(!cases.is_empty(), "no cases");
+    cases
 }
 
 fn streams() -> Vec<Case> {

@@ -14,6 +14,7 @@ use cfr_core::gateway::{Durability, GatewayConfig};
 use cfr_core::money::FxRate;
 use cfr_core::price::OwnPrice;
 use cfr_core::secret::Secret;
+use cfr_providers::registry::{Account, Kind};
 use cfr_store_sqlite::Synchronous;
 use http::StatusCode;
 
@@ -175,10 +176,8 @@ pub struct UpstreamConfig {
     pub name: String,
     /// What it is.
     pub kind: UpstreamKind,
-    /// Its address, when it is not the usual one.
-    pub base_url: Option<String>,
-    /// Our key there.
-    pub key: Option<Secret>,
+    /// Our account there.
+    pub account: Account,
     /// Whose prices hold, by the name in the price table.
     pub provider: String,
     /// Whether its priced models are public under their own names.
@@ -193,8 +192,8 @@ pub struct UpstreamConfig {
 pub enum UpstreamKind {
     /// Built in; answers without a network.
     Fake,
-    /// A server of the OpenAI-compatible family.
-    Compatible(&'static cfr_providers::openai::Quirks),
+    /// A provider over the network.
+    Provider(Kind),
 }
 
 /// A public name and who answers for it.

@@ -34,6 +34,7 @@ impl Transport for Loopback {
             tags: cfr_core::chat::Tags::default(),
             cache: cfr_core::cache::CacheUse::default(),
             drop_params: false,
+            betas: None,
         };
         let model = call.envelope.model.clone();
         let order = Order { call: &call, model: &model, output_tokens_max: None, timeout, idle_timeout: timeout };

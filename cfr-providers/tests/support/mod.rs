@@ -23,6 +23,7 @@ use cfr_core::upstream::{Order, Reply, Report, Retry, Upstream, UpstreamError};
 use cfr_providers::adapter::{Adapter, Framing};
 use cfr_providers::framing::Relay;
 use cfr_providers::openai::OpenAi;
+use cfr_providers::registry::{Account, Kind};
 use cfr_providers::transport::replay::{Exchange, Replay};
 use cfr_providers::{HttpUpstream, Quirks};
 use futures_util::StreamExt;
@@ -30,6 +31,8 @@ use serde_json::Value;
 
 pub use spoken::Spoken;
 
+/// Evidence that is no recording, as of signatures.
+const OTHER_EVIDENCE: &str = "_vectors.json";
 /// Not a provider's: one request in the words of every provider.
 const MAPPING: &str = "mapping";
 
@@ -44,12 +47,16 @@ pub fn own_folder() -> PathBuf {
 pub fn recordings(of: impl Fn(&str) -> bool) -> Vec<PathBuf> {
     let root = std::env::var_os("CFR_FIXTURES").map_or_else(own_folder, PathBuf::from);
     let mut files: Vec<PathBuf> = folder(&root)
-        .filter(|provider| provider.file_name().and_then(|name| name.to_str()).is_some_and(|name| name != MAPPING && of(name)))
+        .filter(|provider| {
+            provider.file_name().and_then(|name| name.to_str()).is_some_and(|name| name != MAPPING && of(name))
+        })
         .flat_map(|provider| folder(&provider))
-        .filter(|file| file.extension().is_some_and(|extension| extension == "json"))
+        .filter(|file| {
+            let name = file.file_name().and_then(|name| name.to_str()).unwrap();
+            name.ends_with(".json") && !name.ends_with(OTHER_EVIDENCE)
+        })
         .collect();
     files.sort();
-    assert!(!files.is_empty(), "no cases below {}", root.display());
     files
 }
 
@@ -134,7 +141,8 @@ impl Case {
     /// What our decoder makes of the stream when the network brings it in these pieces, without all that is around it.
     pub fn relay<'a>(&self, pieces: impl IntoIterator<Item = &'a [u8]>) -> Outcome {
         let decoder = OpenAi::new(self.quirks, self.base_url).unwrap().stream_decoder(&self.call);
-        let (mut relay, mut bytes, mut outcome) = (Relay::new(Framing::Sse, decoder), BytesMut::new(), Outcome::default());
+        let (mut relay, mut bytes, mut outcome) =
+            (Relay::new(Framing::Sse, decoder), BytesMut::new(), Outcome::default());
         for piece in pieces.into_iter().map(Some).chain([None]) {
             if outcome.error.is_some() || relay.is_done() {
                 break;
@@ -227,8 +235,9 @@ pub fn adapter(provider: &str) -> Option<Arc<dyn Adapter>> {
         "custom" => Some("http://127.0.0.1:9/v1"),
         _ => None,
     };
-    let quirks = Quirks::by_name(provider)?;
-    Some(Arc::new(OpenAi::new(quirks, base_url).unwrap()))
+    let region = Some("eu-central-1".to_owned());
+    let account = Account { base_url: base_url.map(str::to_owned), region, ..Account::default() };
+    Some(Kind::by_name(provider)?.adapter(&account).unwrap())
 }
 
 fn operation_of(path: &str) -> Option<Operation> {
@@ -245,8 +254,8 @@ pub fn check_usage(name: &str, expected: &Value, report: &Report) {
     let Some(expected) = expected.as_object() else { return assert_eq!(report.usage, None, "{name}") };
     let usage: Usage = report.usage.unwrap_or_else(|| panic!("{name}: no usage"));
     let reads = usage.get(Meter::CacheReadTokens);
-    let [writes, hour, half_day] =
-        [Meter::CacheWriteTokens, Meter::CacheWrite1hTokens, Meter::CacheWrite12hTokens].map(|meter| usage.get(meter));
+    let (writes, hour) = (usage.get(Meter::CacheWriteTokens), usage.get(Meter::CacheWrite1hTokens));
+    let half_day = usage.get(Meter::CacheWrite12hTokens);
     let found = [
         ("input_total", usage.input_total()),
         ("input_uncached", usage.input_total() - reads - writes - hour - half_day),
@@ -279,7 +288,7 @@ pub fn call(operation: Operation, body: &Value) -> Call {
     let body = Bytes::from(body.to_string());
     let envelope = Envelope::parse(operation, &body).unwrap_or_else(|cause| panic!("{cause}: {body:?}"));
     let (tags, cache) = (cfr_core::chat::Tags::default(), cfr_core::cache::CacheUse::default());
-    Call { id: RequestId::from_u128(1), operation, envelope, body, tags, cache, drop_params: false }
+    Call { id: RequestId::from_u128(1), operation, envelope, body, tags, cache, drop_params: false, betas: None }
 }
 
 pub fn order<'a>(call: &'a Call, timeout: Duration) -> Order<'a> {

@@ -107,8 +107,11 @@ impl Spoken {
             "thinking" => self.reasoning += text(&block["thinking"]),
             "tool_use" => {
                 let input = &block["input"];
-                let arguments =
-                    if input.as_object().is_none_or(serde_json::Map::is_empty) { String::new() } else { input.to_string() };
+                let arguments = if input.as_object().is_none_or(serde_json::Map::is_empty) {
+                    String::new()
+                } else {
+                    input.to_string()
+                };
                 let call = Call { id: text(&block["id"]).into(), name: text(&block["name"]).into(), arguments };
                 self.calls.insert((0, at), call);
             }

@@ -7,11 +7,10 @@ use cfr_core::Upstream;
 use cfr_core::gateway::Offer;
 use cfr_core::price::{Mode, OwnPrice, PriceEntry, PriceTable, PriceTableError};
 use cfr_core::route::{Routes, Target};
-use cfr_core::secret::Secret;
-use cfr_core::time::Timestamp;
+use cfr_core::time::{SystemClock, Timestamp};
 use cfr_core::upstream::{Capabilities, Upstreams};
+use cfr_providers::Fake;
 use cfr_providers::transport::{ReqwestTransport, Transport};
-use cfr_providers::{Fake, HttpUpstream};
 
 use super::{Config, ModelConfig, Problem, Problems, TargetConfig, UpstreamConfig, UpstreamKind};
 
@@ -98,7 +97,7 @@ fn upstreams(config: &Config, problems: &mut Vec<Problem>) -> Upstreams {
 
 /// All upstreams share one transport, and so one pool of connections.
 fn build(upstream: &UpstreamConfig, transport: &mut Option<Arc<dyn Transport>>) -> Result<Arc<dyn Upstream>, String> {
-    let UpstreamKind::Compatible(row) = upstream.kind else { return Ok(Arc::new(Fake::default())) };
+    let UpstreamKind::Provider(kind) = upstream.kind else { return Ok(Arc::new(Fake::default())) };
     let shared = match transport {
         Some(shared) => Arc::clone(shared),
         None => {
@@ -106,9 +105,7 @@ fn build(upstream: &UpstreamConfig, transport: &mut Option<Arc<dyn Transport>>) 
             Arc::clone(transport.insert(made))
         }
     };
-    let nothing = Secret::new("");
-    let key = upstream.key.as_ref().unwrap_or(&nothing);
-    let built = HttpUpstream::openai_family_over(shared, row, upstream.base_url.as_deref(), key);
+    let built = kind.upstream(&upstream.account, shared, Arc::new(SystemClock::new()));
     built.map(|built| Arc::new(built) as _).map_err(|error| error.to_string())
 }
 
@@ -140,7 +137,7 @@ fn offered<'a>(upstream: &UpstreamConfig, prices: &'a PriceTable, now: Timestamp
 fn capabilities(upstream: &UpstreamConfig) -> Capabilities {
     match upstream.kind {
         UpstreamKind::Fake => Capabilities::ALL,
-        UpstreamKind::Compatible(row) => row.capabilities,
+        UpstreamKind::Provider(kind) => kind.capabilities(),
     }
 }
 
@@ -205,9 +202,9 @@ pub fn summary(config: &Config, now: Timestamp) -> Result<String, Problems> {
     for upstream in &config.upstreams {
         let kind = match upstream.kind {
             UpstreamKind::Fake => "fake",
-            UpstreamKind::Compatible(row) => row.name,
+            UpstreamKind::Provider(kind) => kind.name(),
         };
-        let key = if upstream.key.is_some() { "with a key" } else { "without a key" };
+        let key = if upstream.account.has_key() { "with a key" } else { "without a key" };
         line("upstream", format!("{} ({kind}, {key}, prices of {})", upstream.name, upstream.provider));
     }
     let mut names: Vec<_> = offer.routes.models().map(|model| &*model.name).collect();

@@ -4,7 +4,8 @@ use std::collections::HashSet;
 
 use cfr_core::price::{Limits, Mode, OwnPrice, UnitPrice};
 use cfr_core::secret::Secret;
-use cfr_providers::openai::Quirks;
+use cfr_providers::registry::{Account, Kind};
+use cfr_providers::sign::aws::AwsKeys;
 use toml::Spanned;
 
 use super::super::{ModelConfig, TargetConfig, UpstreamConfig, UpstreamKind, file};
@@ -30,38 +31,36 @@ impl Reader<'_> {
     }
 
     fn upstreams_from_environment(&self) -> Vec<UpstreamConfig> {
-        let with_key = |row: &'static Quirks| {
-            let key = self.variable(row.key_variable?)?;
+        let with_key = |kind: Kind| {
+            let key = self.variable(kind.key_variable()?)?;
             Some(UpstreamConfig {
-                name: row.name.into(),
-                kind: UpstreamKind::Compatible(row),
-                base_url: None,
-                key: Some(Secret::new(key.trim())),
-                provider: row.price_provider.unwrap_or(row.name).into(),
+                name: kind.name().into(),
+                kind: UpstreamKind::Provider(kind),
+                account: self.account(kind, Some(Secret::new(key.trim()))),
+                provider: kind.price_provider().unwrap_or(kind.name()).into(),
                 expose: true,
                 prices: Vec::new(),
                 line: None,
             })
         };
-        Quirks::all().iter().filter_map(with_key).collect()
+        Kind::all().filter_map(with_key).collect()
     }
 
     fn upstream(&mut self, line: Option<usize>, section: file::Upstream) -> Option<UpstreamConfig> {
         let kind = self.kind(&section.kind)?;
-        let key = self.upstream_key(line, &section, kind);
+        let account = self.section_account(line, &section, kind);
         let provider = section.provider.clone().unwrap_or_else(|| match kind {
-            UpstreamKind::Compatible(row) => row.price_provider.unwrap_or(&section.name).to_owned(),
+            UpstreamKind::Provider(kind) => kind.price_provider().unwrap_or(&section.name).to_owned(),
             UpstreamKind::Fake => section.name.clone(),
         });
-        if matches!(kind, UpstreamKind::Compatible(row) if row.base_url.is_empty()) && section.base_url.is_none() {
+        if matches!(kind, UpstreamKind::Provider(kind) if kind.needs_address()) && section.base_url.is_none() {
             self.problem(line, "upstream.base_url", format!("`{}` needs one", section.name));
         }
         Some(UpstreamConfig {
             prices: section.price.into_iter().filter_map(|price| self.price(&provider, price)).collect(),
             name: section.name,
             kind,
-            base_url: section.base_url,
-            key,
+            account,
             provider,
             expose: section.expose.unwrap_or(true),
             line,
@@ -71,20 +70,66 @@ impl Reader<'_> {
     fn kind(&mut self, kind: &Spanned<String>) -> Option<UpstreamKind> {
         match kind.get_ref().as_str() {
             "fake" => return Some(UpstreamKind::Fake),
-            "openai-compatible" => return Quirks::by_name("custom").map(UpstreamKind::Compatible),
+            "openai-compatible" => return Kind::by_name("custom").map(UpstreamKind::Provider),
             _ => {}
         }
-        let row = Quirks::by_name(kind.get_ref()).map(UpstreamKind::Compatible);
-        if row.is_none() {
-            let known: Vec<_> = Quirks::names().filter(|name| *name != "custom").collect();
+        let found = Kind::by_name(kind.get_ref()).map(UpstreamKind::Provider);
+        if found.is_none() {
+            let known: Vec<_> = Kind::all().map(Kind::name).filter(|name| *name != "custom").collect();
             let what = format!("unknown kind; use fake, openai-compatible, {}", known.join(", "));
             self.problem(self.line(kind), "upstream.kind", what);
         }
-        row
+        found
+    }
+
+    /// What the environment knows of an account.
+    fn account(&self, kind: Kind, key: Option<Secret>) -> Account {
+        if kind != Kind::Bedrock {
+            return Account { key, ..Account::default() };
+        }
+        let region = ["AWS_REGION", "AWS_DEFAULT_REGION"].iter().find_map(|name| self.variable(name));
+        Account { key, region, aws_keys: self.aws_keys(), ..Account::default() }
+    }
+
+    fn aws_keys(&self) -> Option<AwsKeys> {
+        Some(AwsKeys {
+            access_key_id: self.variable("AWS_ACCESS_KEY_ID")?.trim().into(),
+            secret_access_key: Secret::new(self.variable("AWS_SECRET_ACCESS_KEY")?.trim()),
+            session_token: self.variable("AWS_SESSION_TOKEN").map(|token| Secret::new(token.trim())),
+        })
+    }
+
+    /// What a section says of an account comes before what the environment knows.
+    fn section_account(&mut self, line: Option<usize>, section: &file::Upstream, kind: UpstreamKind) -> Account {
+        let UpstreamKind::Provider(provider) = kind else { return Account::default() };
+        let own_keys = self.section_aws_keys(line, section);
+        let key = self.upstream_key(line, section, provider, own_keys.is_some());
+        let usual = self.account(provider, key);
+        Account {
+            base_url: section.base_url.clone(),
+            region: section.region.clone().or(usual.region),
+            aws_keys: own_keys.or(usual.aws_keys),
+            ..usual
+        }
+    }
+
+    fn section_aws_keys(&mut self, line: Option<usize>, section: &file::Upstream) -> Option<AwsKeys> {
+        let (id, secret) = (section.access_key_id.as_deref(), section.secret_access_key.clone());
+        if id.is_some() != secret.is_some() {
+            self.problem(line, "upstream.access_key_id", "access_key_id and secret_access_key belong together");
+        }
+        let session_token = section.session_token.clone();
+        Some(AwsKeys { access_key_id: id?.trim().into(), secret_access_key: secret?, session_token })
     }
 
     /// The key that the section names, else the one that is usual for the kind.
-    fn upstream_key(&mut self, line: Option<usize>, section: &file::Upstream, kind: UpstreamKind) -> Option<Secret> {
+    fn upstream_key(
+        &mut self,
+        line: Option<usize>,
+        section: &file::Upstream,
+        kind: Kind,
+        signs: bool,
+    ) -> Option<Secret> {
         if let Some(key) = &section.api_key {
             return Some(key.clone());
         }
@@ -105,9 +150,10 @@ impl Reader<'_> {
                 }
             };
         }
-        let UpstreamKind::Compatible(Quirks { key_variable: Some(usual), .. }) = kind else { return None };
+        let usual = kind.key_variable()?;
         let key = self.variable(usual);
-        if key.is_none() && section.base_url.is_none() {
+        let signs = signs || kind == Kind::Bedrock && self.aws_keys().is_some();
+        if key.is_none() && !signs && section.base_url.is_none() {
             let what = format!("`{}` needs a key, and {usual} is not set", section.name);
             self.missing_key(line, "upstream.api_key_env", what);
         }
