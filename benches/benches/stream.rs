@@ -34,6 +34,7 @@ fn pass_through(bencher: Bencher<'_, '_>, chunks_per_read: usize) {
         tags: cfr_core::chat::Tags::default(),
         cache: cfr_core::cache::CacheUse::default(),
         drop_params: false,
+        betas: None,
     };
     let reads = reads(chunks_per_read);
     bencher.counter(ItemsCount::new(CHUNKS)).with_inputs(|| reads.clone()).bench_values(|reads| {

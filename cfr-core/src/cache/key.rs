@@ -35,6 +35,9 @@ impl CacheKey {
             hash.add(b'p', target.provider.as_bytes());
             hash.add(b'p', target.model.as_bytes());
         }
+        if let Some(betas) = &call.betas {
+            hash.add(b'f', betas.as_bytes());
+        }
         let fields = serde_json::from_str::<Fields<'_>>(body.get()).ok()?;
         hash.fields(fields, |name| !LEFT_OUT.contains(&name))?;
         Some(Self { tenant, digest: hash.0.finalize().into() })

@@ -97,6 +97,13 @@ impl Native {
     }
 }
 
+/// The operator's features in trial, and the caller's.
+fn joined(ours: Option<&HeaderValue>, callers: &str) -> Result<HeaderValue, UpstreamError> {
+    let ours = ours.and_then(|ours| ours.to_str().ok());
+    let both = ours.map_or_else(|| Cow::Borrowed(callers), |ours| format!("{ours},{callers}").into());
+    HeaderValue::from_str(&both).map_err(|_| UpstreamError::Unsupported { message: "anthropic-beta".into() })
+}
+
 fn headers() -> HeaderMap {
     HeaderMap::from_iter([
         (header::CONTENT_TYPE, HeaderValue::from_static("application/json")),
@@ -116,7 +123,11 @@ impl Adapter for Native {
 
     fn encode(&self, order: &Order<'_>) -> Result<WireRequest, UpstreamError> {
         let body = body(self.hosting, order)?;
-        self.request(order.model, order.call.envelope.stream, body)
+        let mut request = self.request(order.model, order.call.envelope.stream, body)?;
+        if let Some(betas) = &order.call.betas {
+            request.headers.insert(BETA, joined(self.headers.get(BETA), betas)?);
+        }
+        Ok(request)
     }
 
     fn decode(&self, _: &Call, headers: &HeaderMap, body: Bytes) -> Result<WholeReply, UpstreamError> {

@@ -34,7 +34,7 @@ fn call(operation: Operation, body: &Value) -> Call {
     let body = Bytes::from(body.to_string());
     let envelope = Envelope::parse(operation, &body).unwrap();
     let (tags, cache) = (cfr_core::chat::Tags::default(), cfr_core::cache::CacheUse::default());
-    Call { id: RequestId::from_u128(1), operation, envelope, body, tags, cache, drop_params: false }
+    Call { id: RequestId::from_u128(1), operation, envelope, body, tags, cache, drop_params: false, betas: None }
 }
 
 fn order<'a>(call: &'a Call, model: &'a str, cap: Option<u64>) -> Order<'a> {
@@ -458,8 +458,12 @@ fn names_of_features_in_trial_are_sent() {
     let provider = Anthropic::new(None).unwrap().with_betas(HeaderValue::from_static("a,b"));
     let body = json!({"model": "x", "max_tokens": 5, "messages": [{"role": "user", "content": "Hi"}]});
     let call = call(Operation::Messages, &body);
-    let request = Translated(provider).encode(&order(&call, "x", None)).unwrap();
-    assert_eq!(request.headers["anthropic-beta"], "a,b");
+    let provider = Translated(provider);
+    let sent = |call: &Call| provider.encode(&order(call, "x", None)).unwrap().headers["anthropic-beta"].clone();
+    assert_eq!(sent(&call), "a,b");
+    assert_eq!(sent(&Call { betas: Some("c".into()), ..call.clone() }), "a,b,c");
+    let split = Call { betas: Some("c\r\nx-api-key: d".into()), ..call };
+    assert!(provider.encode(&order(&split, "x", None)).is_err(), "a header in a header");
 }
 
 // The client side.
@@ -515,6 +519,7 @@ fn what_only_anthropic_can_do_is_refused_by_name_or_left_out_where_that_is_allow
             "tools[0].blocked_domains",
         ),
         (json!({"inference_geo": "us"}), "inference_geo"),
+        (json!({"system": [{"type": "new", "x": 1}]}), "system[0].type `new`"),
     ] {
         let call = messages(more);
         match MESSAGES_SURFACE.read(&call) {
@@ -731,6 +736,64 @@ fn a_whole_answer_is_a_message() {
         },
     });
     assert_eq!(message, expected);
+}
+
+#[test]
+fn where_any_json_is_wanted_the_model_is_told_so() {
+    let messages = json!([{"role": "system", "content": "S"}, {"role": "user", "content": "Hi"}]);
+    let body = body(MODEL, json!({"messages": messages, "response_format": {"type": "json_object"}}));
+    let said = json!([{"type": "text", "text": "S"}, {"type": "text", "text": JSON_ONLY}]);
+    assert_eq!((&body["system"], body.get("output_config")), (&said, None));
+}
+
+/// Pieces in any order that a provider may send them in: several calls that grow, between words and thoughts.
+fn any_pieces() -> impl proptest::strategy::Strategy<Value = Vec<Piece>> {
+    use proptest::prelude::*;
+    let call = 0_u32..3;
+    let piece = prop_oneof![
+        "[a-z]{0,3}".prop_map(|words| text(&words)),
+        "[a-z]{0,3}".prop_map(|text| Piece::Thought { choice: 0, text }),
+        Just(Piece::Seal { choice: 0, seal: Seal::Anthropic("s".into()) }),
+        Just(Piece::Seal { choice: 0, seal: Seal::AnthropicRedacted("d".into()) }),
+        Just(Piece::Seal { choice: 0, seal: Seal::Gemini("g".into()) }),
+        call.clone().prop_map(begin),
+        (call, "[{}\"\\\\a]{0,4}").prop_map(|(call, fragment)| more(call, &fragment)),
+        Just(Piece::Usage(cfr_core::chat::Usage::text(1, 1))),
+        Just(Piece::Text { choice: 1, text: "not ours".into() }),
+    ];
+    prop::collection::vec(piece, 0..40)
+}
+
+proptest::proptest! {
+    #[test]
+    fn blocks_follow_each_other_and_no_word_is_lost_whatever_the_pieces(pieces in any_pieces()) {
+        let said = |pieces: &[Piece]| pieces.iter().fold(String::new(), |said, piece| match piece {
+            Piece::Text { choice: 0, text } => said + text,
+            _ => said,
+        });
+        let expected = said(&pieces);
+        let blocks = blocks(&written(pieces));
+        let words: String = blocks.iter().filter(|block| block["type"] == "text").filter_map(|block| block["text"].as_str()).collect();
+        proptest::prop_assert_eq!(words, expected);
+        for block in blocks.iter().filter(|block| block["type"] == "thinking") {
+            proptest::prop_assert!(block["signature"].as_str().is_some_and(|proof| !proof.is_empty()), "{}", block);
+        }
+    }
+
+    #[test]
+    fn calls_that_grow_at_the_same_time_lose_nothing(order in proptest::collection::vec(0_u32..4, 0..60)) {
+        let whole = |call: u32| format!("{{\"call\":\"{}\"}}", "x".repeat(usize::try_from(call).unwrap() * 3));
+        let mut rest: Vec<String> = (0..4).map(|call| whole(call).chars().rev().collect()).collect();
+        let mut pieces: Vec<Piece> = (0..4).map(begin).collect();
+        let last = (0..4).flat_map(|call| vec![call; 60]);
+        for call in order.into_iter().chain(last) {
+            let next = rest[usize::try_from(call).unwrap()].pop();
+            pieces.extend(next.map(|letter| more(call, &letter.to_string())));
+        }
+        let blocks = blocks(&written(pieces));
+        let inputs: Vec<&str> = blocks.iter().filter_map(|block| block["partial_json"].as_str()).collect();
+        proptest::prop_assert_eq!(inputs, (0..4).map(whole).collect::<Vec<_>>());
+    }
 }
 
 #[test]

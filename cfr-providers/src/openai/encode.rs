@@ -147,7 +147,7 @@ mod tests {
         let body = Bytes::copy_from_slice(body.as_bytes());
         let envelope = Envelope::parse(operation, &body).unwrap();
         let (tags, cache) = (cfr_core::chat::Tags::default(), cfr_core::cache::CacheUse::default());
-        let call = Call { id: RequestId::from_u128(1), operation, envelope, body, tags, cache, drop_params: false };
+        let call = Call { id: RequestId::from_u128(1), operation, envelope, body, tags, cache, drop_params: false, betas: None };
         let (timeout, idle_timeout) = (Duration::ZERO, Duration::ZERO);
         let order = Order { call: &call, model, output_tokens_max: cap, timeout, idle_timeout };
         String::from_utf8(super::body(quirks, &order).unwrap().to_vec()).unwrap()

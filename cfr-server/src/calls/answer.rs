@@ -24,6 +24,10 @@ const REQUEST_ID_BYTES_MAX: usize = 128;
 const EVENT_STREAM: HeaderValue = HeaderValue::from_static("text/event-stream; charset=utf-8");
 const NO_CACHE: HeaderValue = HeaderValue::from_static("no-cache");
 const X_REQUEST_ID: &str = "x-request-id";
+/// A request header of Anthropic's clients: features in trial.
+const ANTHROPIC_BETA: &str = "anthropic-beta";
+/// Bytes of the features in trial that are handed on; clients that ask for many ask for a few hundred.
+const BETAS_BYTES_MAX: usize = 2_048;
 /// A request header: `true` allows us to leave out what a provider has no words for.
 const X_CFR_DROP_PARAMS: &str = "x-cfr-drop-params";
 
@@ -84,13 +88,20 @@ pub async fn read(app: &App, asked: Asked, request: Request<Body>) -> Result<(Ar
     let (headers, body) = body::read(request, app.settings.body_bytes_max).await?;
     let envelope = asked.envelope(&body).map_err(|error| api_error(error.into(), &app.settings))?;
     let tags = Tags { request_id: own_request_id(&headers), ..Tags::of(&envelope) };
-    let (cache, drop_params) = (cache_use(&headers), may_drop(&headers));
-    Ok((caller, Call { id, operation: asked.operation(), envelope, body, tags, cache, drop_params }))
+    let (cache, drop_params, betas) = (cache_use(&headers), may_drop(&headers), betas(&headers));
+    Ok((caller, Call { id, operation: asked.operation(), envelope, body, tags, cache, drop_params, betas }))
 }
 
 /// Whether the caller would rather lose what a provider has no words for than be refused.
 fn may_drop(headers: &HeaderMap) -> bool {
     headers.get(X_CFR_DROP_PARAMS).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"true"))
+}
+
+/// Anthropic's features in trial that the caller asks for; they may stand in several headers.
+fn betas(headers: &HeaderMap) -> Option<Box<str>> {
+    let values: Vec<&str> = headers.get_all(ANTHROPIC_BETA).iter().filter_map(|value| value.to_str().ok()).collect();
+    let betas = values.join(",");
+    (!betas.is_empty() && betas.len() <= BETAS_BYTES_MAX).then(|| betas.into())
 }
 
 /// What `cache-control` says: `no-store` beats `no-cache`, other words are about caches elsewhere.

@@ -3,7 +3,8 @@
 use cfr_core::upstream::UpstreamError;
 use serde_json::Value;
 
-use super::{blocks, tools};
+use super::blocks::Reader;
+use super::tools;
 use crate::dialog::{CacheMark, Dialog, Effort, Fields, Format, Part, Reasoning, Sampling, SchemaFormat};
 
 /// Fields that we act on ourselves.
@@ -19,7 +20,8 @@ pub(super) fn dialog(mut body: Fields, drop_params: bool) -> Result<Dialog, Upst
     OURS.iter().for_each(|name| drop(body.take(name)));
     refuse_essential(&mut body, drop_params)?;
     let marked = cache_mark(&mut body)?;
-    let (system, turns) = blocks::conversation(&mut body)?;
+    let mut reader = Reader { drop_params, unread: Vec::new() };
+    let (system, turns) = reader.conversation(&mut body)?;
     let (effort, format) = output(&mut body)?;
     let mut dialog = Dialog {
         system,
@@ -33,6 +35,7 @@ pub(super) fn dialog(mut body: Fields, drop_params: bool) -> Result<Dialog, Upst
         end_user: end_user(&mut body)?,
         service_tier: service_tier(&mut body)?,
         stream: body.flag("stream")?.unwrap_or(false),
+        unread: reader.unread,
         ..Dialog::default()
     };
     tools::read(&mut body, drop_params, &mut dialog)?;
