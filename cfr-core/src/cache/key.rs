@@ -170,6 +170,8 @@ mod tests {
         assert_ne!(plain, of(1, &model("m"), &call(Operation::Embeddings, body)));
         let moved = Model { name: "m".into(), targets: model("another").targets };
         assert_ne!(plain, of(1, &moved, &chat));
+        let in_trial = Call { betas: Some("b".into()), ..chat };
+        assert_ne!(plain, of(1, &model("m"), &in_trial));
     }
 
     #[test]
