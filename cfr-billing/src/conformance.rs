@@ -123,6 +123,7 @@ macro_rules! store_conformance {
             usage_survives_unchanged
             days_add_up_to_the_records
             absurd_amounts_stop_no_batch
+            the_sums_of_a_budget_without_a_hard_limit_end_at_the_largest_number
             an_audit_beside_writes_finds_nothing
             accounts_are_audited_in_pieces
             random_histories_agree_with_the_reference

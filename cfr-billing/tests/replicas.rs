@@ -17,7 +17,7 @@ use tokio::task::JoinSet;
 const TTL: Duration = Duration::from_secs(30);
 
 fn config(node: &str) -> EscrowConfig {
-    EscrowConfig { lease_ttl: TTL, idle_after: TTL / 3, ..EscrowConfig::new(node) }
+    EscrowConfig { lease_ttl: TTL, idle_after: Some(TTL / 3), ..EscrowConfig::new(node) }
 }
 
 /// Lets the wall clock, the uptime and the tasks' timers pass together, as they do outside tests.
@@ -83,9 +83,23 @@ async fn idle_rights_go_back_to_the_others() {
     assert_eq!(hold.amount.nanos(), 90);
 }
 
+/// Nobody has to know that unused rights keep other nodes waiting, and that the owner of a store would only take them again.
+#[tokio::test(start_paused = true)]
+async fn unused_rights_go_back_within_seconds_only_where_others_may_need_them() {
+    for (store, unused) in [(MemoryStore::shared(), 0), (MemoryStore::exclusive(), 90)] {
+        let bench = Bench::over(store, EscrowConfig::new("node-1")).await;
+        let budget = bench.budget(100, Period::Never);
+        let hold = bench.escrow.authorize(bench.ask(&[budget], 100)).await.expect("there is room");
+        let settled = bench.escrow.settle(hold.id, price(hold.id, bench.clock_now(), 10)).expect("it is open");
+        settled.committed.await.expect("it is written");
+        pass(&bench, Duration::from_secs(5)).await;
+        assert_eq!(bench.booked(budget).await, (100, 10, unused));
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn leases_that_are_renewed_do_not_end() {
-    let config = EscrowConfig { idle_after: TTL * 100, ..config("node-1") };
+    let config = EscrowConfig { idle_after: Some(TTL * 100), ..config("node-1") };
     let bench = Bench::over(MemoryStore::shared(), config).await;
     let budget = bench.budget(100, Period::Never);
     let first = bench.escrow.authorize(bench.ask(&[budget], 60)).await.expect("there is room");

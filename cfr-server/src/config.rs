@@ -40,8 +40,6 @@ pub const BODY_BYTES_MAX: usize = 16 * 1024 * 1024;
 pub const DRAIN: Duration = Duration::from_secs(30);
 /// What the only process of an SQLite file calls itself.
 pub const LOCAL_NODE: &str = "local";
-/// How long rights on a shared database lie unused before they go back, when nobody says.
-pub const SHARED_IDLE: Duration = Duration::from_secs(2);
 /// What is said of an address that Redis cannot have.
 #[cfg(feature = "redis")]
 pub(crate) const REDIS_ADDRESS: &str =
@@ -301,13 +299,6 @@ impl Config {
             let what = "this machine has no name that can be used: set it, or CFR_NODE".into();
             Problems { file: None, list: vec![Problem { line: None, key: "ledger.node".into(), what }] }
         })
-    }
-
-    /// How long rights lie unused before they go back: on a shared database somebody else may need them.
-    #[must_use]
-    pub fn idle_after(&self) -> Duration {
-        let usual = || if self.database_url().is_shared() { SHARED_IDLE } else { usual_engine().idle_after };
-        self.ledger.idle.unwrap_or_else(usual)
     }
 
     /// Reads a file, or [`FILE`] when it exists, and the environment.

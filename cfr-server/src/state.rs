@@ -234,7 +234,7 @@ fn escrow_config(config: &Config) -> Result<EscrowConfig, Problems> {
         lease_ttl: config.ledger.lease,
         hold_max: gateway_config(config).hold_max,
         reclaim_grace: config.ledger.reclaim_grace,
-        idle_after: config.idle_after(),
+        idle_after: config.ledger.idle,
         orphan_policy: config.ledger.orphan_policy,
         ..EscrowConfig::new(config.node()?)
     })

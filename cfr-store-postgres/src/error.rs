@@ -10,6 +10,7 @@ pub(crate) mod code {
     pub(crate) const NO_SUCH_JSON_CHARACTER: &str = "22P05";
     /// How a script says that the books are not what it requires.
     pub(crate) const DIVISION_BY_ZERO: &str = "22012";
+    pub(crate) const OUT_OF_RANGE: &str = "22003";
     pub(crate) const APPEND_ONLY: &str = "23000";
     pub(crate) const SERIALIZATION_FAILURE: &str = "40001";
     pub(crate) const DEADLOCK: &str = "40P01";
@@ -66,7 +67,8 @@ impl Fault {
 
     /// Whether the books are not what a script requires, or not what their constraints do.
     pub(crate) fn is_contradiction(&self) -> bool {
-        !self.is_collision() && (self.is_constraint() || self.code().as_deref() == Some(code::DIVISION_BY_ZERO))
+        let contradicts = matches!(self.code().as_deref(), Some(code::DIVISION_BY_ZERO | code::OUT_OF_RANGE));
+        !self.is_collision() && (self.is_constraint() || contradicts)
     }
 
     /// Whether another transaction was in the way, so that the same again may succeed: the database gave this one up, or

@@ -156,7 +156,7 @@ impl Bench {
             open_periods(&*store, &spenders, SystemClock::new().now()).await?;
             let shared = stores.into_iter().map(|store| store as _).collect();
             let engines =
-                Engines::start_with(shared, |config| EscrowConfig { idle_after: IDLE_AFTER, ..config }).await?;
+                Engines::start_with(shared, |config| EscrowConfig { idle_after: Some(IDLE_AFTER), ..config }).await?;
             let clients = CLIENTS / replicas;
             engines.everybody_in_turn(&spenders, clients, self.scale.round / 4).await?; // warm
             let measured = engines.everybody_in_turn(&spenders, clients, self.scale.round).await?;

@@ -14,8 +14,10 @@ use super::history::play;
 use crate::budget::{NewBudget, ScopeId};
 use crate::identity::{KeyKind, KeyMac, NewKey, TenantPatch, User};
 use crate::plan::{NewProduct, Terms};
-use crate::store::archive::{Archive, CopyError, CopyProgress, Section, copy, count};
-use crate::store::{AccountState, AcquireError, Incarnation, Op, OrphanPolicy, SettledHold, Store, StoreError};
+use crate::store::archive::{Archive, CopyError, CopyProgress, Rows, Section, copy, count};
+use crate::store::{
+    AccountState, AcquireError, Correction, Incarnation, Op, OrphanPolicy, SettledHold, Store, StoreError, Sum,
+};
 
 /// Random histories in the books that are moved.
 const HISTORIES: u64 = 2;
@@ -25,6 +27,9 @@ const AFTERWARDS: Duration = Duration::from_secs(HISTORIES * 100 * 86_400);
 const INCLUDED: i64 = 10_000;
 /// What each of the moved holds holds.
 const HELD: i64 = 500;
+
+/// Why an operator corrects the moved books: once by mistake, and once to take that back.
+const CORRECTIONS: [&str; 2] = ["a wrong guess", "the guess was wrong"];
 
 /// Fills the source with everything that a store can keep, moves it, and lets both sides go on in the same way.
 pub async fn archive_round_trip<S: Store + Archive, T: Store + Archive>(source: &S, target: &T) {
@@ -36,6 +41,11 @@ pub async fn archive_round_trip<S: Store + Archive, T: Store + Archive>(source: 
     let report = copy(source, target, "the rules", books.now, &mut |_| {}).await.expect("a copy");
     assert_eq!(report.sections, before, "what arrived is what there was");
     assert_eq!(count(source, books.now, &mut |_| {}).await.expect("the source"), before, "the source is unchanged");
+    assert_eq!(
+        corrections(target, books.now).await,
+        CORRECTIONS.map(Arc::from),
+        "what was corrected, and why, is told there too"
+    );
     for &budget in &books.budgets {
         let accounts =
             (source.accounts(budget).await.expect("accounts"), target.accounts(budget).await.expect("accounts"));
@@ -124,6 +134,7 @@ impl MovedBooks {
         let suspended = suspend_a_hold(&node, budget).await;
         let node = node.restarted().await;
         let account = node.lease(budget, 4 * HELD).await;
+        correct(&node, budget).await;
         let (open, ended, released) = (node.hold(), node.hold(), node.hold());
         let settled = settled(&node, ended, account);
         let opened = [open, ended, released].map(|hold| node.open(hold, &[account], HELD));
@@ -152,6 +163,30 @@ impl MovedBooks {
         node.lease(self.budgets[0], state.room()).await;
         node.assert_books_agree().await;
         state
+    }
+}
+
+/// Two corrections after which every sum is what it was.
+async fn correct(node: &Node<'_>, budget: BudgetId) {
+    let AccountState { account, overrun: right, .. } = node.state(budget).await;
+    let wrong = right + 1;
+    for (reason, from, to) in [(CORRECTIONS[0], right, wrong), (CORRECTIONS[1], wrong, right)] {
+        let correction = Correction { account, budget, sum: Sum::Overrun, from, to };
+        node.store.correct(&correction, reason, "an operator", node.now).await.expect("the sum is what it says");
+    }
+}
+
+/// The reasons of all corrections, in the order of booking.
+async fn corrections(store: &impl Archive, now: Timestamp) -> Vec<Arc<str>> {
+    let mut snapshot = store.snapshot(now).await.expect("nobody is at work");
+    let mut reasons = Vec::new();
+    loop {
+        match snapshot.read(Section::Batches).await.expect("the store works") {
+            Rows::Batches(batches) if !batches.is_empty() => {
+                reasons.extend(batches.into_iter().filter_map(|batch| Some(batch.correction?.reason)));
+            }
+            _ => return reasons,
+        }
     }
 }
 

@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use cfr_core::chat::Usage;
 use cfr_core::id::{AccountId, TenantId};
-use cfr_core::ledger::{Attempt, UsageRecord};
+use cfr_core::ledger::{Attempt, LimitPolicy, UsageRecord};
+use cfr_core::time::Period;
 
-use super::fixture::{DAY, Node, new_tenant};
-use crate::store::{Op, PageRequest, Store};
+use super::fixture::{DAY, Node, ask, new_tenant};
+use crate::store::{AcquireError, Op, PageRequest, Store, StoreError};
 use crate::usage::UsageFilter;
 
 /// Every filter, alone and together.
@@ -104,6 +105,25 @@ pub async fn absurd_amounts_stop_no_batch(store: &dyn Store) {
     let days = store.usage_daily(&UsageFilter::default()).await.expect("the store works");
     let sums: Vec<_> = days.iter().map(|day| (day.requests, day.tokens_in, day.cost_nanos)).collect();
     assert_eq!(sums, [(4, i64::MAX, i64::MAX)]);
+}
+
+/// No hard limit stops what is charged there, and the sums have an end: what is beyond it is refused or becomes overrun, and
+/// later batches are written.
+pub async fn the_sums_of_a_budget_without_a_hard_limit_end_at_the_largest_number(store: &dyn Store) {
+    let node = Node::start(store).await;
+    let budget = node.budget(100, LimitPolicy::Soft, Period::Never).await;
+    let account = node.lease(budget, 10).await;
+    node.commit(&[node.settle(node.hold(), &[account], i64::MAX - 50)]).await;
+    node.commit(&[node.settle(node.hold(), &[account], 80), node.settle(node.hold(), &[account], 7)]).await;
+    let state = node.state(budget).await;
+    assert_eq!((state.settled, state.leased, state.overrun), (i64::MAX, 0, 37));
+    let refused = node.acquire(&[ask(budget, 1, 1)]).await;
+    assert!(matches!(refused, Err(AcquireError::Store(StoreError::Invalid { .. }))), "{refused:?}");
+    node.commit(&[node.settle(node.hold(), &[account], 5)]).await;
+    assert_eq!(node.state(budget).await.overrun, 42);
+    let days = store.usage_daily(&UsageFilter::default()).await.expect("the store works");
+    assert_eq!(days.iter().map(|day| (day.requests, day.charged_nanos)).collect::<Vec<_>>(), [(4, i64::MAX)]);
+    node.assert_books_agree().await;
 }
 
 /// Twelve requests of two tenants and three models over three days, the oldest first.

@@ -5,6 +5,10 @@ use std::time::Duration;
 
 use crate::store::{Boot, OrphanPolicy};
 
+/// Unused rights go back after this time, unless somebody says otherwise.
+const IDLE_AFTER_SHARED: Duration = Duration::from_secs(2);
+const IDLE_AFTER_OWNED: Duration = Duration::from_secs(600);
+
 /// The settings of an engine. [`EscrowConfig::new`] has defaults for all of them.
 #[derive(Debug, Clone)]
 pub struct EscrowConfig {
@@ -27,9 +31,9 @@ pub struct EscrowConfig {
     pub hold_max: Duration,
     /// How long after its last possible hold an expired lease of another node is taken for dead.
     pub reclaim_grace: Duration,
-    /// Rights that were not used for this long are given back. Nodes that share a store keep each other waiting with
-    /// them, so two seconds are right there; the owner of a store keeps nobody waiting.
-    pub idle_after: Duration,
+    /// Rights that were not used for this long are given back. None for what suits the store: two seconds where nodes share
+    /// it, because they keep each other waiting with unused rights, and ten minutes for its owner, who keeps nobody waiting.
+    pub idle_after: Option<Duration>,
     /// How long a request that a shared store denies waits for rights that other nodes do not use.
     pub recall_patience: Duration,
     /// How holds end whose node died.
@@ -50,9 +54,14 @@ impl EscrowConfig {
             commit_patience: Duration::from_secs(5),
             hold_max: Duration::from_secs(1_800),
             reclaim_grace: Duration::from_secs(3_600),
-            idle_after: Duration::from_secs(600),
+            idle_after: None,
             recall_patience: Duration::from_millis(250),
             orphan_policy: OrphanPolicy::default(),
         }
+    }
+
+    /// [`EscrowConfig::idle_after`], on a store that one node owns, or that many share.
+    pub(super) fn idle_time(&self, exclusive: bool) -> Duration {
+        self.idle_after.unwrap_or(if exclusive { IDLE_AFTER_OWNED } else { IDLE_AFTER_SHARED })
     }
 }

@@ -104,7 +104,7 @@ async fn reclaim(engine: &Engine) {
 /// Gives back what nobody used for a while, until it is cancelled. What somebody asks the store about just now is in use.
 pub(super) async fn return_idle(engine: Arc<Engine>) {
     loop {
-        tokio::time::sleep(engine.config.idle_after).await;
+        tokio::time::sleep(engine.config.idle_time(engine.store.exclusive())).await;
         let idle = engine.book().idle_budgets();
         for budgets in idle.chunks(BUDGETS_PER_RETURN) {
             let closed = engine.gates.pass_free(budgets.iter().copied());

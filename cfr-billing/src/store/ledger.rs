@@ -291,6 +291,8 @@ pub trait LedgerStore: Debug + Send + Sync + 'static {
     /// - A settlement moves its charge from the lease of the hold's own epoch to `settled`. What the lease does not have
     ///   is taken from the account's room: under a hard limit the charge shrinks to what fits on every account, and the
     ///   written record says so; a soft or unlimited budget raises `overcommit` instead.
+    /// - The sums of an account end at `i64::MAX`, nine billion units of a currency: of a charge that no hard limit bounds,
+    ///   what is beyond that becomes overrun.
     /// - The record's overrun is added to `overrun` of every account. This sum and those of usage per day stop at the
     ///   largest number: no amount that an upstream reports may keep a batch from being written.
     ///

@@ -137,5 +137,5 @@ impl Cluster {
 }
 
 pub(crate) fn config(node: &str) -> EscrowConfig {
-    EscrowConfig { lease_ttl: TTL, idle_after: IDLE, recall_patience: RECALL, ..EscrowConfig::new(node) }
+    EscrowConfig { lease_ttl: TTL, idle_after: Some(IDLE), recall_patience: RECALL, ..EscrowConfig::new(node) }
 }

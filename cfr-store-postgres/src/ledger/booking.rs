@@ -214,15 +214,16 @@ impl Books {
 
     fn charge(&mut self, account: AccountId, epoch: i64, booked: Amounts, source: Source) {
         let change = self.accounts.entry(account).or_default();
-        change.settled += booked.amount;
-        change.unleased += source.lease;
+        change.settled = change.settled.saturating_add(booked.amount);
+        change.unleased = change.unleased.saturating_add(source.lease);
         change.overrun = change.overrun.saturating_add(booked.overrun);
         change.overcommit = change.overcommit.max(source.beyond);
         if source.lease > 0 {
-            *self.leases.entry((account, epoch)).or_default() += source.lease;
+            let consumed = self.leases.entry((account, epoch)).or_default();
+            *consumed = consumed.saturating_add(source.lease);
         }
         let entry = self.entries.entry((account, EntryKind::Settle)).or_default();
-        entry.amount += booked.amount;
+        entry.amount = entry.amount.saturating_add(booked.amount);
         entry.overrun = entry.overrun.saturating_add(booked.overrun);
     }
 
@@ -252,7 +253,7 @@ impl Books {
         change.tokens_in = change.tokens_in.saturating_add_unsigned(record.usage.input_total());
         change.tokens_out = change.tokens_out.saturating_add_unsigned(record.usage.output_total());
         change.cost = change.cost.saturating_add(record.cost_nanos);
-        change.charged += booked.amount;
+        change.charged = change.charged.saturating_add(booked.amount);
         Ok(())
     }
 
@@ -306,8 +307,8 @@ fn account_rows(accounts: &BTreeMap<AccountId, AccountChange>) -> Rows {
     rows
 }
 
-// Tokens, costs and overruns follow what an upstream reports, which may be nonsense. Their sums stop at the largest
-// number, for a sum that does not fit would make every later batch fail.
+// Tokens, costs and overruns follow what an upstream reports, which may be nonsense, and where no limit is a hard one so do
+// charges. Their sums stop at the largest number, for a sum that does not fit would make every later batch fail.
 
 const CHARGE: &str = "UPDATE accounts a SET settled = a.settled + change.settled, leased = a.leased - change.unleased, \
      overrun = a.overrun + least(change.overrun, 9223372036854775807 - a.overrun), \
@@ -320,7 +321,8 @@ const ADD_TO_DAY: &str = "INSERT INTO usage_daily AS d (day, tenant_id, user_id,
      ON CONFLICT (day, tenant_id, user_id, key_id, model_served) DO UPDATE SET requests = d.requests + excluded.requests, \
      tokens_in = d.tokens_in + least(excluded.tokens_in, 9223372036854775807 - d.tokens_in), \
      tokens_out = d.tokens_out + least(excluded.tokens_out, 9223372036854775807 - d.tokens_out), \
-     cost = d.cost + least(excluded.cost, 9223372036854775807 - d.cost), charged = d.charged + excluded.charged";
+     cost = d.cost + least(excluded.cost, 9223372036854775807 - d.cost), \
+     charged = d.charged + least(excluded.charged, 9223372036854775807 - d.charged)";
 
 fn day_key(record: &UsageRecord) -> DayKey {
     let caller = &record.caller;
@@ -360,12 +362,12 @@ struct Look {
 
 /// The accounts first, then their leases, each in the order of ids: whoever else charges them does the same.
 const LOOK: &str = "WITH account AS MATERIALIZED (SELECT a.id, a.granted - a.settled - a.leased AS free, \
-       b.policy = 'hard' AS enforced FROM accounts a JOIN budgets b ON b.id = a.budget_id \
+       9223372036854775807 - a.settled - a.leased AS countable, b.policy = 'hard' AS enforced FROM accounts a JOIN budgets b ON b.id = a.budget_id \
        WHERE a.id = ANY($3) ORDER BY a.id FOR NO KEY UPDATE OF a), \
      lease AS MATERIALIZED (SELECT account_id, epoch, granted - consumed AS remainder FROM leases \
        WHERE (SELECT count(*) FROM account) > 0 AND account_id = ANY($3) AND node = $1 AND epoch = ANY($4) \
        ORDER BY account_id, epoch FOR NO KEY UPDATE) \
-     SELECT 'account' AS what, id, 0::bigint AS epoch, free AS amount, enforced AS flag FROM account \
+     SELECT 'account' AS what, id, countable, free AS amount, enforced AS flag FROM account \
      UNION ALL SELECT 'lease', account_id, epoch, remainder, false FROM lease \
      UNION ALL SELECT 'life', 0, 0, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint, \
        EXISTS (SELECT FROM nodes WHERE name = $1 AND epoch = $2 AND NOT fenced) \
@@ -397,11 +399,14 @@ impl Look {
     }
 
     fn note(&mut self, tx: &mut Tx<'_>, row: &PgRow) -> Result<(), Fault> {
-        let (account, epoch, amount) = (AccountId(row.try_get(1)?), row.try_get(2)?, row.try_get(3)?);
+        let (account, second, amount) = (AccountId(row.try_get(1)?), row.try_get(2)?, row.try_get(3)?);
         let flag = row.try_get(4)?;
         match row.try_get::<&str, _>(0)? {
-            "account" => drop(self.funds.rooms.insert(account, Room { free: amount, enforced: flag })),
-            "lease" => drop(self.funds.leases.insert((account, epoch), amount)),
+            "account" => {
+                let room = Room { free: amount, countable: second, enforced: flag };
+                self.funds.rooms.insert(account, room);
+            }
+            "lease" => drop(self.funds.leases.insert((account, second), amount)),
             "suspended" => self.ends_suspended = flag,
             _ => {
                 self.alive = flag;
@@ -424,6 +429,8 @@ struct Funds {
 struct Room {
     /// Negative when use is beyond the limit.
     free: i64,
+    /// What its sums can still take: they end at the largest number, whatever the limit is.
+    countable: i64,
     /// Whether the limit is a hard one.
     enforced: bool,
 }
@@ -431,7 +438,7 @@ struct Room {
 impl Room {
     const fn chargeable(self) -> i64 {
         match (self.enforced, self.free > 0) {
-            (false, _) => i64::MAX,
+            (false, _) => self.countable,
             (true, true) => self.free,
             (true, false) => 0,
         }
@@ -444,7 +451,7 @@ impl Funds {
         let mut funds = Self::default();
         for (hold, &account) in settled.iter().flat_map(|hold| hold.accounts.iter().map(move |account| (hold, account)))
         {
-            funds.rooms.insert(account, Room { free: 0, enforced: true });
+            funds.rooms.insert(account, Room { free: 0, countable: 0, enforced: true });
             let lease = funds.leases.entry((account, hold.epoch)).or_default();
             *lease = lease.saturating_add(hold.charged);
         }
@@ -467,6 +474,7 @@ impl Funds {
         let from_lease = charged.min(*lease);
         *lease -= from_lease;
         room.free -= charged - from_lease;
+        room.countable -= charged - from_lease;
         let beyond = if room.enforced { 0 } else { room.free.saturating_neg().max(0) };
         Some(Source { lease: from_lease, beyond })
     }

@@ -184,15 +184,16 @@ impl Books {
 
     fn charge(&mut self, account: AccountId, epoch: i64, booked: Amounts, source: Source) {
         let change = self.accounts.entry(account).or_default();
-        change.settled += booked.amount;
-        change.unleased += source.lease;
+        change.settled = change.settled.saturating_add(booked.amount);
+        change.unleased = change.unleased.saturating_add(source.lease);
         change.overrun = change.overrun.saturating_add(booked.overrun);
         change.overcommit = change.overcommit.max(source.beyond);
         if source.lease > 0 {
-            *self.leases.entry((account, epoch)).or_default() += source.lease;
+            let consumed = self.leases.entry((account, epoch)).or_default();
+            *consumed = consumed.saturating_add(source.lease);
         }
         let entry = self.entries.entry((account, EntryKind::Settle)).or_default();
-        entry.amount += booked.amount;
+        entry.amount = entry.amount.saturating_add(booked.amount);
         entry.overrun = entry.overrun.saturating_add(booked.overrun);
     }
 
@@ -207,7 +208,7 @@ impl Books {
         change.tokens_in = change.tokens_in.saturating_add_unsigned(record.usage.input_total());
         change.tokens_out = change.tokens_out.saturating_add_unsigned(record.usage.output_total());
         change.cost = change.cost.saturating_add(record.cost_nanos);
-        change.charged += booked.amount;
+        change.charged = change.charged.saturating_add(booked.amount);
         Ok(())
     }
 
@@ -249,8 +250,8 @@ fn account_rows(accounts: &BTreeMap<AccountId, AccountChange>) -> Rows {
     rows
 }
 
-// Tokens, costs and overruns follow what an upstream reports, which may be nonsense. Their sums stop at the largest
-// number, for a sum that does not fit would make every later batch fail.
+// Tokens, costs and overruns follow what an upstream reports, which may be nonsense, and where no limit is a hard one so do
+// charges. Their sums stop at the largest number, for a sum that does not fit would make every later batch fail.
 
 const CHARGE: &str = "UPDATE OR FAIL accounts SET settled = accounts.settled + change.settled, \
      leased = accounts.leased - change.unleased, \
@@ -265,7 +266,8 @@ const ADD_TO_DAY: &str = "INSERT INTO usage_daily (day, tenant_id, user_id, key_
      ON CONFLICT (day, tenant_id, user_id, key_id, model_served) DO UPDATE SET requests = requests + excluded.requests, \
      tokens_in = tokens_in + min(excluded.tokens_in, 9223372036854775807 - tokens_in), \
      tokens_out = tokens_out + min(excluded.tokens_out, 9223372036854775807 - tokens_out), \
-     cost = cost + min(excluded.cost, 9223372036854775807 - cost), charged = charged + excluded.charged";
+     cost = cost + min(excluded.cost, 9223372036854775807 - cost), \
+     charged = charged + min(excluded.charged, 9223372036854775807 - charged)";
 
 fn day_key(record: &UsageRecord) -> DayKey {
     let caller = &record.caller;
@@ -317,6 +319,8 @@ struct Funds {
 struct Room {
     /// Negative when use is beyond the limit.
     free: i64,
+    /// What its sums can still take: they end at the largest number, whatever the limit is.
+    countable: i64,
     /// Whether the limit is a hard one.
     enforced: bool,
 }
@@ -324,7 +328,7 @@ struct Room {
 impl Room {
     const fn chargeable(self) -> i64 {
         match (self.enforced, self.free > 0) {
-            (false, _) => i64::MAX,
+            (false, _) => self.countable,
             (true, true) => self.free,
             (true, false) => 0,
         }
@@ -350,6 +354,7 @@ impl Funds {
         let from_lease = charged.min(*lease);
         *lease -= from_lease;
         room.free -= charged - from_lease;
+        room.countable -= charged - from_lease;
         let beyond = if room.enforced { 0 } else { room.free.saturating_neg().max(0) };
         Some(Source { lease: from_lease, beyond })
     }
@@ -358,11 +363,14 @@ impl Funds {
         if let Some(room) = self.rooms.get(&account) {
             return Ok(*room);
         }
-        let sql = "SELECT a.granted - a.settled - a.leased AS free, b.policy = 'hard' AS enforced \
-             FROM accounts a JOIN budgets b ON b.id = a.budget_id WHERE a.id = ?";
+        let sql = "SELECT a.granted - a.settled - a.leased AS free, \
+             9223372036854775807 - a.settled - a.leased AS countable, b.policy = 'hard' AS enforced FROM accounts a JOIN budgets b ON b.id = a.budget_id WHERE a.id = ?";
         let row = sqlx::query(sql).bind(account.0).fetch_optional(tx.connection()).await?;
         let room = match row {
-            Some(row) => Some(Room { free: row.int("free")?, enforced: row.flag("enforced")? }),
+            Some(row) => {
+                let (free, countable) = (row.int("free")?, row.int("countable")?);
+                Some(Room { free, countable, enforced: row.flag("enforced")? })
+            }
             None => None,
         };
         self.rooms.insert(account, room);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use cfr_billing::store::{AccountState, AcquireError, Incarnation, LeaseAsk, LeaseGrant, Renewal};
+use cfr_billing::store::{AccountState, AcquireError, Incarnation, LeaseAsk, LeaseGrant, Renewal, StoreError};
 use cfr_core::id::AccountId;
 use cfr_core::ledger::LimitPolicy;
 use cfr_core::time::{PeriodWindow, Timestamp};
@@ -28,6 +28,9 @@ pub(super) async fn acquire(
     let short = accounts.iter().zip(asks).filter(|(account, ask)| is_hard(account) && account.room().max(0) < ask.min);
     if let Some((account, _)) = short.min_by_key(|(account, _)| account.room()) {
         return Err(denied(account));
+    }
+    if accounts.iter().zip(asks).any(|(account, ask)| !is_in_range(account, grantable(account, ask))) {
+        return Err(StoreError::invalid("more is asked for than the books can count").into());
     }
     let mut granted = Vec::with_capacity(asks.len());
     for (account, ask) in accounts.into_iter().zip(asks) {
@@ -55,6 +58,11 @@ fn is_hard(account: &AccountState) -> bool {
 }
 
 /// What is wanted as far as there is room. A soft or unlimited budget gives the least that helps even without room.
+/// Whether the sums of the account can take this much more.
+fn is_in_range(account: &AccountState, amount: i64) -> bool {
+    account.settled.checked_add(account.leased).and_then(|used| used.checked_add(amount)).is_some()
+}
+
 fn grantable(account: &AccountState, ask: &LeaseAsk) -> i64 {
     let fits = ask.want.clamp(0, account.room().max(0));
     if is_hard(account) { fits } else { fits.max(ask.min) }

@@ -330,6 +330,9 @@ impl Books {
             return Err(denied(account));
         }
         let amounts: Vec<i64> = states().zip(asks).map(|(account, ask)| grantable(account, ask)).collect();
+        if states().zip(&amounts).any(|(account, amount)| *amount > countable(account)) {
+            return Err(StoreError::invalid("more is asked for than the books can count").into());
+        }
         let taken = asks.iter().zip(accounts).zip(amounts);
         Ok(taken.filter_map(|((ask, account), amount)| self.lease(by, ask.budget, account, amount, expires)).collect())
     }
@@ -425,6 +428,11 @@ fn denied(account: &AccountState) -> AcquireError {
     }
 }
 
+/// What the sums of an account can still take: they end at the largest number, whatever the limit is.
+const fn countable(account: &AccountState) -> i64 {
+    i64::MAX - account.settled - account.leased
+}
+
 fn grantable(account: &AccountState, ask: &LeaseAsk) -> i64 {
     let granted = ask.want.min(account.room().max(0));
     if account.policy == LimitPolicy::Hard { granted.max(0) } else { granted.max(ask.min) }
@@ -488,11 +496,9 @@ impl Books {
     /// The lease of the hold's own epoch and, when that was taken away, what nobody else has.
     fn chargeable(&self, account: AccountId, by: &Incarnation) -> i64 {
         let Some(state) = self.accounts.get(&account) else { return 0 };
-        if state.policy != LimitPolicy::Hard {
-            return i64::MAX;
-        }
         let leased = self.leases.get(&(account, by.clone())).map_or(0, Lease::rest);
-        leased.saturating_add(state.room().max(0))
+        let beyond = if state.policy == LimitPolicy::Hard { state.room().max(0) } else { countable(state) };
+        leased.saturating_add(beyond)
     }
 
     fn charge(&mut self, account: AccountId, by: &Incarnation, charged: i64, overrun: i64) {
