@@ -1,5 +1,7 @@
 //! [`Archive`]: everything out of a database that nobody is at work on, and into an empty one.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use cfr_billing::store::archive::{Archive, CopyReport, Origin, Rows, Snapshot};
 use cfr_billing::store::{LedgerStore, StoreError};
@@ -9,7 +11,7 @@ use sqlx::{AssertSqlSafe, PgConnection};
 use crate::PostgresStore;
 use crate::error::Fault;
 use crate::open::OpenError;
-use crate::row::{Fields, json, query};
+use crate::row::{Fields, json, query, searchable_and_distinct};
 use crate::writer::{Tx, write};
 
 mod read;
@@ -53,6 +55,31 @@ impl Archive for PostgresStore {
 
     async fn begin_copy(&self, origin: &Origin, now: Timestamp) -> Result<(), StoreError> {
         write!(self, now, |tx| begin(tx, origin)).await
+    }
+
+    /// Models are called what somebody calls them, and SQLite keeps any text.
+    fn fitted(&self, mut rows: Rows) -> (Rows, u64) {
+        let mut changed = 0;
+        let mut fit = |name: &mut Arc<str>| {
+            let kept = searchable_and_distinct(name);
+            changed += u64::from(kept != *name);
+            *name = kept;
+        };
+        match &mut rows {
+            Rows::Holds(holds) => {
+                for hold in holds {
+                    fit(&mut hold.model);
+                }
+            }
+            Rows::Batches(batches) => {
+                for booked in batches.iter_mut().flat_map(|batch| &mut batch.usage) {
+                    fit(&mut booked.record.model_served);
+                }
+            }
+            Rows::Days(days) => days.iter_mut().for_each(|day| fit(&mut day.model)),
+            _ => {}
+        }
+        (rows, changed)
     }
 
     async fn write(&self, rows: &Rows) -> Result<(), StoreError> {

@@ -7,6 +7,7 @@ use cfr_core::id::AccountId;
 use cfr_core::time::Timestamp;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use sha2::{Digest as _, Sha256};
 use sqlx::postgres::{PgArguments, PgRow};
 use sqlx::query::Query;
 use sqlx::types::Json;
@@ -121,6 +122,18 @@ pub(crate) fn searchable(name: &Arc<str>) -> Arc<str> {
     }
     let end = name.floor_char_boundary(NAME_BYTES_MAX);
     name[..end].replace('\0', REPLACEMENT).into()
+}
+
+/// The same for a row that comes from another store. Different names stay different there: what distinguishes one that is
+/// changed is the beginning of its hash.
+pub(crate) fn searchable_and_distinct(name: &Arc<str>) -> Arc<str> {
+    let kept = searchable(name);
+    if kept == *name {
+        return kept;
+    }
+    let hash: String = Sha256::digest(name.as_bytes()).iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+    let end = kept.floor_char_boundary(NAME_BYTES_MAX - hash.len() - 1);
+    format!("{}~{hash}", &kept[..end]).into()
 }
 
 /// JSON text for cold columns; the statement casts it.

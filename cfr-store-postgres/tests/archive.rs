@@ -3,9 +3,12 @@
 
 mod support;
 
+use std::sync::Arc;
+
 use cfr_billing::conformance;
 use cfr_billing::store::archive::{copy, count};
-use cfr_billing::store::{Boot, LedgerStore};
+use cfr_billing::store::{Boot, CatalogStore, LeaseAsk, LedgerStore, Op, OpenedHold};
+use cfr_billing::usage::UsageFilter;
 use cfr_store_postgres::{OpenError, PostgresOptions, PostgresStore};
 use cfr_store_sqlite::{SqliteOptions, SqliteStore};
 use support::*;
@@ -26,6 +29,46 @@ async fn everything_arrives_from_postgres_and_spending_goes_on() {
 async fn everything_arrives_from_sqlite_and_spending_goes_on() {
     let (source, _folder) = fresh_file().await;
     conformance::archive_round_trip(&source, &fresh().await).await;
+}
+
+/// SQLite keeps any text. The money arrives, and different names stay different.
+#[tokio::test]
+async fn a_model_whose_name_postgres_cannot_keep_is_renamed_on_the_way() {
+    let ((source, _folder), target) = (fresh_file().await, fresh().await);
+    let acme = tenant_of(&source).await;
+    let budget = budget_of(&source, &acme, 1_000).await;
+    let node = source.register("node", Boot(1), at(0)).await.unwrap();
+    let ask = LeaseAsk { budget: budget.spec.id, min: 600, want: 600 };
+    let account = source.acquire(&node, &[ask], TTL, at(1)).await.unwrap()[0].account;
+    let long = "x".repeat(20_000);
+    let names = ["nul\0", "nul\u{fffd}", &format!("{long}a"), &format!("{long}b"), "plain"].map(Arc::<str>::from);
+    let named = |number: usize, name: &Arc<str>| {
+        let hold = hold_id(u128::try_from(number).unwrap());
+        let Op::Settle(mut settled) = settle(&node, hold, account, 7, acme.id) else { panic!("it is a settlement") };
+        settled.record.model_served = Arc::clone(name);
+        Op::Settle(settled)
+    };
+    let booked: Vec<Op> = names.iter().enumerate().map(|(number, name)| named(number, name)).collect();
+    source.commit(&node, &booked, at(1)).await.unwrap();
+    let Op::Settle(delivered) = named(10, &names[0]) else { panic!("it is a settlement") };
+    let open = OpenedHold {
+        id: hold_id(10),
+        epoch: node.epoch,
+        accounts: [account].as_slice().into(),
+        amount: 9,
+        caller: delivered.record.caller,
+        model: Arc::clone(&names[2]),
+        at: at(1),
+    };
+    let checkpoint = Op::Checkpoint { hold: open.id, charged: 3, record: delivered.record };
+    source.commit(&node, &[Op::Open(Box::new(open)), checkpoint], at(2)).await.unwrap();
+
+    let report = copy(&source, &target, "sqlite", at(3), &mut |_| {}).await.unwrap();
+    assert_eq!(report.renamed, 3 + 3 + 1, "records, daily sums, and a hold");
+    let days = target.usage_daily(&UsageFilter::default()).await.unwrap();
+    assert_eq!(days.iter().map(|day| (day.requests, day.charged_nanos)).collect::<Vec<_>>(), [(1, 7); 5]);
+    let kept = |name: &str| days.iter().any(|day| &*day.model == name);
+    assert!(kept("plain") && kept("nul\u{fffd}") && !kept("nul\0"));
 }
 
 #[tokio::test]

@@ -51,6 +51,12 @@ pub trait Archive: LedgerStore {
     /// As [`Archive::check_empty`].
     async fn begin_copy(&self, origin: &Origin, now: Timestamp) -> Result<(), StoreError>;
 
+    /// The rows as this store can keep them, and how many of them it had to change: names that it has no place for. Different
+    /// names stay different, so that nothing is added up that was not.
+    fn fitted(&self, rows: Rows) -> (Rows, u64) {
+        (rows, 0)
+    }
+
     /// Writes rows as they are, all of them or none. Batches are sealed one after the other in the order in which they come.
     /// Every life of a node is written as one that is over, so that its leases can be reclaimed at once.
     ///
@@ -386,20 +392,39 @@ pub struct PriceRow {
     pub saved_at: Timestamp,
 }
 
-/// SHA-256 over rows in their order.
-#[derive(Debug, Default)]
-struct Digest(Sha256);
+/// SHA-256 over rows in their order, or over each row where stores may differ in the order.
+#[derive(Debug)]
+enum Digest {
+    Ordered(Sha256),
+    /// The exclusive or of all.
+    Unordered([u8; 32]),
+}
 
 impl Digest {
+    /// Daily sums come in the order of names, and a store that changes a name changes its place.
+    fn of(section: Section) -> Self {
+        match section {
+            Section::Days => Self::Unordered([0; 32]),
+            _ => Self::Ordered(Sha256::new()),
+        }
+    }
+
     fn add(&mut self, row: &impl Serialize) -> Result<(), StoreError> {
         let mut json = serde_json::to_vec(row).map_err(StoreError::invalid)?;
         json.push(b'\n');
-        self.0.update(&json);
+        match self {
+            Self::Ordered(digest) => digest.update(&json),
+            Self::Unordered(sum) => sum.iter_mut().zip(Sha256::digest(&json)).for_each(|(sum, byte)| *sum ^= byte),
+        }
         Ok(())
     }
 
     fn hex(self) -> Arc<str> {
-        self.0.finalize().iter().map(|byte| format!("{byte:02x}")).collect::<String>().into()
+        let bytes = match self {
+            Self::Ordered(digest) => digest.finalize().into(),
+            Self::Unordered(sum) => sum,
+        };
+        bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>().into()
     }
 }
 

@@ -164,8 +164,12 @@ async fn move_books(arguments: &Copy, from: &DatabaseUrl, to: &DatabaseUrl) -> R
     let copied = copy_into(arguments, from, &source, to).await;
     source.close().await.map_err(StartError::from)?;
     let (report, fingerprint) = copied?;
-    let rows = json!({"from": name(from), "to": name(to), "sections": report.sections});
+    let rows = json!({"from": name(from), "to": name(to), "sections": report.sections, "renamed": report.renamed});
     Printer { json: arguments.json }.text(&rows, &counted(&report.sections)?)?;
+    if report.renamed > 0 {
+        let renamed = report.renamed;
+        note(&format!("{renamed} rows name a model that the target cannot keep as it was: there it has another name."))?;
+    }
     note(&format!("{} is now in {}: both sides are equal, and the books agree.", name(from), name(to)))?;
     note(&pepper_advice(from, to, fingerprint.is_some()))
 }

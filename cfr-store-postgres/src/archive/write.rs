@@ -8,15 +8,16 @@ use cfr_billing::store::archive::{
     AccountRow, HoldRow, HoldState, KeyRow, LeaseRow, NodeRow, PriceRow, ProductRow, Rows,
 };
 use cfr_billing::usage::UsageDay;
-use cfr_core::id::{AccountId, KeyId, ProductVersionId, TenantId, UserId};
+use cfr_core::id::{KeyId, ProductVersionId, TenantId, UserId};
 use cfr_core::time::Timestamp;
 use serde_json::{Value, json};
 use sqlx::AssertSqlSafe;
 use uuid::Uuid;
 
+use crate::bulk::{self, Cell, Script};
 use crate::error::Fault;
 use crate::identity::user::normal;
-use crate::row::query;
+use crate::row::{self, query};
 use crate::usage::day_number;
 use crate::writer::Tx;
 
@@ -39,7 +40,7 @@ pub(super) async fn rows(tx: &mut Tx<'_>, rows: &Rows) -> Result<(), Fault> {
         Rows::Grants(rows) => each(tx, "grants", rows, grant).await,
         Rows::Nodes(rows) => each(tx, "nodes", rows, node).await,
         Rows::Leases(rows) => each(tx, "leases", rows, lease).await,
-        Rows::Holds(rows) => each(tx, "holds", rows, hold).await,
+        Rows::Holds(rows) => holds(tx, rows).await,
         Rows::Batches(rows) => batch::write(tx, rows).await,
         Rows::Days(rows) => each(tx, "usage_daily", rows, day).await,
         Rows::Prices(rows) => each(tx, "price_versions", rows, price).await,
@@ -207,24 +208,43 @@ fn lease(lease: &LeaseRow) -> Result<Value, Fault> {
     }))
 }
 
-fn hold(hold: &HoldRow) -> Result<Value, Fault> {
-    let caller = &hold.caller;
-    Ok(json!({
-        "id": uuid(hold.id.to_bytes()),
-        "node": hold.node,
-        "epoch": hold.epoch,
-        "accounts": accounts(&hold.accounts),
-        "amount": hold.amount,
-        "state": match hold.state { HoldState::Open => 0, HoldState::Suspended => 1, HoldState::Released => 2 },
-        "tenant_id": uuid(caller.tenant.to_bytes()),
-        "user_id": caller.user.map(UserId::to_bytes).map(uuid),
-        "key_id": caller.key.map(KeyId::to_bytes).map(uuid),
-        "product_version_id": caller.product_version.map(ProductVersionId::to_bytes).map(uuid),
-        "model": hold.model,
-        "at": hold.at.as_microsecond(),
-        "delivered": hold.evidence.as_ref().map(|(charged, _)| charged),
-        "evidence": hold.evidence.as_ref().map(|(_, record)| record),
-    }))
+/// Evidence is kept as the text that it was, which may have characters that no other column takes.
+const HOLDS: &str = "INSERT INTO holds (id, node, epoch, accounts, amount, state, tenant_id, user_id, key_id, \
+     product_version_id, model, at, delivered, evidence) SELECT h.id, h.node, h.epoch, h.accounts::bigint[], h.amount, \
+     h.state::smallint, h.tenant_id, h.user_id, h.key_id, h.product_version_id, h.model, h.at, h.delivered, \
+     h.evidence::json FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14) \
+     AS h (id, node, epoch, accounts, amount, state, tenant_id, user_id, key_id, product_version_id, model, at, \
+     delivered, evidence)";
+
+async fn holds(tx: &mut Tx<'_>, holds: &[HoldRow]) -> Result<(), Fault> {
+    let mut rows = bulk::Rows::default();
+    for hold in holds {
+        let evidence = hold.evidence.as_ref().map(|(_, record)| row::json(record)).transpose()?;
+        let caller = &hold.caller;
+        rows.push(&[
+            Cell::Id(hold.id.to_bytes()),
+            Cell::Text(&hold.node),
+            Cell::Int(hold.epoch),
+            Cell::Accounts(&hold.accounts),
+            Cell::Int(hold.amount),
+            Cell::Int(match hold.state {
+                HoldState::Open => 0,
+                HoldState::Suspended => 1,
+                HoldState::Released => 2,
+            }),
+            Cell::Id(caller.tenant.to_bytes()),
+            Cell::IdOpt(caller.user.map(UserId::to_bytes)),
+            Cell::IdOpt(caller.key.map(KeyId::to_bytes)),
+            Cell::IdOpt(caller.product_version.map(ProductVersionId::to_bytes)),
+            Cell::Text(&hold.model),
+            Cell::Int(hold.at.as_microsecond()),
+            Cell::IntOpt(hold.evidence.as_ref().map(|(charged, _)| *charged)),
+            Cell::TextOpt(evidence.as_deref()),
+        ]);
+    }
+    let mut script = Script::default();
+    script.statement_for(HOLDS, rows)?;
+    script.run(tx).await.map(drop)
 }
 
 /// The nil id stands for nobody.
@@ -254,10 +274,6 @@ fn price(price: &PriceRow) -> Result<Value, Fault> {
 
 fn uuid(id: [u8; 16]) -> String {
     Uuid::from_bytes(id).to_string()
-}
-
-fn accounts(accounts: &[AccountId]) -> Vec<i64> {
-    accounts.iter().map(|account| account.0).collect()
 }
 
 /// As Postgres reads bytes in text.

@@ -56,6 +56,11 @@ pub fn at(second: i64) -> Timestamp {
 }
 
 pub async fn tenant(store: &PostgresStore) -> Tenant {
+    tenant_of(store).await
+}
+
+/// The same in any store.
+pub async fn tenant_of(store: &dyn CatalogStore) -> Tenant {
     let new = NewTenant {
         slug: "acme".into(),
         name: "Acme".into(),
@@ -70,6 +75,11 @@ pub async fn tenant(store: &PostgresStore) -> Tenant {
 
 /// A hard budget of the tenant that never ends.
 pub async fn budget(store: &PostgresStore, tenant: &Tenant, included_nanos: i64) -> Budget {
+    budget_of(store, tenant, included_nanos).await
+}
+
+/// The same in any store.
+pub async fn budget_of(store: &dyn CatalogStore, tenant: &Tenant, included_nanos: i64) -> Budget {
     let new = NewBudget {
         scope: Scope::Tenant,
         scope_id: ScopeId(tenant.id.as_u128()),

@@ -42,7 +42,7 @@ pub struct Counted {
     pub rows: u64,
     /// Usage records in them.
     pub usage_records: u64,
-    /// SHA-256 over all of them in their order, as hexadecimal digits.
+    /// SHA-256 over all of them in their order, or combined over each daily sum, as hexadecimal digits.
     pub digest: Arc<str>,
 }
 
@@ -53,6 +53,8 @@ pub struct CopyReport {
     pub origin: Origin,
     /// Every section, the same on both sides.
     pub sections: Vec<Counted>,
+    /// Rows in which the target could not keep a name as it was: see [`Archive::fitted`].
+    pub renamed: u64,
 }
 
 /// Why there is no complete copy.
@@ -111,17 +113,19 @@ pub async fn copy(
     none_but_waiting(source.audit().await.map_err(CopyError::Source)?).map_err(CopyError::SourceFindings)?;
     let origin = Origin { source: name.into(), heads: snapshot.heads().await.map_err(CopyError::Source)? };
     target.begin_copy(&origin, now).await.map_err(CopyError::Target)?;
-    let mut sections = Vec::new();
+    let (mut sections, mut renamed) = (Vec::new(), 0);
     for &section in Section::ALL {
         let so_far = &mut |counts| progress(CopyProgress::Copying(counts));
-        sections.push(copy_section(&mut *snapshot, target, section, so_far).await?);
+        let (counted, changed) = copy_section(&mut *snapshot, target, section, so_far).await?;
+        sections.push(counted);
+        renamed += changed;
     }
     drop(snapshot);
     compare(target, &sections, now, progress).await?;
     progress(CopyProgress::AuditingTarget);
     none_but_waiting(target.audit().await.map_err(CopyError::Target)?).map_err(CopyError::TargetFindings)?;
     source.snapshot(now).await.map_err(CopyError::Source)?; // nobody came back to life meanwhile
-    let report = CopyReport { origin, sections };
+    let report = CopyReport { origin, sections, renamed };
     target.finish_copy(&report, now).await.map_err(CopyError::Target)?;
     Ok(report)
 }
@@ -149,17 +153,19 @@ async fn copy_section(
     target: &dyn Archive,
     section: Section,
     so_far: &mut (dyn FnMut(Counts) + Send),
-) -> Result<Counted, CopyError> {
-    let mut tally = Tally::new(section);
+) -> Result<(Counted, u64), CopyError> {
+    let (mut tally, mut renamed) = (Tally::new(section), 0);
     let mut rows = source.read(section).await.map_err(CopyError::Source)?;
     while !rows.is_empty() {
-        tally.add(&rows).map_err(CopyError::Source)?;
-        let (written, next) = tokio::join!(target.write(&rows), source.read(section));
+        let (fitted, changed) = target.fitted(rows);
+        renamed += changed;
+        tally.add(&fitted).map_err(CopyError::Source)?;
+        let (written, next) = tokio::join!(target.write(&fitted), source.read(section));
         written.map_err(CopyError::Target)?;
         rows = next.map_err(CopyError::Source)?;
         so_far(tally.counts);
     }
-    Ok(tally.finish())
+    Ok((tally.finish(), renamed))
 }
 
 async fn compare(
@@ -207,7 +213,7 @@ struct Tally {
 
 impl Tally {
     fn new(section: Section) -> Self {
-        Self { counts: Counts { section, rows: 0, usage_records: 0 }, digest: Digest::default() }
+        Self { counts: Counts { section, rows: 0, usage_records: 0 }, digest: Digest::of(section) }
     }
 
     fn add(&mut self, rows: &Rows) -> Result<(), StoreError> {
