@@ -47,7 +47,8 @@ pub struct Envelope {
     /// Caps on hosted tools that the caller left out and the bound relies on: the adapter of the same dialect must set
     /// them, see [`Envelope::hosted_edits`].
     pub hosted_caps: Vec<HostedCap>,
-    /// Answers per request: the larger of `n` and `best_of`, times the number of prompts of a legacy completion.
+    /// Answers per request: the larger of `n` and `best_of`, times the number of prompts of a legacy completion;
+    /// `candidateCount`; 2 where the provider may sum up the conversation first.
     pub choices: u32,
     /// The service tier, or Anthropic's speed, asked for.
     pub service_tier: Option<Box<str>>,

@@ -5,6 +5,7 @@ use unicode_normalization::UnicodeNormalization;
 
 use super::*;
 
+const CASES: u32 = 100;
 const MESSAGE_TOKENS: usize = 8;
 const CALL_TOKENS: usize = 16;
 const TOOL_TOKENS: usize = 64;
@@ -233,6 +234,8 @@ fn read(operation: Operation, body: &str) -> InputBound {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(CASES))]
+
     #[test]
     fn no_conversation_has_more_tokens_than_its_bound(talk in talk()) {
         for (operation, body) in talk.bodies() {
