@@ -1,7 +1,7 @@
 //! Google's Gemini, at AI Studio and at Vertex: one dialect on two hosts (providers.md §7).
 //!
-//! Clients that speak the dialect themselves are served by [`native`]: their bytes stay bytes. Everybody else goes through
-//! a dialog. Embeddings are asked for in OpenAI's words and answered in them.
+//! Clients that speak the dialect themselves are served by an adapter of their own: their bytes stay bytes. Everybody else
+//! goes through a dialog. Embeddings are asked for in OpenAI's words and answered in them.
 
 use std::sync::Arc;
 
@@ -12,6 +12,7 @@ use http::{HeaderMap, StatusCode};
 
 use crate::adapter::Adapter;
 use crate::dialog::{Answer, Dialog, Drops, Manners, StreamReader, Wire};
+use crate::embeddings::Embeddings;
 use crate::transport::{BadAddress, WireRequest};
 
 mod answer;
@@ -48,7 +49,7 @@ pub const CAPABILITIES: Capabilities = {
 pub struct Gemini {
     place: Arc<Place>,
     native: native::Native,
-    embeddings: embeddings::Embeddings,
+    embeddings: Embeddings<embeddings::Vectors>,
 }
 
 impl Gemini {
@@ -71,7 +72,7 @@ impl Gemini {
 
     fn at(place: Place) -> Self {
         let place = Arc::new(place);
-        let (native, embeddings) = (native::Native::new(&place), embeddings::Embeddings::new(&place));
+        let (native, embeddings) = (native::Native::new(&place), Embeddings(embeddings::Vectors::new(&place)));
         Self { place, native, embeddings }
     }
 

@@ -12,7 +12,7 @@ use serde_json::value::RawValue;
 use sha2::{Digest as _, Sha256};
 
 use super::finish::{self, Said};
-use super::usage::{self, Searches};
+use super::usage::Tally;
 use super::wire::{self, Candidate, Response, str_of};
 use super::{citation, error, logprobs};
 use crate::dialog::{Answer, Choice, Image, Part, Seal, Source, Text, Thought, ToolCall};
@@ -29,7 +29,7 @@ pub(super) fn read(headers: &HeaderMap, body: &Bytes) -> Result<Answer, Upstream
     let response = parse(headers, body, false)?;
     let model = str_of(response.model_version.as_ref()).to_owned();
     let id = str_of(response.response_id.as_ref()).to_owned();
-    let (usage, service_tier) = used(headers, &response, &model);
+    let (usage, service_tier) = used(headers, &response);
     let mut choices: Vec<Choice> = response.candidates().iter().map(|candidate| choice(&id, candidate)).collect();
     choices.extend(blocked(&response).filter(|_| response.candidates().is_empty()));
     Ok(Answer { id, model, choices, usage, cost: None, service_tier })
@@ -42,20 +42,18 @@ pub(super) fn parse<'a>(headers: &HeaderMap, body: &'a Bytes, hand_on: bool) -> 
     if response.error.is_some() && response.candidates().is_empty() {
         return Err(error::read_in_success(headers, body, hand_on));
     }
-    if response.candidates().is_empty() && response.block_reason().is_none() {
+    if response.candidates().is_empty() && response.blocked().is_none() {
         return Err(UpstreamError::Malformed { message: "the answer has no content".into() });
     }
     Ok(response)
 }
 
 /// Usage with the searches, and the tier that served.
-pub(super) fn used(headers: &HeaderMap, response: &Response<'_>, model: &str) -> (Option<Usage>, Option<String>) {
-    let reported = response.usage_metadata.and_then(usage::read);
-    let mut searches = Searches::default();
-    searches.note(response);
-    let (usage, tier) = reported.map(|reported| (reported.usage, reported.service_tier)).unzip();
+pub(super) fn used(headers: &HeaderMap, response: &Response<'_>) -> (Option<Usage>, Option<String>) {
+    let mut tally = Tally::default();
+    let usage = tally.note(response);
     let by_header = || headers.get(SERVICE_TIER)?.to_str().ok().map(str::to_owned);
-    (usage.map(|usage| searches.added_to(usage, model)), tier.flatten().or_else(by_header))
+    (usage, tally.service_tier.or_else(by_header))
 }
 
 fn choice(response: &str, candidate: &Candidate<'_>) -> Choice {
@@ -73,9 +71,7 @@ fn choice(response: &str, candidate: &Candidate<'_>) -> Choice {
 
 /// A prompt that was blocked is an answer that refuses, and its prompt is charged.
 pub(super) fn blocked(response: &Response<'_>) -> Option<Choice> {
-    let reason = response.block_reason()?;
-    let message =
-        response.prompt_feedback.as_ref().map_or("", |feedback| str_of(feedback.block_reason_message.as_ref()));
+    let (reason, message) = response.blocked()?;
     let words = if message.is_empty() { format!("the prompt was blocked: {reason}") } else { message.to_owned() };
     let parts = vec![Part::Refusal(words)];
     Some(Choice { parts, finish: FinishReason::ContentFilter, stop_sequence: None, logprobs: None })

@@ -25,9 +25,9 @@ fn words(part: &Part) -> Option<&str> {
 
 /// What a candidate rests on, with places in the words said so far where they can be found there.
 pub(super) fn of(candidate: &Candidate<'_>, texts: &[&str]) -> Vec<Citation> {
-    let mut citations: Vec<Citation> = candidate.cited().filter_map(|cited| repeated(cited, texts)).collect();
-    if let Some(grounding) = &candidate.grounding_metadata {
-        citations.extend(grounded(grounding, texts));
+    let mut citations: Vec<Citation> = candidate.cited().iter().filter_map(|cited| repeated(cited, texts)).collect();
+    if let Some(grounding) = candidate.grounding() {
+        citations.extend(grounded(&grounding, texts));
     }
     citations
 }

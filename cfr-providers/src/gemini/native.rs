@@ -13,7 +13,7 @@ use super::finish::{self, Said};
 use super::place::Place;
 use super::stream::Progress;
 use super::surface::seal;
-use super::usage::{self, Searches};
+use super::usage::Tally;
 use super::wire::{Candidate, Part, Response, str_of};
 use super::{answer, error};
 use crate::adapter::{Adapter, Forward, StreamDecoder, WireEvent};
@@ -104,7 +104,7 @@ fn cap_edit<'a>(order: &Order<'_>, json: &'a [u8]) -> Option<Edit<'a>> {
 
 fn report(headers: &HeaderMap, response: &Response<'_>) -> Report {
     let model = str_of(response.model_version.as_ref());
-    let (usage, service_tier) = answer::used(headers, response, model);
+    let (usage, service_tier) = answer::used(headers, response);
     let (mut finish, mut output_bytes) = (answer::blocked(response).map(|choice| choice.finish), 0);
     for candidate in response.candidates() {
         let mut seen = Seen::default();
@@ -141,7 +141,7 @@ impl Seen {
 #[derive(Debug, Default)]
 struct Watcher {
     progress: Progress,
-    searches: Searches,
+    tally: Tally,
     seen: Vec<(u32, Seen)>,
     told_model: bool,
 }
@@ -180,11 +180,8 @@ impl Watcher {
             self.told_model = true;
             report.model = Some(model.into());
         }
-        self.searches.note(chunk);
-        if let Some(reported) = chunk.usage_metadata.and_then(usage::read) {
-            report.usage = Some(self.searches.added_to(reported.usage, model));
-            report.service_tier = reported.service_tier.map(Into::into).or_else(|| report.service_tier.take());
-        }
+        report.usage = self.tally.note(chunk).or(report.usage);
+        report.service_tier = self.tally.service_tier.as_deref().map(Into::into);
     }
 
     fn candidate(&mut self, candidate: &Candidate<'_>, report: &mut Report) {

@@ -4,13 +4,12 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use cfr_core::chat::Usage;
 use cfr_core::upstream::{FinishReason, UpstreamError};
 use http::HeaderMap;
 
 use super::answer::{CallIds, blocked, refusal, said};
 use super::finish::{self, Said};
-use super::usage::{self, Searches};
+use super::usage::Tally;
 use super::wire::{Candidate, Response, str_of};
 use super::{citation, error, logprobs};
 use crate::adapter::WireEvent;
@@ -59,9 +58,7 @@ impl Progress {
 #[derive(Debug, Default)]
 pub(super) struct ChunkReader {
     progress: Progress,
-    searches: Searches,
-    usage: Option<Usage>,
-    service_tier: Option<String>,
+    tally: Tally,
     begun: bool,
     candidates: BTreeMap<u32, Grown>,
 }
@@ -107,15 +104,10 @@ impl ChunkReader {
 
     /// Usage counts from the beginning of the answer: the last one holds.
     fn tell_usage(&mut self, chunk: &Response<'_>, pieces: &mut Vec<Piece>) {
-        self.searches.note(chunk);
-        let Some(reported) = chunk.usage_metadata.and_then(usage::read) else { return };
-        let usage = self.searches.added_to(reported.usage, str_of(chunk.model_version.as_ref()));
-        if self.usage.replace(usage) != Some(usage) {
-            pieces.push(Piece::Usage(usage));
-        }
-        if let Some(tier) = reported.service_tier.filter(|tier| self.service_tier.as_ref() != Some(tier)) {
-            self.service_tier = Some(tier.clone());
-            pieces.push(Piece::ServiceTier(tier));
+        let tier = self.tally.service_tier.clone();
+        pieces.extend(self.tally.note(chunk).map(Piece::Usage));
+        if self.tally.service_tier != tier {
+            pieces.extend(self.tally.service_tier.clone().map(Piece::ServiceTier));
         }
     }
 
@@ -221,6 +213,8 @@ impl StreamReader for ChunkReader {
 #[cfg(test)]
 mod tests {
     use std::borrow::Cow;
+
+    use cfr_core::chat::Usage;
 
     use super::*;
     use crate::dialog::Seal;

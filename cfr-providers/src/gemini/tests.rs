@@ -52,6 +52,11 @@ fn fixtures(folder: &str) -> Vec<(PathBuf, Value)> {
     files.map(|file| (file.clone(), json_of(&std::fs::read(file).expect("a file")))).collect()
 }
 
+pub(super) fn fixture(file: &str) -> Value {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(file);
+    json_of(&std::fs::read(path).expect("a file"))
+}
+
 /// A recording as a call of a client who speaks Google's dialect, at the host where it was recorded.
 struct Recorded {
     name: String,
@@ -419,8 +424,7 @@ fn counting_takes_the_prompt_alone_or_a_whole_request() {
     let whole = json!({"model": "models/gemini-3.8-flash", "contents": contents, "systemInstruction": system});
     let asked = count(json!({"contents": contents, "systemInstruction": system}));
     assert_eq!(asked, (path, json!({"generateContentRequest": whole})));
-    let (_, case) =
-        fixtures("gemini").into_iter().find(|(file, _)| file.ends_with("count_tokens.json")).expect("a recording");
+    let case = fixture("gemini/count_tokens.json");
     let counted = Gemini::counted(case["response"]["body"].to_string().as_bytes()).expect("a count");
     assert_eq!(Some(counted), case["expect"]["input_tokens"].as_u64());
 }

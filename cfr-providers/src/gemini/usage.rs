@@ -6,7 +6,7 @@ use cfr_core::chat::{Meter, Usage};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::wire::{Response, str_of};
+use super::wire::{Candidate, Response, str_of};
 
 /// More than any call can use of one meter: two thousand prompts that fill the largest contexts.
 const QUANTITY_MAX: u64 = 1_000_000_000;
@@ -31,7 +31,9 @@ pub(super) fn read(raw: &RawValue) -> Option<Reported> {
         tracing::warn!(?usage, "usage that no call can have");
         return None;
     }
-    Some(Reported { usage, service_tier: wire.service_tier.or(wire.traffic_type) })
+    let tier =
+        wire.service_tier.or(wire.traffic_type).filter(|tier| !tier.to_ascii_uppercase().ends_with("UNSPECIFIED"));
+    Some(Reported { usage, service_tier: tier })
 }
 
 #[derive(Deserialize, Default)]
@@ -118,17 +120,43 @@ impl WireUsage {
     }
 }
 
-/// The searches behind an answer. They are charged apart: one by one, or in the second generation once per prompt.
+/// What an answer used so far, piece by piece: the last count holds, and searches are added up.
 #[derive(Debug, Default)]
-pub(super) struct Searches {
+pub(super) struct Tally {
+    counted: Option<Usage>,
     queries: HashSet<Box<str>>,
+    /// Each prompt that searched is charged, rather than each search: the second generation.
+    per_prompt: bool,
     maps: bool,
+    /// The tier that served, as far as it is known.
+    pub(super) service_tier: Option<String>,
 }
 
-impl Searches {
-    /// Notes what a piece of the answer rests on; pieces may say the same again.
-    pub(super) fn note(&mut self, response: &Response<'_>) {
-        for grounding in response.candidates().iter().filter_map(|candidate| candidate.grounding_metadata.as_ref()) {
+impl Tally {
+    /// Takes a piece of the answer in; returns the usage so far when the piece changed it.
+    pub(super) fn note(&mut self, response: &Response<'_>) -> Option<Usage> {
+        self.per_prompt |= str_of(response.model_version.as_ref()).contains("gemini-2");
+        let before = self.total();
+        self.note_searches(response);
+        if let Some(reported) = response.usage_metadata.and_then(read) {
+            self.counted = Some(reported.usage);
+            self.service_tier = reported.service_tier.or_else(|| self.service_tier.take());
+        }
+        let now = self.total();
+        now.filter(|_| now != before)
+    }
+
+    /// Searches are charged apart.
+    fn total(&self) -> Option<Usage> {
+        let queries = self.queries.len() as u64;
+        let charged = if self.per_prompt { queries.min(1) } else { queries };
+        let usage = self.counted?.with(Meter::WebSearchCalls, charged);
+        Some(usage.with(Meter::MapsGroundingQueries, u64::from(self.maps)))
+    }
+
+    /// Pieces may say the same searches again.
+    fn note_searches(&mut self, response: &Response<'_>) {
+        for grounding in response.candidates().iter().filter_map(Candidate::grounding) {
             let queries = grounding.web_search_queries.iter().flatten().map(|query| &*query.0);
             let room = SEARCHES_MAX.saturating_sub(self.queries.len());
             self.queries.extend(queries.take(room).map(Box::from));
@@ -136,13 +164,6 @@ impl Searches {
             self.maps |=
                 chunks.any(|chunk| chunk.maps.as_ref().is_some_and(|site| !str_of(site.uri.as_ref()).is_empty()));
         }
-    }
-
-    /// The usage with them.
-    pub(super) fn added_to(&self, usage: Usage, model: &str) -> Usage {
-        let queries = self.queries.len() as u64;
-        let charged = if model.contains("gemini-2") { queries.min(1) } else { queries };
-        usage.with(Meter::WebSearchCalls, charged).with(Meter::MapsGroundingQueries, u64::from(self.maps))
     }
 }
 
@@ -229,13 +250,25 @@ mod tests {
 
     #[test]
     fn searches_are_counted_once_each_and_per_prompt_in_the_second_generation() {
-        let chunk = br#"{"candidates":[{"groundingMetadata":{"webSearchQueries":["a","b"]}}]}"#;
-        let mut searches = Searches::default();
-        for _ in 0..2 {
-            searches.note(&Response::parse(chunk).expect("a chunk"));
+        let chunk = |json: &'static str| Response::parse(json.as_bytes()).expect("a chunk");
+        let found = || chunk(r#"{"candidates":[{"groundingMetadata":{"webSearchQueries":["a","b"]}}]}"#);
+        let third = r#"{"modelVersion":"gemini-3.8-flash","usageMetadata":{"promptTokenCount":3}}"#;
+        let second = r#"{"modelVersion":"gemini-2.5-pro","usageMetadata":{"promptTokenCount":3}}"#;
+        for (counted, searches) in [(third, 2), (second, 1)] {
+            let mut tally = Tally::default();
+            assert_eq!(tally.note(&found()), None);
+            let usage = tally.note(&chunk(counted));
+            assert_eq!(usage.map(|usage| usage.get(Meter::WebSearchCalls)), Some(searches), "{counted}");
+            assert_eq!(tally.note(&found()), None, "said twice");
+            let more = chunk(r#"{"candidates":[{"groundingMetadata":{"groundingChunks":[{"maps":{"uri":"u"}}]}}]}"#);
+            let usage = tally.note(&more);
+            assert_eq!(usage.map(|usage| usage.get(Meter::MapsGroundingQueries)), Some(1), "known after the count");
         }
-        let count = |model| searches.added_to(Usage::default(), model).get(Meter::WebSearchCalls);
-        assert_eq!(count("gemini-3.8-flash"), 2);
-        assert_eq!(count("gemini-2.5-pro"), 1);
+    }
+
+    #[test]
+    fn a_tier_that_nobody_named_is_none() {
+        let json = r#"{"promptTokenCount":1,"trafficType":"TRAFFIC_TYPE_UNSPECIFIED"}"#;
+        assert_eq!(read_json(json).and_then(|reported| reported.service_tier), None);
     }
 }

@@ -13,7 +13,7 @@ pub(super) struct Response<'a> {
     #[serde(borrow)]
     pub(super) candidates: Option<Vec<Candidate<'a>>>,
     #[serde(borrow)]
-    pub(super) prompt_feedback: Option<PromptFeedback<'a>>,
+    prompt_feedback: Option<PromptFeedback<'a>>,
     #[serde(borrow)]
     pub(super) usage_metadata: Option<&'a RawValue>,
     #[serde(borrow)]
@@ -36,9 +36,9 @@ pub(super) struct Candidate<'a> {
     #[serde(borrow)]
     pub(super) finish_message: Option<Text<'a>>,
     #[serde(borrow)]
-    pub(super) grounding_metadata: Option<Grounding<'a>>,
+    grounding_metadata: Option<&'a RawValue>,
     #[serde(borrow)]
-    citation_metadata: Option<Citations<'a>>,
+    citation_metadata: Option<&'a RawValue>,
     #[serde(borrow)]
     pub(super) logprobs_result: Option<&'a RawValue>,
 }
@@ -89,11 +89,11 @@ pub(super) struct Blob<'a> {
 
 #[derive(Debug, Deserialize, Default)]
 #[serde(rename_all = "camelCase", default)]
-pub(super) struct PromptFeedback<'a> {
+struct PromptFeedback<'a> {
     #[serde(borrow)]
-    pub(super) block_reason: Option<Text<'a>>,
+    block_reason: Option<Text<'a>>,
     #[serde(borrow)]
-    pub(super) block_reason_message: Option<Text<'a>>,
+    block_reason_message: Option<Text<'a>>,
 }
 
 /// What a search found, and what of the answer rests on it.
@@ -186,10 +186,11 @@ impl<'a> Response<'a> {
         self.candidates.as_deref().unwrap_or_default()
     }
 
-    /// Why the prompt itself was blocked, if it was.
-    pub(super) fn block_reason(&self) -> Option<&str> {
-        let reason = str_of(self.prompt_feedback.as_ref()?.block_reason.as_ref());
-        (!reason.is_empty()).then_some(reason)
+    /// Why the prompt itself was blocked, if it was, and Google's words for it, often none.
+    pub(super) fn blocked(&self) -> Option<(&str, &str)> {
+        let feedback = self.prompt_feedback.as_ref()?;
+        let (reason, words) = (&feedback.block_reason, &feedback.block_reason_message);
+        Some((str_of(reason.as_ref()), str_of(words.as_ref()))).filter(|(reason, _)| !reason.is_empty())
     }
 }
 
@@ -205,11 +206,16 @@ impl<'a> Candidate<'a> {
         (!matches!(reason, "" | "FINISH_REASON_UNSPECIFIED")).then_some(reason)
     }
 
+    /// What a search found. Where it cannot be read, the answer stands all the same.
+    pub(super) fn grounding(&self) -> Option<Grounding<'a>> {
+        serde_json::from_str(self.grounding_metadata?.get()).ok()
+    }
+
     /// The texts that the answer repeats.
-    pub(super) fn cited(&self) -> impl Iterator<Item = &Cited<'a>> {
-        let lists =
-            self.citation_metadata.iter().flat_map(|metadata| [&metadata.citations, &metadata.citation_sources]);
-        lists.flatten().flatten()
+    pub(super) fn cited(&self) -> Vec<Cited<'a>> {
+        let raw = self.citation_metadata.map_or("", RawValue::get);
+        let citations: Citations<'a> = serde_json::from_str(raw).unwrap_or_default();
+        citations.citations.or(citations.citation_sources).unwrap_or_default()
     }
 }
 
