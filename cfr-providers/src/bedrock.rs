@@ -3,17 +3,21 @@
 //! The model stands in the path, an answer streams in Amazon's own framing, and what only some models know goes to them
 //! beside the request in their own words: [`Family`] tells whose words these are.
 
-use bytes::Bytes;
-use cfr_core::upstream::{Capabilities, Order, UpstreamError};
-use http::{HeaderMap, HeaderValue, StatusCode, header};
 use std::sync::Arc;
 
-use crate::adapter::Framing;
+use bytes::Bytes;
+use cfr_core::chat::{Call, Operation};
+use cfr_core::upstream::{Capabilities, Order, UpstreamError};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
+
+use crate::adapter::{Adapter, Framing};
 use crate::anthropic;
 use crate::dialog::{Answer, Dialog, Drops, Manners, StreamReader, ToolIds, Wire};
+use crate::embeddings::Embeddings;
 use crate::transport::{BadAddress, Endpoint, WireRequest, path_segment};
 
 mod answer;
+mod embed;
 mod error;
 mod family;
 mod request;
@@ -23,7 +27,11 @@ mod usage;
 #[cfg(test)]
 mod tests;
 
+use embed::Invoke;
 use family::Family;
+
+/// The provider's name, for logs and metrics.
+const NAME: &str = "bedrock";
 
 /// The service's name in signatures: shorter than in addresses.
 pub const SIGNING_NAME: &str = "bedrock";
@@ -32,7 +40,6 @@ pub const SIGNING_NAME: &str = "bedrock";
 pub(crate) const CAPABILITIES: Capabilities = {
     let mut capabilities = Capabilities::ALL;
     capabilities.completions = false;
-    capabilities.embeddings = false;
     capabilities.visible_output = false;
     capabilities
 };
@@ -40,6 +47,13 @@ pub(crate) const CAPABILITIES: Capabilities = {
 /// Bedrock in one region.
 #[derive(Debug, Clone)]
 pub struct Bedrock {
+    site: Arc<Site>,
+    embeddings: Embeddings<Invoke>,
+}
+
+/// Where it is.
+#[derive(Debug)]
+struct Site {
     base: Endpoint,
     headers: HeaderMap,
 }
@@ -66,20 +80,25 @@ impl Bedrock {
         let mut headers = HeaderMap::new();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         headers.insert(header::USER_AGENT, HeaderValue::from_static(concat!("cfr/", env!("CARGO_PKG_VERSION"))));
-        Ok(Self { base: Endpoint::below(base_url, "")?, headers })
+        let site = Arc::new(Site { base: Endpoint::below(base_url, "")?, headers });
+        Ok(Self { embeddings: Embeddings(Invoke(Arc::clone(&site))), site })
     }
+}
 
-    fn endpoint(&self, model: &str, operation: &str) -> Result<Arc<Endpoint>, UpstreamError> {
-        let endpoint = self.base.join(&format!("/model/{}/{operation}", path_segment(model)));
-        endpoint
-            .map(Arc::new)
-            .map_err(|_| UpstreamError::Unsupported { message: format!("the model `{model}`").into() })
+impl Site {
+    /// The request for an operation of a model.
+    fn request(&self, model: &str, operation: &str, body: Bytes) -> Result<WireRequest, UpstreamError> {
+        let endpoint = self
+            .base
+            .join(&format!("/model/{}/{operation}", path_segment(model)))
+            .map_err(|_| UpstreamError::Unsupported { message: format!("the model `{model}`").into() })?;
+        Ok(WireRequest { endpoint: Arc::new(endpoint), headers: self.headers.clone(), body, dropped: Vec::new() })
     }
 }
 
 impl Wire for Bedrock {
     fn name(&self) -> &'static str {
-        "bedrock"
+        NAME
     }
 
     fn capabilities(&self) -> Capabilities {
@@ -98,9 +117,9 @@ impl Wire for Bedrock {
     }
 
     fn request(&self, dialog: &Dialog, order: &Order<'_>, drops: &mut Drops) -> Result<WireRequest, UpstreamError> {
-        let endpoint = self.endpoint(order.model, if dialog.stream { "converse-stream" } else { "converse" })?;
+        let operation = if dialog.stream { "converse-stream" } else { "converse" };
         let body = request::body(dialog, order.model, drops)?.to_string().into();
-        Ok(WireRequest { endpoint, headers: self.headers.clone(), body, dropped: Vec::new() })
+        self.site.request(order.model, operation, body)
     }
 
     fn answer(&self, _headers: &HeaderMap, body: &Bytes) -> Result<Answer, UpstreamError> {
@@ -113,5 +132,9 @@ impl Wire for Bedrock {
 
     fn stream(&self) -> Box<dyn StreamReader> {
         Box::new(stream::EventReader::default())
+    }
+
+    fn own(&self, call: &Call) -> Option<&dyn Adapter> {
+        (call.operation == Operation::Embeddings).then_some(&self.embeddings)
     }
 }

@@ -11,6 +11,7 @@ pub mod aws;
 pub mod bearer;
 pub mod google;
 pub mod header;
+pub mod kept;
 pub mod sigv4;
 pub mod token;
 

@@ -1,21 +1,18 @@
 //! Requests and answers as a client of OpenAI's dialect meets them, against recordings and vectors.
 
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
-use cfr_core::chat::{Call, Meter, Operation, Usage};
-use cfr_core::id::RequestId;
-use cfr_core::time::Timestamp;
-use cfr_core::upstream::{Order, Report, Retry, UpstreamError};
+use bytes::Bytes;
+use cfr_core::chat::Call;
+use cfr_core::upstream::{Order, Retry, UpstreamError};
 use http::{HeaderMap, HeaderName, StatusCode};
 use serde_json::{Value, json};
 
 use super::Bedrock;
-use crate::adapter::{Adapter, Framing};
+use crate::adapter::Adapter;
 use crate::dialog::Translated;
-use crate::framing::Relay;
 use crate::framing::aws_event_stream::tests::{event_frame, exception_frame};
+use crate::testing::{Heard, Outcome, asking, call, fixtures, json_file};
 use crate::transport::WireRequest;
 
 const CLAUDE: &str = "eu.anthropic.claude-sonnet-4-6";
@@ -23,12 +20,6 @@ const LLAMA: &str = "us.meta.llama4-maverick-17b-instruct-v1:0";
 
 fn bedrock() -> Translated<Bedrock> {
     Translated(Bedrock::in_region("eu-central-1").expect("a region"))
-}
-
-fn call(body: &Value) -> Call {
-    let body = Bytes::from(body.to_string());
-    let call = Call::parse(Operation::ChatCompletions, body, Timestamp::UNIX_EPOCH).expect("a call");
-    Call { id: RequestId::from_u128(1), ..call }
 }
 
 fn encoded(body: &Value, model: &str, drop_params: bool) -> Result<WireRequest, UpstreamError> {
@@ -41,23 +32,6 @@ fn encoded(body: &Value, model: &str, drop_params: bool) -> Result<WireRequest, 
 fn body_for(model: &str, more: Value) -> Value {
     let request = encoded(&asking(more), model, false).expect("a request");
     serde_json::from_slice(&request.body).expect("JSON")
-}
-
-/// A short conversation with more members.
-fn asking(more: Value) -> Value {
-    let mut body = json!({"model": "m", "max_tokens": 50, "messages": [{"role": "user", "content": "Hi"}]});
-    if let (Some(body), Value::Object(more)) = (body.as_object_mut(), more) {
-        body.extend(more);
-    }
-    body
-}
-
-fn fixtures(folder: &str) -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(folder)
-}
-
-fn json_file(path: &Path) -> Value {
-    serde_json::from_slice(&std::fs::read(path).expect("a file")).expect("JSON")
 }
 
 mod requests {
@@ -97,8 +71,8 @@ mod requests {
         for region in ["", "evil.example/", "eu-1#", "EU", "a@b"] {
             Bedrock::in_region(region).expect_err(region);
         }
-        let china = Bedrock::in_region("cn-north-1").expect("a region").base;
-        assert_eq!(china.uri().host(), Some("bedrock-runtime.cn-north-1.amazonaws.com.cn"));
+        let china = Bedrock::in_region("cn-north-1").expect("a region").site;
+        assert_eq!(china.base.uri().host(), Some("bedrock-runtime.cn-north-1.amazonaws.com.cn"));
     }
 
     fn tool(name: &str) -> Value {
@@ -315,104 +289,9 @@ mod requests {
 mod answers {
     use super::*;
 
-    /// What a client of OpenAI's dialect understands.
-    #[derive(Debug, Default, PartialEq)]
-    struct Heard {
-        text: String,
-        reasoning: String,
-        calls: Vec<(String, String, String)>,
-        finish: Option<String>,
-        blocks: Vec<Value>,
-        done: bool,
-    }
-
-    impl Heard {
-        fn of(bytes: &[u8]) -> Self {
-            let mut heard = Self::default();
-            let text = str::from_utf8(bytes).expect("text");
-            if text.starts_with('{') {
-                heard.add(&serde_json::from_str(text).expect("JSON"), "message");
-            }
-            for data in text.lines().filter_map(|line| line.strip_prefix("data: ")) {
-                match data {
-                    "[DONE]" => heard.done = true,
-                    data => heard.add(&serde_json::from_str(data).expect("JSON"), "delta"),
-                }
-            }
-            heard
-        }
-
-        fn add(&mut self, chunk: &Value, part: &str) {
-            for choice in chunk["choices"].as_array().into_iter().flatten() {
-                let said = &choice[part];
-                self.text += said["content"].as_str().unwrap_or("");
-                self.reasoning += said["reasoning_content"].as_str().unwrap_or("");
-                self.blocks.extend(said["thinking_blocks"].as_array().into_iter().flatten().cloned());
-                for (at, call) in said["tool_calls"].as_array().into_iter().flatten().enumerate() {
-                    let at = call["index"].as_u64().map_or(at, |index| usize::try_from(index).expect("an index"));
-                    self.calls.resize_with(self.calls.len().max(at + 1), Default::default);
-                    self.calls[at].0 += call["id"].as_str().unwrap_or("");
-                    self.calls[at].1 += call["function"]["name"].as_str().unwrap_or("");
-                    self.calls[at].2 += call["function"]["arguments"].as_str().unwrap_or("");
-                }
-                self.finish = choice["finish_reason"].as_str().map(str::to_owned).or(self.finish.take());
-            }
-        }
-    }
-
-    #[derive(Debug, Default)]
-    struct Outcome {
-        bytes: Bytes,
-        report: Report,
-        error: Option<UpstreamError>,
-    }
-
     /// A stream as the network brings it in these pieces.
     fn relayed<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Outcome {
-        let call = call(&asking(json!({"stream": true, "stream_options": {"include_usage": true}})));
-        let mut relay = Relay::new(Framing::AwsEventStream, bedrock().stream_decoder(&call));
-        let (mut bytes, mut outcome) = (BytesMut::new(), Outcome::default());
-        for piece in pieces.into_iter().map(Some).chain([None]) {
-            if outcome.error.is_some() || relay.is_done() {
-                break;
-            }
-            let relayed = match piece {
-                Some(piece) => relay.push(Bytes::copy_from_slice(piece)),
-                None => relay.finish(),
-            };
-            bytes.extend_from_slice(&relayed.event.bytes);
-            outcome.report.absorb(relayed.event.report);
-            outcome.error = relayed.error;
-        }
-        Outcome { bytes: bytes.freeze(), ..outcome }
-    }
-
-    fn usage_of(expected: &Value) -> Usage {
-        let count = |name: &str| expected[name].as_u64().unwrap_or(0);
-        Usage::text(count("input_uncached"), count("output_total"))
-            .with(Meter::CacheReadTokens, count("cache_read"))
-            .with(Meter::CacheWriteTokens, count("cache_write"))
-            .with(Meter::CacheWrite1hTokens, count("cache_write_1h"))
-    }
-
-    #[track_caller]
-    fn check(expected: &Value, outcome: &Outcome) {
-        let heard = Heard::of(&outcome.bytes);
-        assert!(outcome.error.is_none(), "{:?}", outcome.error);
-        assert_eq!(heard.finish.as_deref(), expected["finish_reason"].as_str());
-        assert_eq!(outcome.report.finish.as_ref().map(|finish| finish.name()), expected["finish_reason"].as_str());
-        if let Some(text) = expected["text"].as_str() {
-            assert_eq!(heard.text, text);
-        }
-        if let Some(reasoning) = expected["reasoning_text"].as_str() {
-            assert_eq!(heard.reasoning, reasoning);
-        }
-        let calls = heard.calls.iter().map(|(id, name, arguments)| {
-            json!({"id": id, "name": name, "arguments": serde_json::from_str::<Value>(arguments).expect("JSON")})
-        });
-        let none = Vec::new();
-        assert_eq!(&calls.collect::<Vec<_>>(), expected["tool_calls"].as_array().unwrap_or(&none));
-        assert_eq!(outcome.report.usage, Some(usage_of(&expected["usage"])));
+        Outcome::of(&bedrock(), pieces)
     }
 
     fn recordings() -> Vec<Value> {
@@ -445,7 +324,7 @@ mod answers {
             let (headers, body) = (headers.collect::<HeaderMap>(), Bytes::from(response["body"].to_string()));
             if status.is_success() {
                 let reply = bedrock().decode(&whole, &headers, body).expect("an answer");
-                check(&case["expect"], &Outcome { bytes: reply.body, report: reply.report, error: None });
+                Outcome { bytes: reply.body, report: reply.report, error: None }.check(&case["expect"]);
             } else {
                 let retry = bedrock().decode_error(&whole, status, &headers, &body).retry();
                 let retryable = case["expect"]["error"]["retryable"].as_bool().expect("a verdict");
@@ -457,9 +336,9 @@ mod answers {
     #[test]
     fn every_recorded_stream_is_the_same_however_the_network_tears_it() {
         for (case, wire) in streams() {
-            check(&case["expect"], &relayed([&*wire]));
-            check(&case["expect"], &relayed(wire.chunks(1)));
+            relayed(wire.chunks(1)).check(&case["expect"]);
             let whole = relayed([&*wire]);
+            whole.check(&case["expect"]);
             for at in 0..wire.len() {
                 let torn = relayed([&wire[..at], &wire[at..]]);
                 assert_eq!((torn.bytes, torn.report), (whole.bytes.clone(), whole.report.clone()), "torn at {at}");
@@ -555,5 +434,69 @@ mod answers {
         let outcome = relayed([&*wire]);
         assert_eq!(Heard::of(&outcome.bytes).text, "Hi");
         assert_eq!(outcome.error.as_ref().map(UpstreamError::name), Some("malformed"));
+    }
+}
+
+mod embeddings {
+    use cfr_core::chat::{Meter, Operation, Usage};
+    use cfr_core::time::Timestamp;
+
+    use super::*;
+
+    fn call(more: Value) -> Call {
+        let mut body = json!({"model": "m", "input": "a"});
+        if let (Some(body), Value::Object(more)) = (body.as_object_mut(), more) {
+            body.extend(more);
+        }
+        Call::parse(Operation::Embeddings, body.to_string().into(), Timestamp::UNIX_EPOCH).expect("a call")
+    }
+
+    fn asked(more: Value, model: &str) -> Result<(String, Value), UpstreamError> {
+        let (call, timeout, idle_timeout) = (call(more), Duration::ZERO, Duration::ZERO);
+        let order = Order { call: &call, model, output_tokens_max: None, timeout, idle_timeout };
+        let request = bedrock().encode(&order)?;
+        let body = serde_json::from_slice(&request.body).expect("JSON");
+        Ok((request.endpoint.uri().path().to_owned(), body))
+    }
+
+    #[track_caller]
+    fn check(call: &Call, headers: &HeaderMap, body: Value, vectors: &Value, tokens: u64) {
+        let reply = bedrock().decode(call, headers, body.to_string().into()).expect("vectors");
+        let list: Value = serde_json::from_slice(&reply.body).expect("JSON");
+        let found: Vec<&Value> = list["data"].as_array().expect("a list").iter().map(|one| &one["embedding"]).collect();
+        assert_eq!(json!(found), *vectors);
+        assert_eq!(reply.report.usage, Some(Usage::default().with(Meter::InputTokens, tokens)));
+    }
+
+    #[test]
+    fn every_maker_is_asked_in_its_own_words() {
+        let titan = asked(json!({"dimensions": 256}), "amazon.titan-embed-text-v2:0").expect("a request");
+        let path = "/model/amazon.titan-embed-text-v2%3A0/invoke".to_owned();
+        assert_eq!(titan, (path, json!({"inputText": "a", "dimensions": 256})));
+        let two = json!({"input": ["a", "b"]});
+        let (_, body) = asked(two.clone(), "cohere.embed-multilingual-v3").expect("a request");
+        assert_eq!(body, json!({"texts": ["a", "b"], "input_type": "search_document"}));
+        assert_eq!(asked(two, "amazon.titan-embed-text-v1").expect_err("two texts").name(), "unsupported");
+        assert_eq!(asked(json!({}), "x.y").expect_err("nobody's model").name(), "unsupported");
+    }
+
+    #[test]
+    fn vectors_and_tokens_are_found_where_each_maker_has_them() {
+        let none = HeaderMap::new();
+        let one = json!({"embedding": [0.5, 1], "inputTextTokenCount": 4});
+        check(&call(json!({})), &none, one, &json!([[0.5, 1]]), 4);
+        let counted = HeaderMap::from_iter([(
+            HeaderName::from_static("x-amzn-bedrock-input-token-count"),
+            "9".parse().expect("a value"),
+        )]);
+        let two = call(json!({"input": ["a", "b"]}));
+        let vectors = json!([[0.5], [1]]);
+        check(&two, &counted, json!({"embeddings": vectors}), &vectors, 9);
+        check(&two, &counted, json!({"embeddings": {"float": vectors}}), &vectors, 9);
+        check(&two, &none, json!({"embeddings": vectors}), &vectors, 4); // our own bound
+        for body in ["{}", r#"{"embeddings":{}}"#, r#"{"embeddings":[[1]]}"#, "[]"] {
+            let error = bedrock().decode(&two, &none, Bytes::from_static(body.as_bytes())).expect_err(body);
+            assert_eq!(error.name(), "malformed", "{body}");
+        }
     }
 }

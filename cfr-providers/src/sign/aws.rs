@@ -33,6 +33,16 @@ pub trait AwsCredentials: Debug + Send + Sync + 'static {
 
 const _: fn(&dyn AwsCredentials) = |_| {};
 
+mod container;
+mod machine;
+mod temporary;
+mod web_identity;
+
+pub use container::{Container, ContainerAddressError};
+pub use machine::Machine;
+pub use temporary::{AwsKeySource, TemporaryKeys};
+pub use web_identity::WebIdentity;
+
 /// Keys that an operator configured, with or without a session token.
 #[derive(Debug, Clone)]
 pub struct StaticKeys(Arc<AwsKeys>);
@@ -51,3 +61,6 @@ impl AwsCredentials for StaticKeys {
         Ok(Arc::clone(&self.0))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,10 +1,11 @@
 //! Tokens that a server gives for a while: kept, and asked for again before they end.
 
 use std::fmt::Debug;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use cfr_core::secret::Secret;
 use cfr_core::time::Clock;
 use cfr_core::upstream::UpstreamError;
@@ -13,15 +14,10 @@ use http::header::AUTHORIZATION;
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::kept::Kept;
 use super::{KeyHeader, Signer};
 use crate::transport::{self, Transport, WireRequest};
 
-/// How long before its end a token is asked for again.
-pub const REFRESH_BEFORE: Duration = Duration::from_secs(300);
-/// A token that ends sooner than this is not sent: it might end on its way.
-pub const VALID_AT_LEAST: Duration = Duration::from_secs(10);
-/// How long after one question the next is asked at the earliest, whatever came of it.
-pub const ASK_PAUSE: Duration = Duration::from_secs(5);
 /// How long a server of tokens may take.
 pub const TOKEN_TIMEOUT: Duration = Duration::from_secs(10);
 /// The largest answer of a server of tokens.
@@ -56,98 +52,22 @@ const _: fn(&dyn TokenSource) = |_| {};
 #[derive(Debug)]
 pub struct TokenBearer {
     source: Arc<dyn TokenSource>,
-    clock: Arc<dyn Clock>,
-    state: Mutex<State>,
-    asking: tokio::sync::Mutex<()>,
-}
-
-#[derive(Debug, Default)]
-struct State {
-    held: Option<Held>,
-    /// Why there was no token the last time.
-    refused: Option<UpstreamError>,
-    /// The uptime from which on to ask again.
-    ask_at: Duration,
-}
-
-#[derive(Debug, Clone)]
-struct Held {
-    header: KeyHeader,
-    /// The uptime until which it can be sent.
-    ends: Duration,
-}
-
-/// What to do for a call that wants a token.
-enum Known {
-    Good(KeyHeader),
-    /// Good, and to be asked for again.
-    Ageing(KeyHeader),
-    /// There was none a moment ago.
-    Refused(UpstreamError),
-    Nothing,
+    kept: Kept<KeyHeader>,
 }
 
 impl TokenBearer {
     /// Signs with tokens of `source`.
     #[must_use]
     pub fn new(source: Arc<dyn TokenSource>, clock: Arc<dyn Clock>) -> Self {
-        Self { source, clock, state: Mutex::default(), asking: tokio::sync::Mutex::default() }
+        Self { source, kept: Kept::new(clock) }
     }
 
     async fn header(&self) -> Result<KeyHeader, UpstreamError> {
-        match self.known() {
-            Known::Good(header) => Ok(header),
-            Known::Refused(error) => Err(error),
-            Known::Ageing(header) => match self.asking.try_lock() {
-                Ok(_turn) => Ok(self.ask().await.unwrap_or(header)),
-                Err(_) => Ok(header),
-            },
-            Known::Nothing => {
-                let _turn = self.asking.lock().await;
-                match self.known() {
-                    Known::Good(header) | Known::Ageing(header) => Ok(header),
-                    Known::Refused(error) => Err(error),
-                    Known::Nothing => self.ask().await,
-                }
-            }
-        }
-    }
-
-    fn known(&self) -> Known {
-        let (now, state) = (self.clock.uptime(), self.state());
-        let early = now < state.ask_at;
-        match (&state.held, &state.refused) {
-            (Some(held), _) if now < held.ends && early => Known::Good(held.header.clone()),
-            (Some(held), _) if now < held.ends => Known::Ageing(held.header.clone()),
-            (_, Some(error)) if early => Known::Refused(error.clone()),
-            _ => Known::Nothing,
-        }
-    }
-
-    /// One question. Whoever calls this has the turn to ask.
-    async fn ask(&self) -> Result<KeyHeader, UpstreamError> {
-        let asked = self.source.token().await.and_then(|token| Ok((bearer(&token.secret)?, token.valid_for)));
-        let now = self.clock.uptime();
-        let mut state = self.state();
-        state.ask_at = now + ASK_PAUSE;
-        match asked {
-            Ok((header, valid_for)) => {
-                state.ask_at = state.ask_at.max(now + valid_for.saturating_sub(REFRESH_BEFORE));
-                state.held =
-                    Some(Held { header: header.clone(), ends: now + valid_for.saturating_sub(VALID_AT_LEAST) });
-                state.refused = None;
-                Ok(header)
-            }
-            Err(error) => {
-                tracing::warn!(%error, "no new access token");
-                state.refused = Some(error.clone());
-                Err(error)
-            }
-        }
-    }
-
-    fn state(&self) -> std::sync::MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        let question = async {
+            let token = self.source.token().await?;
+            Ok((bearer(&token.secret)?, token.valid_for))
+        };
+        self.kept.get(question).await
     }
 }
 
@@ -169,16 +89,28 @@ impl Signer for TokenBearer {
 /// [`UpstreamError::Account`] when the server refuses us; [`UpstreamError::Unreachable`] when there is no answer to be
 /// had, since nothing has reached the provider then.
 pub(super) async fn fetch(transport: &dyn Transport, request: WireRequest) -> Result<Token, UpstreamError> {
+    let (status, body) = exchanged(transport, request).await?;
+    if !status.is_success() {
+        return Err(refusal(status, &body));
+    }
+    granted(&body).ok_or_else(|| UpstreamError::Malformed { message: "the server of tokens gave none".into() })
+}
+
+/// What a server of tokens or keys answers.
+///
+/// # Errors
+/// [`UpstreamError::Unreachable`] when there is no answer to be had.
+pub(super) async fn exchanged(
+    transport: &dyn Transport,
+    request: WireRequest,
+) -> Result<(StatusCode, Bytes), UpstreamError> {
     let unreachable = |cause: transport::TransportError| UpstreamError::Unreachable {
-        message: format!("no access token: {cause}").into(),
+        message: format!("nothing to sign with: {cause}").into(),
     };
     let response = transport.send(request, TOKEN_TIMEOUT).await.map_err(unreachable)?;
     let (head, mut body) = response.into_parts();
     let body = transport::whole(&mut body, TOKEN_TIMEOUT, TOKEN_BODY_BYTES_MAX).await.map_err(unreachable)?;
-    if !head.status.is_success() {
-        return Err(refusal(head.status, &body));
-    }
-    granted(&body).ok_or_else(|| UpstreamError::Malformed { message: "the server of tokens gave none".into() })
+    Ok((head.status, body))
 }
 
 #[derive(Deserialize)]
@@ -209,11 +141,11 @@ fn refusal(status: StatusCode, body: &[u8]) -> UpstreamError {
 mod tests {
     use std::sync::atomic::{AtomicU64, Ordering};
 
-    use bytes::Bytes;
     use cfr_core::time::{ManualClock, Timestamp};
     use http::HeaderMap;
     use tokio::sync::Semaphore;
 
+    use super::super::kept::ASK_PAUSE;
     use super::*;
     use crate::transport::Endpoint;
 
