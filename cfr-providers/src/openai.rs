@@ -72,11 +72,6 @@ impl OpenAi {
             _ => None,
         }
     }
-
-    /// Whether a call of chat completions may have to be answered as a response.
-    fn may_be_bridged(&self, call: &Call) -> bool {
-        call.operation == Operation::ChatCompletions && self.host.bridges()
-    }
 }
 
 /// The dialect of an answer, as its caller sees it.
@@ -117,7 +112,7 @@ impl Adapter for OpenAi {
         if !self.capabilities().serves(operation) {
             return Err(UpstreamError::Unsupported { message: operation.name().into() });
         }
-        let bridged = self.may_be_bridged(order.call) && bridge::is_needed(order);
+        let bridged = operation == Operation::ChatCompletions && bridge::is_needed(&self.host, order);
         match self.own_endpoint(operation).filter(|_| !bridged) {
             Some(endpoint) => Ok(self.host.request(endpoint, encode::body(self.host.quirks, order)?)),
             None => self.target.encode(order),

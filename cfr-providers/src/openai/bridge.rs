@@ -8,6 +8,7 @@ use cfr_core::upstream::{Order, Report, UpstreamError};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
+use super::host::Host;
 use super::models;
 use super::wire::Word;
 use crate::adapter::{Forward, StreamDecoder, WireEvent};
@@ -35,11 +36,11 @@ struct Thinking<'a> {
 
 /// Whether the model of an order answers this call of chat completions on `/responses` only. Bodies are looked into for
 /// models that are known to refuse tools, and for no others.
-pub(super) fn is_needed(order: &Order<'_>) -> bool {
-    if models::is_responses_only(order.model) {
+pub(super) fn is_needed(host: &Host, order: &Order<'_>) -> bool {
+    if host.is_responses_only(order.model) {
         return true;
     }
-    if !models::may_refuse_tools(order.model) {
+    if !host.bridges() || !models::may_refuse_tools(order.model) {
         return false;
     }
     let Ok(wish) = serde_json::from_slice::<Wish<'_>>(&order.call.body) else { return false };

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, header};
 
+use super::models;
 use super::quirks::Quirks;
 use crate::transport::{BadAddress, Endpoint, WireRequest};
 
@@ -46,7 +47,14 @@ impl Host {
         WireRequest { endpoint: Arc::clone(endpoint), headers: self.headers.clone(), body, dropped: Vec::new() }
     }
 
-    /// Whether calls that its models refuse on chat completions are brought to `/responses`.
+    /// Whether a model answers on `/responses` only.
+    pub(super) fn is_responses_only(&self, model: &str) -> bool {
+        let words = &self.quirks.words;
+        let by_rule = words.openai_models && models::is_responses_only(model);
+        self.quirks.responses && (by_rule || words.responses_only.iter().any(|part| model.contains(part)))
+    }
+
+    /// Whether its models may refuse on chat completions what they do on `/responses`.
     pub(super) const fn bridges(&self) -> bool {
         self.quirks.responses && self.quirks.words.openai_models
     }

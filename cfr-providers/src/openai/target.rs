@@ -6,7 +6,7 @@ use cfr_core::upstream::{Capabilities, Order, UpstreamError};
 use http::{HeaderMap, StatusCode};
 
 use super::host::Host;
-use super::{error, models};
+use super::{bridge, error, models};
 use crate::adapter::WireEvent;
 use crate::dialog::{Answer, Dialog, Drops, Manners, Piece, StreamReader, Wire};
 use crate::responses;
@@ -49,8 +49,10 @@ impl Wire for Target {
     }
 
     fn answer(&self, headers: &HeaderMap, body: &Bytes) -> Result<Answer, UpstreamError> {
-        let response = self.0.bridges().then(|| responses::answer::read(self.0.quirks, body)).flatten();
-        response.unwrap_or_else(|| answer::read(self.0.quirks, headers, body))
+        match self.0.quirks.responses && bridge::is_response(body) {
+            true => responses::answer::read(self.0.quirks, headers, body),
+            false => answer::read(self.0.quirks, headers, body),
+        }
     }
 
     fn error(&self, status: StatusCode, headers: &HeaderMap, body: &Bytes) -> UpstreamError {
@@ -67,7 +69,7 @@ impl Target {
     fn answers_on_responses_only(&self, dialog: &Dialog, model: &str) -> bool {
         let searches = dialog.web_search.is_some() && !models::searches(model);
         let refused = !dialog.tools.is_empty() && models::refuses_tools(model, dialog.reasoning);
-        self.0.bridges() && (models::is_responses_only(model) || refused || searches)
+        self.0.is_responses_only(model) || (self.0.bridges() && (refused || searches))
     }
 }
 

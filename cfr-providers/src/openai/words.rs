@@ -8,6 +8,8 @@ use crate::dialog::{Manners, SystemTurns, ToolIds};
 pub struct Words {
     /// Its models are OpenAI's, whose rules are known by their names; see `models.rs`.
     pub openai_models: bool,
+    /// Parts of the names of models that answer on `/responses` only, besides those of OpenAI's that do.
+    pub responses_only: &'static [&'static str],
     /// The field for who asks.
     pub end_user: &'static str,
     /// The field for answers that repeat.
@@ -56,6 +58,7 @@ const FREE: Manners = Manners {
 /// OpenAI and Azure.
 pub(super) const OPENAI: Words = Words {
     openai_models: true,
+    responses_only: &[],
     end_user: "safety_identifier",
     seed: "seed",
     effort: EffortRule::ByModel,
@@ -97,8 +100,12 @@ pub(super) const DEEPSEEK: Words =
     Words { effort: EffortRule::Switch, extras: &[], takes_thoughts: true, ..COMPATIBLE };
 
 /// xAI.
-pub(super) const XAI: Words =
-    Words { effort: EffortRule::ThreeBy(&["grok-3-mini"]), extras: &["prompt_cache_key"], ..COMPATIBLE };
+pub(super) const XAI: Words = Words {
+    responses_only: &["multi-agent"],
+    effort: EffortRule::ThreeBy(&["grok-3-mini"]),
+    extras: &["prompt_cache_key"],
+    ..COMPATIBLE
+};
 
 /// OpenRouter.
 pub(super) const OPENROUTER: Words =

@@ -2,22 +2,19 @@
 
 use bytes::Bytes;
 use cfr_core::upstream::{FinishReason, UpstreamError};
+use http::HeaderMap;
 use serde_json::{Value, json};
 
 use super::usage;
 use super::wire::{Response, parse};
 use crate::dialog::{Answer, Choice, Citation, Image, Part, Seal, Source, Text, Thought, ToolCall};
-use crate::openai::{Quirks, without_body};
+use crate::openai::{Quirks, decode, without_body};
 
-/// The meaning of a complete response; none when the body is something else.
-pub(crate) fn read(quirks: &Quirks, body: &Bytes) -> Option<Result<Answer, UpstreamError>> {
-    let response: Response<'_> = serde_json::from_slice(body).ok()?;
-    (response.object.text() == Some("response")).then(|| answer(quirks, &response))
-}
-
-fn answer(quirks: &Quirks, response: &Response<'_>) -> Result<Answer, UpstreamError> {
+/// The meaning of a complete response.
+pub(crate) fn read(quirks: &Quirks, headers: &HeaderMap, body: &Bytes) -> Result<Answer, UpstreamError> {
+    let response: Response<'_> = serde_json::from_slice(body).map_err(|cause| decode::malformed(headers, &cause))?;
     let text = |word: Option<&str>| word.unwrap_or_default().to_owned();
-    let (usage, cost) = usage::read(quirks, response);
+    let (usage, cost) = usage::read(quirks, &response);
     if let Some(failure) = response.failure().filter(|_| usage.is_none()) {
         return Err(without_body(failure));
     }

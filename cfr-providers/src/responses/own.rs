@@ -44,8 +44,7 @@ pub(crate) fn stream_of_whole(
     body: Bytes,
 ) -> Result<WholeReply, UpstreamError> {
     let whole = whole(quirks, headers, body)?;
-    let answer = answer::read(quirks, &whole.body)
-        .unwrap_or_else(|| Err(UpstreamError::Malformed { message: "the answer is not a response".into() }))?;
+    let answer = answer::read(quirks, headers, &whole.body)?;
     let (mut writer, mut out) = (RESPONSES_SURFACE.stream(call), BytesMut::new());
     answer.into_pieces().into_iter().for_each(|piece| writer.write(piece, &mut out));
     writer.end(&mut out);

@@ -15,13 +15,12 @@ use crate::openai::{Quirks, error, without_body};
 
 /// A response has one answer.
 const CHOICE: u32 = 0;
-/// Bytes of an event in which its type is looked for when it has no name.
-const TYPE_BYTES_MAX: usize = 128;
 
 /// Whether an event is one of a response rather than a chunk of a chat completion.
 pub(crate) fn is_event(event: &WireEvent<'_>) -> bool {
-    let head = &event.data[..event.data.len().min(TYPE_BYTES_MAX)];
-    event.name.starts_with(b"response.") || memchr::memmem::find(head, b"\"response.").is_some()
+    let names = |kind: &[u8]| kind.starts_with(b"response.");
+    let kind = || serde_json::from_slice::<Event<'_>>(&event.data).ok();
+    names(&event.name) || kind().is_some_and(|event| names(event.kind.text().unwrap_or_default().as_bytes()))
 }
 
 /// Reads one streamed response.

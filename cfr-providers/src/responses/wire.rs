@@ -13,8 +13,6 @@ use crate::openai::wire::Word;
 #[derive(Deserialize)]
 pub(super) struct Response<'a> {
     #[serde(borrow, default)]
-    pub(super) object: Word<'a>,
-    #[serde(borrow, default)]
     pub(super) id: Word<'a>,
     #[serde(borrow, default)]
     pub(super) model: Word<'a>,

@@ -1,5 +1,7 @@
 //! From pieces of an answer to chunks of a chat completion (providers.md §13.5).
 
+use std::collections::HashSet;
+
 use bytes::{BufMut, BytesMut};
 use cfr_core::chat::{Call, Usage};
 use serde_json::{Map, Value, json};
@@ -16,6 +18,8 @@ pub(super) struct ChunkWriter {
     usage: Option<Usage>,
     /// The thought that a proof may follow.
     thought: String,
+    /// Calls with free text, by answer and number.
+    custom: HashSet<(u32, u32)>,
 }
 
 impl ChunkWriter {
@@ -27,6 +31,7 @@ impl ChunkWriter {
             begun: false,
             usage: None,
             thought: String::new(),
+            custom: HashSet::new(),
         }
     }
 
@@ -80,10 +85,16 @@ impl StreamWriter for ChunkWriter {
             Piece::ToolCall { choice, call, id, name, custom } => {
                 let mut first = call_object(&id, &name, String::new(), custom);
                 first.insert("index".to_owned(), call.into());
+                if custom {
+                    self.custom.insert((choice, call));
+                }
                 self.delta(choice, json!({"tool_calls": [first]}), out);
             }
             Piece::Arguments { choice, call, fragment } => {
-                let more = json!({"index": call, "function": {"arguments": fragment}});
+                let more = match self.custom.contains(&(choice, call)) {
+                    true => json!({"index": call, "custom": {"input": fragment}}),
+                    false => json!({"index": call, "function": {"arguments": fragment}}),
+                };
                 self.delta(choice, json!({"tool_calls": [more]}), out);
             }
             Piece::Citation { choice, citation } => {

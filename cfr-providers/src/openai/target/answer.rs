@@ -6,7 +6,7 @@ use http::HeaderMap;
 use serde_json::Value;
 
 use super::said::{self, Completion, Words};
-use crate::dialog::{Answer, Choice, Part, Text, Thought, ToolCall};
+use crate::dialog::{Answer, Choice, Citation, Part, Text, Thought, ToolCall};
 use crate::openai::quirks::Quirks;
 use crate::openai::{decode, error};
 
@@ -23,7 +23,8 @@ pub(super) fn read(quirks: &Quirks, headers: &HeaderMap, body: &Bytes) -> Result
     }
     let (usage, cost) = completion.usage(quirks);
     let id = completion.id.text().unwrap_or_default().to_owned();
-    let choices = (0..).zip(choices).map(|(index, one)| choice(&id, index, one)).collect();
+    let mut choices: Vec<Choice> = (0..).zip(choices).map(|(index, one)| choice(&id, index, one)).collect();
+    choices.iter_mut().for_each(|choice| cite(&mut choice.parts, completion.sources()));
     let model = completion.model.text().unwrap_or_default().to_owned();
     let service_tier = completion.service_tier.text().map(str::to_owned);
     Ok(Answer { id, model, choices, usage, cost, service_tier })
@@ -32,7 +33,7 @@ pub(super) fn read(quirks: &Quirks, headers: &HeaderMap, body: &Bytes) -> Result
 fn choice(answer: &str, index: u32, choice: &Value) -> Choice {
     let said = &choice["message"];
     let mut parts: Vec<Part> = said::words(said).into_iter().map(part).collect();
-    cite(&mut parts, said);
+    cite(&mut parts, said::citations(said));
     parts.extend(said::images(said).map(Part::Image));
     let calls = said::calls(said).enumerate();
     let calls: Vec<Part> = calls.filter_map(|(at, call)| tool_call(answer, index, at, call)).collect();
@@ -51,13 +52,13 @@ fn part(words: Words) -> Part {
 }
 
 /// Citations count characters from the beginning of all text, which stands in one part.
-fn cite(parts: &mut [Part], said: &Value) {
+fn cite(parts: &mut [Part], sources: impl Iterator<Item = Citation>) {
     let text = parts.iter_mut().rev().find_map(|part| match part {
         Part::Text(Text { citations, .. }) => Some(citations),
         _ => None,
     });
     if let Some(citations) = text {
-        citations.extend(said::citations(said));
+        citations.extend(sources);
     }
 }
 

@@ -189,7 +189,9 @@ impl Request<'_> {
         self.put_known("verbosity", dialog.verbosity.as_deref());
         self.put_known("prompt_cache_key", dialog.cache_key.as_deref());
         self.put_known("prediction", dialog.prediction.clone());
-        self.put_known("store", dialog.store);
+        // Not to keep an answer is what servers do that do not know the field.
+        let knows_store = self.quirks.words.knows("store");
+        self.put_known("store", dialog.store.filter(|keep| *keep || knows_store));
         if !dialog.metadata.is_empty() {
             self.drops.harmless("metadata"); // it belongs to what is stored
         }
@@ -235,7 +237,7 @@ impl Request<'_> {
 
     fn take_out_what_is_refused(&mut self) -> Result<(), UpstreamError> {
         for field in self.quirks.drops {
-            match self.body.remove(*field) {
+            match self.body.shift_remove(*field) {
                 None => {}
                 Some(_) if matches!(*field, "logprobs" | "modalities") => self.drops.essential(*field)?,
                 Some(_) => self.drops.harmless(*field),

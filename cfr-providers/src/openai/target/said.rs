@@ -29,6 +29,9 @@ pub(super) struct Completion<'a> {
     x_groq: Option<Extension<'a>>,
     #[serde(borrow, default)]
     pub(super) error: Option<&'a RawValue>,
+    /// What a search model read, as Perplexity says it.
+    #[serde(default)]
+    search_results: Option<Value>,
 }
 
 impl Completion<'_> {
@@ -36,6 +39,15 @@ impl Completion<'_> {
         let raw = self.usage.or_else(|| self.x_groq.as_ref().and_then(|extension| extension.usage));
         let (usage, cost) = raw.and_then(|raw| usage::read(quirks, Operation::ChatCompletions, raw)).unzip();
         (usage, cost.flatten())
+    }
+
+    /// What the whole answer rests on.
+    pub(super) fn sources(&self) -> impl Iterator<Item = Citation> + '_ {
+        let results = self.search_results.as_ref().and_then(Value::as_array);
+        results.into_iter().flatten().filter_map(|result| {
+            let (url, title) = (text(&result["url"])?, text(&result["title"]));
+            Some(Citation { url, title, start: None, end: None })
+        })
     }
 }
 

@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::said::{self, Completion, Words};
 use super::without_body;
 use crate::adapter::WireEvent;
-use crate::dialog::{Piece, StreamReader};
+use crate::dialog::{Citation, Piece, StreamReader};
 use crate::openai::error;
 use crate::openai::quirks::Quirks;
 
@@ -21,6 +21,7 @@ pub(super) struct ChunkReader {
     quirks: &'static Quirks,
     id: String,
     tier: bool,
+    cited: bool,
     choices: BTreeMap<u32, Progress>,
     done: bool,
 }
@@ -42,7 +43,7 @@ struct Begun {
 
 impl ChunkReader {
     pub(super) fn new(quirks: &'static Quirks) -> Self {
-        Self { quirks, id: String::new(), tier: false, choices: BTreeMap::new(), done: false }
+        Self { quirks, id: String::new(), tier: false, cited: false, choices: BTreeMap::new(), done: false }
     }
 
     fn chunk(&mut self, data: &[u8], pieces: &mut Vec<Piece>) -> Result<(), UpstreamError> {
@@ -65,9 +66,22 @@ impl ChunkReader {
         for (at, choice) in (0..).zip(choices) {
             self.choice(at, choice, pieces);
         }
+        self.cite(chunk.sources(), pieces);
         pieces.extend(usage.map(Piece::Usage));
         pieces.extend(cost.map(Piece::Cost));
         Ok(())
+    }
+
+    /// Sources of the whole answer come with every chunk and are told once, with the first words.
+    fn cite(&mut self, sources: impl Iterator<Item = Citation>, pieces: &mut Vec<Piece>) {
+        let speaks = pieces.iter().any(|piece| matches!(piece, Piece::Text { .. }));
+        let ends = pieces.iter().any(|piece| matches!(piece, Piece::Finish { .. }));
+        if speaks && !ends && !self.cited {
+            let citations = sources.map(|citation| Piece::Citation { choice: 0, citation });
+            let before = pieces.len();
+            pieces.extend(citations);
+            self.cited = pieces.len() > before;
+        }
     }
 
     fn choice(&mut self, at: u32, said: &Value, pieces: &mut Vec<Piece>) {
