@@ -10,7 +10,8 @@ use http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde_json::Value;
 
 use super::finish::{self, Said};
-use super::place::Place;
+use super::place::{Place, bare};
+use super::request::NOT_GOOGLES;
 use super::stream::Progress;
 use super::surface::seal;
 use super::usage::Tally;
@@ -75,19 +76,16 @@ impl Adapter for Native {
 /// The caller's bytes with our cap, the model's name where the body says one too, and without signatures that we made up
 /// for another provider's.
 fn body(order: &Order<'_>) -> Bytes {
-    let envelope = &order.call.envelope;
-    let model = envelope.model_span.as_ref().filter(|_| order.model != &*envelope.model);
-    let model = model
-        .map(|span| (span.clone(), Value::from(format!("models/{}", super::place::bare(order.model))).to_string()));
+    let (envelope, body) = (&order.call.envelope, &order.call.body);
+    let model = Value::from(format!("models/{}", bare(order.model))).to_string();
     let cap = order.output_tokens_max.map(|tokens| tokens.to_string());
-    let mut edits = Vec::with_capacity(2);
-    edits.extend(model.as_ref().map(|(span, json)| Edit::Replace { span: span.clone(), json: json.as_bytes().into() }));
+    let replace = |span, json| Edit::Replace { span, json };
+    let mut edits = Vec::new();
+    let named = envelope.model_span.clone().filter(|_| order.model != &*envelope.model);
+    edits.extend(named.map(|span| replace(span, model.as_bytes().into())));
     edits.extend(cap.as_ref().and_then(|json| cap_edit(order, json.as_bytes())));
-    edits.extend(
-        seal::foreign_spans(&order.call.body)
-            .map(|span| Edit::Replace { span, json: super::request::NOT_GOOGLES.as_bytes().into() }),
-    );
-    splice(&order.call.body, &edits)
+    edits.extend(seal::foreign_spans(body).map(|span| replace(span, NOT_GOOGLES.as_bytes().into())));
+    splice(body, &edits)
 }
 
 /// Our cap where the caller set none or a higher one.
@@ -144,6 +142,7 @@ struct Watcher {
     tally: Tally,
     seen: Vec<(u32, Seen)>,
     told_model: bool,
+    told_tier: bool,
 }
 
 impl Watcher {
@@ -181,7 +180,10 @@ impl Watcher {
             report.model = Some(model.into());
         }
         report.usage = self.tally.note(chunk).or(report.usage);
-        report.service_tier = self.tally.service_tier.as_deref().map(Into::into);
+        if !self.told_tier {
+            report.service_tier = self.tally.service_tier.as_deref().map(Into::into);
+            self.told_tier = report.service_tier.is_some();
+        }
     }
 
     fn candidate(&mut self, candidate: &Candidate<'_>, report: &mut Report) {
@@ -253,7 +255,7 @@ mod tests {
             let part = format!(r#"{{"functionCall":{{"name":"f","args":{{}}}},"thoughtSignature":"{signature}"}}"#);
             format!(r#"{{"contents":[{{"role":"model","parts":[{part}]}}]}}"#)
         };
-        assert_eq!(sent(&body(&foreign), "m", None), body(super::super::request::NOT_GOOGLES));
+        assert_eq!(sent(&body(&foreign), "m", None), body(NOT_GOOGLES));
         assert_eq!(sent(&body("Z29vZ2xl"), "m", None), body("Z29vZ2xl"));
     }
 }

@@ -35,7 +35,8 @@ fn member(name: &str, value: &Value, change: fn(&Value) -> Value) -> (String, Va
     (name.to_owned(), value)
 }
 
-/// Google's own schema, a part of OpenAPI's, as a JSON Schema: types in small letters, `nullable` as a type.
+/// Google's own schema, a part of OpenAPI's, as a JSON Schema. Its types are shouted, `nullable` is a type, its 64-bit
+/// numbers are texts, and its names come in either form.
 pub(super) fn read(schema: &Value) -> Value {
     let Value::Object(members) = schema else { return schema.clone() };
     let nullable = members.get("nullable") == Some(&Value::Bool(true));
@@ -56,7 +57,6 @@ pub(super) fn read(schema: &Value) -> Value {
     Value::Object(read)
 }
 
-/// Google's 64-bit numbers are texts, its types are shouted, and both hosts take either form of a name.
 fn kind_of(kind: &str, nullable: bool) -> Value {
     let kind = kind.to_ascii_lowercase();
     if nullable { json!([kind, "null"]) } else { kind.into() }

@@ -521,3 +521,50 @@ fn an_error_is_handed_on_to_a_client_of_googles_dialect_only() {
     assert_eq!(handed_on(&call("m", false, r#"{"contents":[{"parts":[{"text":"a"}]}]}"#)), Some(body.clone()));
     assert_eq!(handed_on(&chat(&with(json!({})))), None);
 }
+
+/// A recorded stream with some bytes changed.
+fn spoilt(changes: &[(usize, u8)]) -> Vec<u8> {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/gemini/stream.sse");
+    let mut bytes = std::fs::read(path).expect("a file");
+    for (at, byte) in changes {
+        let at = at % bytes.len();
+        bytes[at] = *byte;
+    }
+    bytes
+}
+
+proptest::proptest! {
+    #[test]
+    fn a_spoilt_stream_ends_somehow_and_the_same_however_it_is_torn(
+        changes in proptest::collection::vec((proptest::num::usize::ANY, proptest::num::u8::ANY), 0..6),
+        size in 1_usize..400,
+    ) {
+        let stream = spoilt(&changes);
+        let own = call("m", true, r#"{"contents":[{"parts":[{"text":"a"}]}]}"#);
+        let foreign = chat(&json!({"model": "m", "stream": true, "messages": [{"role": "user", "content": "a"}]}));
+        for call in [&own, &foreign] {
+            let whole = relayed(&studio(), call, &[&stream]);
+            let torn = relayed(&studio(), call, &stream.chunks(size).collect::<Vec<_>>());
+            proptest::prop_assert_eq!(&whole.0, &torn.0);
+            proptest::prop_assert_eq!(&whole.1, &torn.1);
+            let name = |error: &Option<UpstreamError>| error.as_ref().map(|error| error.to_string());
+            proptest::prop_assert_eq!(name(&whole.2), name(&torn.2));
+        }
+    }
+
+    #[test]
+    fn a_spoilt_request_is_read_or_refused(changes in proptest::collection::vec((proptest::num::usize::ANY, proptest::num::u8::ANY), 0..4)) {
+        let mut body = full_request().to_string().into_bytes();
+        for (at, byte) in changes {
+            let at = at % body.len();
+            body[at] = byte;
+        }
+        let body = Bytes::from(body);
+        if let Ok(envelope) = Envelope::parse_named(Operation::GenerateContent, "m", false, &body) {
+            let call = with_envelope(Operation::GenerateContent, envelope, body);
+            if let Ok(dialog) = GENERATE_SURFACE.read(&call) {
+                let _ = request::body(Site::Studio, &dialog, "m", &mut Drops::new(true));
+            }
+        }
+    }
+}

@@ -32,7 +32,7 @@ pub(super) fn dialog(call: &Call) -> Result<Dialog, UpstreamError> {
         system: contents::system(&mut body)?,
         turns: contents::turns(&mut body)?,
         tools,
-        tool_choice: tool_choice(&mut body)?,
+        tool_choice: tool_choice(&mut body, &mut refused.names)?,
         output_tokens_max: config.integer("maxOutputTokens")?,
         choices: config.integer("candidateCount")?.and_then(|count| u32::try_from(count).ok()).unwrap_or(1),
         sampling: sampling(&mut config)?,
@@ -189,9 +189,11 @@ fn function(mut declared: Fields) -> Result<Tool, UpstreamError> {
     })
 }
 
-fn tool_choice(body: &mut Fields) -> Result<Option<ToolChoice>, UpstreamError> {
+fn tool_choice(body: &mut Fields, unread: &mut Vec<Box<str>>) -> Result<Option<ToolChoice>, UpstreamError> {
     let Some(mut config) = body.object("toolConfig")? else { return Ok(None) };
-    let Some(mut calling) = config.object("functionCallingConfig")? else { return Ok(None) };
+    let calling = config.object("functionCallingConfig")?;
+    unread.extend(config.left());
+    let Some(mut calling) = calling else { return Ok(None) };
     let mut names = calling.texts("allowedFunctionNames")?;
     let mode = calling.text("mode")?.unwrap_or_default();
     Ok(Some(match (mode.as_str(), names.len()) {

@@ -43,14 +43,23 @@ fn foreign(json: &[u8]) -> Option<Seal> {
         .or_else(|| Some(Seal::OpenAi { id: text("openai")?, encrypted: text("encrypted") }))
 }
 
-/// Where such signatures stand in a body, without their quotes.
+/// Where such signatures stand in a body, without their quotes. A text that only looks like one is none: the quotes in it
+/// would be escaped.
 pub(in crate::gemini) fn foreign_spans(body: &[u8]) -> impl Iterator<Item = Range<usize>> {
-    let quoted = format!("\"{MARK_BASE64}");
-    let starts: Vec<usize> = memmem::find_iter(body, quoted.as_bytes()).map(|at| at + 1).collect();
+    let finder = memmem::Finder::new(MARK_BASE64).into_owned();
+    let starts: Vec<usize> = finder.find_iter(body).filter(|start| is_signature(&body[..*start])).collect();
     starts.into_iter().filter_map(|start| {
         let length = memchr::memchr(b'"', body.get(start..)?)?;
         Some(start..start + length)
     })
+}
+
+/// Whether a body up to here ends with the name of the member and the quote that opens its value.
+fn is_signature(before: &[u8]) -> bool {
+    let Some(name) = before.strip_suffix(b"\"") else { return false };
+    let Some(name) = name.trim_ascii_end().strip_suffix(b":") else { return false };
+    let name = name.trim_ascii_end();
+    name.ends_with(b"\"thoughtSignature\"") || name.ends_with(b"\"thought_signature\"")
 }
 
 #[cfg(test)]
@@ -77,8 +86,14 @@ mod tests {
     fn the_mark_is_seen_in_base64() {
         assert_eq!(STANDARD.encode(MARK), MARK_BASE64);
         let kept = opaque(&Seal::Anthropic("s".into()));
-        let body = format!(r#"{{"a":"{kept}","b":"x"}}"#);
-        let spans: Vec<_> = foreign_spans(body.as_bytes()).collect();
-        assert_eq!(spans.iter().map(|span| &body[span.clone()]).collect::<Vec<_>>(), [kept]);
+        for name in ["thoughtSignature", "thought_signature"] {
+            let body = format!(r#"{{"{name}" : "{kept}","b":"x"}}"#);
+            let spans: Vec<_> = foreign_spans(body.as_bytes()).collect();
+            assert_eq!(spans.iter().map(|span| &body[span.clone()]).collect::<Vec<_>>(), [kept.as_str()]);
+        }
+        for text in [kept.clone(), format!(r#"\"thoughtSignature\":\"{kept}\""#)] {
+            let body = format!(r#"{{"text":"{text}"}}"#);
+            assert_eq!(foreign_spans(body.as_bytes()).count(), 0, "{body}");
+        }
     }
 }
