@@ -6,6 +6,7 @@ use http::HeaderMap;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
+use super::surface::strip_foreign;
 use super::{Anthropic, error, request, wire};
 use crate::dialog::{Dialog, Drops, Wire, invalid};
 use crate::transport::WireRequest;
@@ -29,7 +30,8 @@ const COUNTED: [&str; 10] = [
 /// # Errors
 /// When the body is not a JSON object.
 pub fn counting(provider: &Anthropic, model: &str, body: &Bytes) -> Result<WireRequest, UpstreamError> {
-    let body: Map<String, Value> = serde_json::from_slice(body).map_err(|cause| invalid(cause.to_string()))?;
+    let own = strip_foreign(body).unwrap_or_else(|| body.clone());
+    let body: Map<String, Value> = serde_json::from_slice(&own).map_err(|cause| invalid(cause.to_string()))?;
     Ok(provider.native.token_request(counted_body(body, model)))
 }
 

@@ -144,10 +144,10 @@ fn thinking_is_said_as_each_model_wants_it() {
         (body["thinking"].clone(), body["output_config"]["effort"].clone())
     };
     let adaptive = json!({"type": "adaptive", "display": "summarized"});
-    assert_eq!(effort(MODEL, "minimal"), (adaptive, "low".into()));
+    assert_eq!(effort(MODEL, "minimal"), (adaptive.clone(), "low".into()));
     assert_eq!(effort(MODEL, "none"), (json!({"type": "disabled"}), Value::Null));
     assert_eq!(effort("claude-opus-5-5", "none"), (Value::Null, "low".into()));
-    assert_eq!(effort("claude-opus-5-5", "high"), (Value::Null, "high".into()));
+    assert_eq!(effort("claude-opus-5-5", "high"), (adaptive, "high".into()));
     assert_eq!(effort("claude-haiku-4-5", "medium").0, json!({"type": "enabled", "budget_tokens": 4096}));
     assert_eq!(effort("claude-haiku-4-5", "high").0, json!({"type": "enabled", "budget_tokens": 6976}));
     let small = body("claude-haiku-4-5", json!({"reasoning_effort": "high", "max_tokens": 2_000}));

@@ -27,15 +27,12 @@ impl Thinking {
         match (rules.thinking, wish) {
             (ThinkingRule::Never, Reasoning::Off) => Self::default(),
             (ThinkingRule::Never, _) => Self::left_out(drops),
-            (ThinkingRule::Always, wish) => Self { effort: Some(effort(wish)), ..always },
+            (ThinkingRule::Always, Reasoning::Off) => Self { effort: Some(effort(wish)), ..always },
+            (ThinkingRule::Always, wish) => Self { object: Some(shown()), effort: Some(effort(wish)), ..always },
             (_, Reasoning::Off) => Self { object: Some(json!({"type": "disabled"})), ..Self::default() },
             // A call of a tool is forced: that cannot be had together with thoughts.
             (ThinkingRule::Adaptive, wish) if forced => Self { effort: Some(effort(wish)), ..Self::left_out(drops) },
-            (ThinkingRule::Adaptive, wish) => Self {
-                object: Some(json!({"type": "adaptive", "display": "summarized"})),
-                effort: Some(effort(wish)),
-                is_on: true,
-            },
+            (ThinkingRule::Adaptive, wish) => Self { object: Some(shown()), effort: Some(effort(wish)), is_on: true },
             (ThinkingRule::Budget, _) if forced || goes_on_without_thoughts(&dialog.turns) => Self::left_out(drops),
             (ThinkingRule::Budget, wish) => Self::budget(wish, tokens_max, drops),
         }
@@ -63,6 +60,11 @@ impl Thinking {
         let object = Some(json!({"type": "enabled", "budget_tokens": budget}));
         Self { object, effort: None, is_on: true }
     }
+}
+
+/// As much as the model sees fit, and told to the caller.
+fn shown() -> Value {
+    json!({"type": "adaptive", "display": "summarized"})
 }
 
 /// The word for an effort; a model that cannot be told not to think is told to think little.
