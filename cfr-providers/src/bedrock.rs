@@ -17,6 +17,7 @@ use crate::embeddings::Embeddings;
 use crate::transport::{BadAddress, Endpoint, WireRequest, path_segment};
 
 mod answer;
+mod count;
 mod embed;
 mod error;
 mod family;
@@ -27,6 +28,7 @@ mod usage;
 #[cfg(test)]
 mod tests;
 
+pub use count::counted;
 use embed::Invoke;
 use family::Family;
 

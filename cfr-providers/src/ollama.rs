@@ -24,6 +24,8 @@ mod tests;
 
 use embed::Embed;
 
+/// The provider's name, for logs and metrics: by its own dialect rather than by OpenAI's.
+const NAME: &str = "ollama_native";
 /// Where Ollama listens on one's own machine.
 pub const BASE_URL: &str = "http://127.0.0.1:11434";
 
@@ -62,7 +64,7 @@ impl Ollama {
 
 impl Wire for Ollama {
     fn name(&self) -> &'static str {
-        "ollama"
+        NAME
     }
 
     fn capabilities(&self) -> Capabilities {

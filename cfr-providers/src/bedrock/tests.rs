@@ -500,3 +500,22 @@ mod embeddings {
         }
     }
 }
+
+mod counts {
+    use super::*;
+    use crate::dialog::{Drops, surface_of};
+
+    #[test]
+    fn a_count_is_asked_of_the_prompt_alone() {
+        let call = call(&asking(json!({"temperature": 0.5, "stop": ["END"], "messages": [
+            {"role": "system", "content": "S"}, {"role": "user", "content": "Hi"}]})));
+        let dialog = surface_of(call.operation).expect("a surface").read(&call).expect("a dialog");
+        let request = bedrock().0.counting_dialog(CLAUDE, dialog, &mut Drops::default()).expect("a request");
+        assert_eq!(request.endpoint.uri().path(), format!("/model/{CLAUDE}/count-tokens"));
+        let body: Value = serde_json::from_slice(&request.body).expect("JSON");
+        let prompt = json!({"system": [{"text": "S"}], "messages": [{"role": "user", "content": [{"text": "Hi"}]}]});
+        assert_eq!(body, json!({"input": {"converse": prompt}}));
+        assert_eq!(crate::bedrock::counted(&Bytes::from_static(br#"{"inputTokens":7}"#)).expect("a number"), 7);
+        crate::bedrock::counted(&Bytes::from_static(b"{}")).expect_err("no number");
+    }
+}

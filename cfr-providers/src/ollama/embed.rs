@@ -36,7 +36,7 @@ struct Answer {
 
 impl EmbeddingWire for Embed {
     fn name(&self) -> &'static str {
-        "ollama"
+        super::NAME
     }
 
     fn capabilities(&self) -> Capabilities {
