@@ -305,7 +305,7 @@ impl StreamDecoder for Watcher {
         if self.progress.done || event.data.trim_ascii().is_empty() {
             return Ok(Forward::Nothing);
         }
-        let wire = stream::event(&event.data)?;
+        let wire = stream::event(event)?;
         if wire.kind == "error" {
             return Err(self.progress.failure(&event.data));
         }

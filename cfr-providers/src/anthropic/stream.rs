@@ -60,9 +60,12 @@ impl Progress {
     }
 }
 
-/// An event as Anthropic words it.
-pub(super) fn event(data: &[u8]) -> Result<Event<'_>, UpstreamError> {
-    wire::parse(data)
+/// An event as Anthropic words it. One that is named an error is one, whatever its data.
+pub(super) fn event<'a>(event: &'a WireEvent<'_>) -> Result<Event<'a>, UpstreamError> {
+    if *event.name == *b"error" {
+        return Ok(Event { kind: "error".into(), ..Event::default() });
+    }
+    wire::parse(&event.data)
         .map_err(|cause| UpstreamError::Malformed { message: format!("an event is not JSON: {cause}").into() })
 }
 
@@ -71,7 +74,7 @@ impl StreamReader for EventReader {
         if self.progress.done || event.data.trim_ascii().is_empty() {
             return Ok(());
         }
-        let wire = self::event(&event.data)?;
+        let wire = self::event(event)?;
         match &*wire.kind {
             "error" => return Err(without_frame(self.progress.failure(&event.data))),
             "message_start" => self.start(wire, pieces),

@@ -807,3 +807,10 @@ fn the_reason_of_an_end_is_told_in_anthropics_words() {
     let stopped = Piece::Finish { choice: 0, finish: FinishReason::Stop, stop_sequence: Some("END".into()) };
     assert_eq!(reason(vec![text("a"), stopped]), "stop_sequence");
 }
+
+#[test]
+fn an_answer_that_its_provider_broke_off_ends_with_an_error() {
+    let events = written(vec![text("a"), finish(cfr_core::upstream::FinishReason::Error)]);
+    let kinds: Vec<&str> = events.iter().filter_map(|event| event["type"].as_str()).collect();
+    assert_eq!(kinds[3..], ["content_block_stop", "error"]);
+}

@@ -13,6 +13,9 @@ use super::proof;
 use super::whole::{Said, citation_object, head, input, stop_reason, usage_object};
 use crate::dialog::{Piece, Seal, StreamWriter};
 
+/// What is said of an answer that its provider broke off: no reason to stop says that.
+const FAILED: &str = "the provider failed after it had begun to answer";
+
 /// Writes one answer.
 pub(super) struct EventWriter {
     call: Call,
@@ -70,6 +73,9 @@ impl StreamWriter for EventWriter {
         self.begin("", "", out);
         self.end_blocks(out);
         let (finish, stop_sequence) = self.finish.take().unwrap_or((FinishReason::Stop, None));
+        if finish == FinishReason::Error {
+            return event("error", json!({"type": "error", "error": {"type": "api_error", "message": FAILED}}), out);
+        }
         let delta = json!({"stop_reason": stop_reason(&finish, self.said), "stop_sequence": stop_sequence});
         let usage = usage_object(&self.usage.unwrap_or_default());
         event("message_delta", json!({"type": "message_delta", "delta": delta, "usage": usage}), out);
