@@ -18,6 +18,7 @@ use cfr_core::upstream::{Capabilities, Order, Reply, Upstream, UpstreamError};
 
 mod answer;
 mod embedding;
+mod foreign;
 pub mod log;
 mod prompt;
 mod render;
@@ -73,14 +74,20 @@ impl Upstream for Fake {
     }
 
     async fn send(&self, order: Order<'_>) -> Result<Reply, UpstreamError> {
-        let operation = order.call.operation;
-        if operation.dialect() != Dialect::OpenAi {
-            return Err(UpstreamError::Unsupported { message: operation.name().into() });
+        match order.call.operation.dialect() {
+            Dialect::OpenAi => self.answer(order).await,
+            _ => foreign::send(self, order).await,
         }
+    }
+}
+
+impl Fake {
+    /// Answers a call in OpenAI's dialect.
+    async fn answer(&self, order: Order<'_>) -> Result<Reply, UpstreamError> {
         let prompt = Prompt::read(&order)?;
         let entry = self.log.open(&order, prompt.tokens);
         script::obey_before(&prompt.script, &order).await?;
-        if operation == Operation::Embeddings {
+        if order.call.operation == Operation::Embeddings {
             return embedding::reply(&prompt, &order, entry);
         }
         let answers = answer::compose(&prompt, order.model);

@@ -12,9 +12,12 @@ use crate::anthropic::{self, Anthropic};
 use crate::bedrock::{self, Bedrock};
 use crate::dialog::{Translated, Wire};
 use crate::gemini::{self, Gemini};
+use crate::ollama::{self, Ollama};
 use crate::openai::{OpenAi, Quirks};
 use crate::sign::aws::{AwsKeys, StaticKeys};
+use crate::sign::google::{GoogleToken, MetadataServer, ServiceAccount, ServiceAccountError};
 use crate::sign::sigv4::SigV4;
+use crate::sign::token::TokenSource;
 use crate::sign::{Bearer, KeyError, KeyHeader, Signer, Unsigned};
 use crate::transport::{BadAddress, Transport};
 use crate::upstream::HttpUpstream;
@@ -29,12 +32,16 @@ pub enum Kind {
     Anthropic,
     /// Google's AI Studio.
     Gemini,
+    /// Google's Vertex.
+    Vertex,
     /// AWS Bedrock.
     Bedrock,
+    /// Ollama by its own dialect, which knows more than the one that it shares with OpenAI.
+    Ollama,
 }
 
 /// Those that have a dialect of their own.
-const OWN_DIALECTS: [Kind; 3] = [Kind::Anthropic, Kind::Gemini, Kind::Bedrock];
+const OWN_DIALECTS: [Kind; 5] = [Kind::Anthropic, Kind::Gemini, Kind::Vertex, Kind::Bedrock, Kind::Ollama];
 
 /// What is known of an account at a provider.
 #[derive(Debug, Clone, Default)]
@@ -45,6 +52,10 @@ pub struct Account {
     pub key: Option<Secret>,
     /// Where the provider works for us, where that is part of the address.
     pub region: Option<String>,
+    /// Who pays, where that is part of the address: Vertex.
+    pub project: Option<String>,
+    /// The key file of a service account of Google's. Without one the machine's own account signs.
+    pub service_account: Option<Secret>,
     /// Keys that sign each request in place of one that is sent: AWS.
     pub aws_keys: Option<AwsKeys>,
 }
@@ -62,6 +73,9 @@ pub enum AccountError {
     /// The key is not one.
     #[error(transparent)]
     Key(#[from] KeyError),
+    /// The key file is not one.
+    #[error(transparent)]
+    ServiceAccount(#[from] ServiceAccountError),
 }
 
 impl Kind {
@@ -84,7 +98,9 @@ impl Kind {
             Self::Compatible(quirks) => quirks.name,
             Self::Anthropic => "anthropic",
             Self::Gemini => "gemini",
+            Self::Vertex => "vertex",
             Self::Bedrock => "bedrock",
+            Self::Ollama => "ollama_native",
         }
     }
 
@@ -96,6 +112,7 @@ impl Kind {
             Self::Anthropic => Some("ANTHROPIC_API_KEY"),
             Self::Gemini => Some("GEMINI_API_KEY"),
             Self::Bedrock => Some("AWS_BEARER_TOKEN_BEDROCK"),
+            Self::Vertex | Self::Ollama => None,
         }
     }
 
@@ -106,7 +123,9 @@ impl Kind {
             Self::Compatible(quirks) => quirks.price_provider,
             Self::Anthropic => Some("anthropic"),
             Self::Gemini => Some("gemini"),
+            Self::Vertex => Some("vertex"),
             Self::Bedrock => Some("bedrock"),
+            Self::Ollama => None,
         }
     }
 
@@ -128,8 +147,9 @@ impl Kind {
         match self {
             Self::Compatible(quirks) => quirks.capabilities,
             Self::Anthropic => anthropic::CAPABILITIES,
-            Self::Gemini => gemini::CAPABILITIES,
+            Self::Gemini | Self::Vertex => gemini::CAPABILITIES,
             Self::Bedrock => bedrock::CAPABILITIES,
+            Self::Ollama => ollama::CAPABILITIES,
         }
     }
 
@@ -143,6 +163,8 @@ impl Kind {
             Self::Compatible(quirks) => Arc::new(OpenAi::new(quirks, base_url)?),
             Self::Anthropic => translated(Anthropic::new(base_url)?),
             Self::Gemini => translated(Gemini::studio(base_url)?),
+            Self::Vertex => translated(Gemini::vertex(account.project()?, account.region()?, base_url)?),
+            Self::Ollama => translated(Ollama::new(base_url)?),
             Self::Bedrock => translated(match base_url {
                 Some(base_url) => Bedrock::at(base_url)?,
                 None => Bedrock::in_region(account.region()?)?,
@@ -160,11 +182,19 @@ impl Kind {
         transport: Arc<dyn Transport>,
         clock: Arc<dyn Clock>,
     ) -> Result<HttpUpstream, AccountError> {
-        let (adapter, signer) = (self.adapter(account)?, self.signer(account, clock)?);
+        let (adapter, signer) = (self.adapter(account)?, self.signer(account, &transport, clock)?);
         Ok(HttpUpstream::new(adapter, signer, transport))
     }
 
-    fn signer(self, account: &Account, clock: Arc<dyn Clock>) -> Result<Arc<dyn Signer>, AccountError> {
+    fn signer(
+        self,
+        account: &Account,
+        transport: &Arc<dyn Transport>,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Arc<dyn Signer>, AccountError> {
+        if self == Self::Vertex {
+            return google_token(account, transport, clock);
+        }
         if let (Self::Bedrock, Some(keys)) = (self, &account.aws_keys) {
             let credentials = Arc::new(StaticKeys::new(keys.clone()));
             return Ok(Arc::new(SigV4::new(credentials, account.region()?, bedrock::SIGNING_NAME, clock)));
@@ -173,7 +203,7 @@ impl Kind {
             return Ok(Arc::new(Unsigned));
         };
         Ok(match self {
-            Self::Compatible(_) | Self::Bedrock => Arc::new(Bearer::new(key)?),
+            Self::Compatible(_) | Self::Vertex | Self::Bedrock | Self::Ollama => Arc::new(Bearer::new(key)?),
             Self::Anthropic => Arc::new(KeyHeader::new(HeaderName::from_static("x-api-key"), key)?),
             Self::Gemini => Arc::new(KeyHeader::new(HeaderName::from_static("x-goog-api-key"), key)?),
         })
@@ -184,12 +214,28 @@ impl Account {
     /// Whether it has anything that proves who we are.
     #[must_use]
     pub const fn has_key(&self) -> bool {
-        self.key.is_some() || self.aws_keys.is_some()
+        self.key.is_some() || self.aws_keys.is_some() || self.service_account.is_some()
     }
 
     fn region(&self) -> Result<&str, AccountError> {
         self.region.as_deref().ok_or(AccountError::Missing("region"))
     }
+
+    fn project(&self) -> Result<&str, AccountError> {
+        self.project.as_deref().ok_or(AccountError::Missing("project"))
+    }
+}
+
+fn google_token(
+    account: &Account,
+    transport: &Arc<dyn Transport>,
+    clock: Arc<dyn Clock>,
+) -> Result<Arc<dyn Signer>, AccountError> {
+    let source: Arc<dyn TokenSource> = match &account.service_account {
+        Some(file) => Arc::new(ServiceAccount::parse(file, Arc::clone(&clock), Arc::clone(transport))?),
+        None => Arc::new(MetadataServer::new(None, Arc::clone(transport))?),
+    };
+    Ok(Arc::new(GoogleToken::new(source, clock, None)?))
 }
 
 fn translated(wire: impl Wire) -> Arc<dyn Adapter> {

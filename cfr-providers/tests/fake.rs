@@ -100,7 +100,10 @@ async fn a_required_tool_is_called_with_arguments_that_fit() {
 async fn a_tool_is_called_when_the_prompt_names_it_and_not_again_after_its_answer() {
     let fake = Fake::instant();
     let named = chat_body("Use get_weather for Oslo", json!({"tools": weather_tool()}));
-    assert_eq!(Spoken::of(Dialect::OpenAi, &ask(&fake, Operation::ChatCompletions, &named).await.bytes).calls().len(), 1);
+    assert_eq!(
+        Spoken::of(Dialect::OpenAi, &ask(&fake, Operation::ChatCompletions, &named).await.bytes).calls().len(),
+        1
+    );
     let (_, unnamed) = chat(json!({"tools": weather_tool()})).await;
     assert!(unnamed.calls().is_empty() && !unnamed.text.is_empty());
     let mut answered = named.clone();
@@ -108,7 +111,9 @@ async fn a_tool_is_called_when_the_prompt_names_it_and_not_again_after_its_answe
         .as_array_mut()
         .unwrap()
         .push(json!({"role": "tool", "tool_call_id": "x", "content": "get_weather: sun"}));
-    assert!(Spoken::of(Dialect::OpenAi, &ask(&fake, Operation::ChatCompletions, &answered).await.bytes).calls().is_empty());
+    assert!(
+        Spoken::of(Dialect::OpenAi, &ask(&fake, Operation::ChatCompletions, &answered).await.bytes).calls().is_empty()
+    );
 }
 
 #[tokio::test]
@@ -258,10 +263,35 @@ async fn our_client_reads_from_its_bytes_what_it_says_of_itself() {
         for stream in [false, true] {
             let mut body = chat_body("Tell me about rivers.", more.clone());
             body["stream"] = stream.into();
+            body["model"] = "gpt-4o".into(); // answers in this dialect whatever the call asks for
             let read = ask(&upstream, Operation::ChatCompletions, &body).await;
             let said = ask(&Fake::instant(), Operation::ChatCompletions, &body).await;
             assert_eq!(read.report, said.report, "{body}");
             assert_eq!(read.bytes, said.bytes, "{body}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn every_dialect_is_answered_with_the_same_words() {
+    let messages = json!([{"role": "user", "content": "Say something."}]);
+    let asked = |operation: Operation, stream: bool| match operation {
+        Operation::Messages => json!({"model": "m", "max_tokens": 64, "stream": stream, "messages": messages}),
+        Operation::Responses => {
+            json!({"model": "m", "max_output_tokens": 64, "stream": stream, "input": "Say something."})
+        }
+        _ => json!({"model": "m", "max_tokens": 64, "stream": stream, "messages": messages}),
+    };
+    let words = |operation: Operation, outcome: &Outcome| Spoken::of(operation.dialect(), &outcome.bytes).text;
+    let chat = Operation::ChatCompletions;
+    let expected = words(chat, &ask(&Fake::instant(), chat, &asked(chat, false)).await);
+    assert!(!expected.is_empty());
+    for operation in [chat, Operation::Messages, Operation::Responses] {
+        for stream in [false, true] {
+            let outcome = ask(&Fake::instant(), operation, &asked(operation, stream)).await;
+            assert_eq!(outcome.error.as_ref().map(ToString::to_string), None, "{operation:?}");
+            assert_eq!(words(operation, &outcome), expected, "{operation:?}, streamed: {stream}");
+            assert!(outcome.report.usage.is_some() && outcome.report.finish.is_some(), "{operation:?}");
         }
     }
 }

@@ -22,6 +22,7 @@ impl Transport for Loopback {
         let path = request.endpoint.uri().path();
         let operation = match path.rsplit('/').next() {
             Some("embeddings") => Operation::Embeddings,
+            Some("responses") => Operation::Responses,
             _ if path.ends_with("chat/completions") => Operation::ChatCompletions,
             _ => Operation::Completions,
         };

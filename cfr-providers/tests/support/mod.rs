@@ -235,9 +235,11 @@ pub fn adapter(provider: &str) -> Option<Arc<dyn Adapter>> {
         "custom" => Some("http://127.0.0.1:9/v1"),
         _ => None,
     };
-    let region = Some("eu-central-1".to_owned());
-    let account = Account { base_url: base_url.map(str::to_owned), region, ..Account::default() };
-    Some(Kind::by_name(provider)?.adapter(&account).unwrap())
+    let (region, project) = (Some("eu-central-1".to_owned()), Some("project-1".to_owned()));
+    let account = Account { base_url: base_url.map(str::to_owned), region, project, ..Account::default() };
+    // OpenAI's other dialect.
+    let kind = if provider == "openai_responses" { "openai" } else { provider };
+    Some(Kind::by_name(kind)?.adapter(&account).unwrap())
 }
 
 fn operation_of(path: &str) -> Option<Operation> {

@@ -146,6 +146,8 @@ pub(super) struct Upstream {
     pub(super) api_key_env: Option<Spanned<String>>,
     pub(super) api_key_file: Option<Spanned<String>>,
     pub(super) region: Option<String>,
+    pub(super) project: Option<String>,
+    pub(super) service_account_file: Option<Spanned<String>>,
     pub(super) access_key_id: Option<String>,
     pub(super) secret_access_key: Option<Secret>,
     pub(super) session_token: Option<Secret>,

@@ -107,9 +107,23 @@ impl Reader<'_> {
         let usual = self.account(provider, key);
         Account {
             base_url: section.base_url.clone(),
+            project: section.project.clone(),
+            service_account: self.service_account(section),
             region: section.region.clone().or(usual.region),
             aws_keys: own_keys.or(usual.aws_keys),
             ..usual
+        }
+    }
+
+    fn service_account(&mut self, section: &file::Upstream) -> Option<Secret> {
+        let path = section.service_account_file.as_ref()?;
+        match std::fs::read_to_string(path.get_ref()) {
+            Ok(text) => Some(Secret::new(&text)),
+            Err(error) => {
+                let what = format!("{}: {error}", path.get_ref());
+                self.missing_key(self.line(path), "upstream.service_account_file", what);
+                None
+            }
         }
     }
 
