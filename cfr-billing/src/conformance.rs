@@ -74,6 +74,7 @@ macro_rules! store_conformance {
             a_settlement_is_posted_to_the_epoch_of_its_hold
             an_overrun_is_counted_on_every_account
             a_charge_beyond_the_lease_of_an_unlimited_budget_is_booked
+            settlements_of_one_batch_share_what_is_left
             a_late_charge_takes_no_more_than_what_is_left
             an_empty_batch_changes_nothing
             a_name_belongs_to_one_process_while_it_lives
@@ -97,6 +98,7 @@ macro_rules! store_conformance {
             a_key_with_other_terms_is_a_conflict
             money_that_is_used_cannot_be_taken
             a_limit_changes_the_open_period_by_the_difference
+            a_limit_changes_no_period_that_is_over
             a_limit_lowered_below_use_admits_nothing_until_it_has_drained
             grants_are_listed_newest_first
             a_new_period_has_its_own_account

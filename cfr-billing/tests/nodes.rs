@@ -96,6 +96,27 @@ async fn a_node_whose_name_was_taken_goes_on_under_one_of_its_own() {
     cluster.assert_books_agree().await;
 }
 
+#[tokio::test(start_paused = true)]
+async fn what_was_decided_under_a_lost_name_is_not_charged_to_the_lease_of_the_next() {
+    let cluster = Cluster::new();
+    let (budget, other) = (cluster.budget(100, Period::Never), cluster.budget(100, Period::Never));
+    let flush_delay = Duration::from_secs(1);
+    let config = EscrowConfig { boot: Boot(0x1234_5678 << 96), flush_delay, ..config("a") };
+    let node = cluster.start_with(&cluster.clock, config).await.expect("the name is free");
+    let running = cluster.hold(&node, budget, 30).await.expect("there is room");
+    node.flush().await.expect("the store works");
+    cluster.store.fence("a", clock_now(&cluster)).await.expect("it is known");
+    let _usurper = cluster.start("a").await;
+    let late = cluster.settle(&node, running.id, 20);
+    let _of_the_new_life = cluster.hold(&node, other, 10).await.expect("under another name");
+    let _fresh = cluster.hold(&node, budget, 40).await.expect("there is room");
+    let (granted, settled, leased) = cluster.booked(budget).await;
+    assert_eq!((granted, settled), (100, 0), "the charge waits to be written");
+    late.committed.await.expect("it is written");
+    assert_eq!(cluster.booked(budget).await, (100, 20, leased));
+    cluster.assert_books_agree().await;
+}
+
 // --- The clock -------------------------------------------------------------------------------------------------------
 
 #[tokio::test(start_paused = true)]

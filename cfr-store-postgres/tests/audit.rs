@@ -3,8 +3,8 @@
 
 mod support;
 
-use cfr_billing::conformance::{TAMPERINGS, check_tampering, write_books};
-use cfr_billing::store::{Correction, LedgerStore, StoreError, Sum};
+use cfr_billing::conformance::{CORRECTION_EDITS, TAMPERINGS, check_tampering, write_books};
+use cfr_billing::store::{Correction, Finding, LedgerStore, StoreError, Sum};
 use cfr_core::id::{AccountId, BudgetId};
 use sqlx::{Connection, PgConnection};
 use support::*;
@@ -44,16 +44,19 @@ async fn a_correction_of_an_account_that_is_not_there_is_refused() {
 }
 
 #[tokio::test]
-async fn a_correction_cannot_be_changed_afterwards() {
-    let (home, tampering) = (Home::new().await, &TAMPERINGS[0]);
-    let store = home.open().await;
-    write_books(&store, tampering).await;
-    edit(&home.url, tampering.sql).await;
-    check_tampering(&store, tampering).await;
-    let mut connection = PgConnection::connect(&home.url).await.unwrap();
-    let refused = sqlx::raw_sql("UPDATE ledger_corrections SET reason = 'nothing'").execute(&mut connection).await;
-    assert!(refused.is_err_and(|error| error.to_string().contains("append-only")));
-    edit(&home.url, "UPDATE ledger_corrections SET reason = 'nothing'").await;
-    let found = store.audit().await.unwrap();
-    assert!(found.iter().any(|finding| finding.what.contains("was changed after it was sealed")), "{found:#?}");
+async fn a_correction_says_what_it_changed_and_cannot_be_changed_afterwards() {
+    for change in CORRECTION_EDITS {
+        let (home, tampering) = (Home::new().await, &TAMPERINGS[0]);
+        let store = home.open().await;
+        write_books(&store, tampering).await;
+        edit(&home.url, tampering.sql).await;
+        check_tampering(&store, tampering).await;
+        let refused = raw(&home.url, change).await;
+        assert!(refused.as_ref().is_err_and(|error| error.contains("append-only")), "{change}: {refused:?}");
+        edit(&home.url, change).await;
+        let found = store.audit().await.unwrap();
+        let changed = |finding: &Finding| finding.what.contains("was changed after it was sealed");
+        assert!(found.iter().any(changed), "{change}: {found:#?}");
+        store.close().await.unwrap();
+    }
 }

@@ -5,8 +5,8 @@ mod support;
 
 use std::path::Path;
 
-use cfr_billing::conformance::{TAMPERINGS, check_tampering, write_books};
-use cfr_billing::store::{AuditRule, LedgerStore};
+use cfr_billing::conformance::{CORRECTION_EDITS, TAMPERINGS, check_tampering, write_books};
+use cfr_billing::store::{AuditRule, Finding, LedgerStore};
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection};
 use support::*;
 
@@ -64,6 +64,24 @@ async fn a_correction_of_an_account_that_is_not_there_is_refused() {
         Correction { account: AccountId(7), budget: BudgetId::from_u128(1), sum: Sum::Settled, from: 0, to: 1 };
     let refused = store.correct(&correction, "why", "root", at(1)).await;
     assert!(matches!(refused, Err(StoreError::NotFound { .. })), "{refused:?}");
+}
+
+#[tokio::test]
+async fn a_correction_says_what_it_changed_and_cannot_be_changed_afterwards() {
+    for change in CORRECTION_EDITS {
+        let (home, tampering) = (Home::new(), &TAMPERINGS[0]);
+        let store = home.open().await;
+        write_books(&store, tampering).await;
+        store.close().await.unwrap();
+        edit(&home.path(), tampering.sql).await;
+        let store = home.open().await;
+        check_tampering(&store, tampering).await;
+        store.close().await.unwrap();
+        edit(&home.path(), change).await;
+        let found = home.open().await.audit().await.unwrap();
+        let changed = |finding: &Finding| finding.what.contains("was changed after it was sealed");
+        assert!(found.iter().any(changed), "{change}: {found:#?}");
+    }
 }
 
 #[tokio::test]

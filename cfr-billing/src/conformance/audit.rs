@@ -84,6 +84,17 @@ pub const TAMPERINGS: &[Tampering] = &[
     lasting(AuditRule::Days, "UPDATE usage_daily SET requests = requests + 1", "the rollup counts 4 requests"),
 ];
 
+/// Edits of the correction that was booked for the first of the [`TAMPERINGS`]. The chain finds each of them.
+pub const CORRECTION_EDITS: &[&str] = &[
+    "UPDATE ledger_corrections SET account_id = account_id + 1",
+    "UPDATE ledger_corrections SET sum = 'overrun'",
+    "UPDATE ledger_corrections SET was = was + 1",
+    "UPDATE ledger_corrections SET became = became + 1",
+    "UPDATE ledger_corrections SET reason = 'none'",
+    "UPDATE ledger_corrections SET actor = 'nobody'",
+    "DELETE FROM ledger_corrections",
+];
+
 /// Writes a little of everything, and what this tampering needs of the node.
 pub async fn write_books(store: &dyn Store, tampering: &Tampering) {
     let node = Node::start(store).await;

@@ -156,6 +156,18 @@ pub async fn a_charge_beyond_the_lease_of_an_unlimited_budget_is_booked(store: &
     node.assert_books_agree().await;
 }
 
+/// What one settlement takes from the lease and from free room, the next one of the same batch has not.
+pub async fn settlements_of_one_batch_share_what_is_left(store: &dyn Store) {
+    let node = Node::start(store).await;
+    let budget = node.hard(110).await;
+    let account = node.lease(budget, 100).await;
+    let settle = |charged| node.settle(node.hold(), &[account], charged);
+    node.commit(&[settle(70), settle(60), settle(5)]).await;
+    let state = node.state(budget).await;
+    assert_eq!((state.settled, state.leased, state.overrun), (70 + 40, 0, 20 + 5));
+    node.assert_books_agree().await;
+}
+
 /// A node that comes back after its leases were taken charges what is left and no more. An exclusive store never gets
 /// there: its one node is dead by then.
 pub async fn a_late_charge_takes_no_more_than_what_is_left(store: &dyn Store) {

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use super::fixture::{Node, ask, top_up};
+use cfr_core::ledger::LimitPolicy;
+use cfr_core::time::Period;
+
+use super::fixture::{DAY, Node, ask, top_up};
 use crate::budget::GrantKind;
 use crate::store::{AcquireError, NewGrant, PageRequest, Store, StoreError};
 
@@ -58,6 +61,25 @@ pub async fn a_limit_changes_the_open_period_by_the_difference(store: &dyn Store
     let stale = store.set_budget_limit(budget, 1, 10, "admin", node.now).await;
     assert!(matches!(stale, Err(StoreError::Conflict { .. })), "{stale:?}");
     assert_eq!(node.sums(budget).await, (135, 0, 0));
+    node.assert_books_agree().await;
+}
+
+/// The next period begins with the new limit, and the same limit again is no change.
+pub async fn a_limit_changes_no_period_that_is_over(store: &dyn Store) {
+    let node = Node::start(store).await;
+    let budget = node.budget(100, LimitPolicy::Hard, Period::Day).await;
+    node.state(budget).await;
+    let later = node.later(Duration::from_secs(60));
+    store.set_budget_limit(budget, 1, 130, "admin", later.now).await.expect("the version is right");
+    assert_eq!(node.sums(budget).await, (130, 0, 0), "the period runs");
+    let tomorrow = node.later(DAY);
+    store.set_budget_limit(budget, 2, 170, "admin", tomorrow.now).await.expect("the version is right");
+    assert_eq!(tomorrow.sums(budget).await, (170, 0, 0));
+    store.set_budget_limit(budget, 3, 170, "admin", tomorrow.now).await.expect("the version is right");
+    let accounts = store.accounts(budget).await.expect("the store works");
+    assert_eq!(accounts.iter().map(|account| account.granted).collect::<Vec<_>>(), [170, 130]);
+    let grants = store.grants(budget, PageRequest::default()).await.expect("the store works");
+    assert_eq!(grants.items.iter().map(|grant| grant.amount_nanos).collect::<Vec<_>>(), [170, 30, 100]);
     node.assert_books_agree().await;
 }
 

@@ -7,6 +7,9 @@ use cfr_core::time::Timestamp;
 
 use super::finding::{AuditRule, Correction, Finding, Findings, Sum};
 
+#[cfg(test)]
+mod tests;
+
 /// An account as the books have it, and what its parts add up to. All amounts in nano-units.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AccountFigures {
