@@ -392,6 +392,30 @@ fn a_request_without_roles_and_ids_is_understood() {
 }
 
 #[test]
+fn an_answer_that_a_client_kept_chunk_by_chunk_is_one_turn() {
+    let model = |part: Value| json!({"role": "model", "parts": [part]});
+    let seal = Seal::Anthropic("EqQ?>\u{e4}".into());
+    let kept = surface::seal::opaque(&seal).replace('+', "-").replace('/', "_");
+    let body = json!({"contents": [
+        {"role": "user", "parts": [{"text": "Hi"}]},
+        model(json!({"text": "th", "thought": true})), model(json!({"text": "ink", "thought": true})),
+        model(json!({"text": "", "thought": true, "thoughtSignature": kept})),
+        model(json!({"text": "Look"})), model(json!({"text": "ing."})),
+        model(json!({"functionCall": {"id": "1", "name": "f", "args": {"y": 2}}})), model(json!({"text": ""})),
+        {"role": "user", "parts": [{"functionResponse": {"name": "f", "response": {"result": "3"}}}]},
+    ]});
+    let dialog = GENERATE_SURFACE.read(&call("m", false, &body.to_string())).expect("a dialog");
+    assert_eq!(dialog.turns.len(), 3);
+    let parts = &dialog.turns[1].parts;
+    assert_eq!(parts[0], Part::Thought(Thought { text: "think".into(), seal: Some(seal) }));
+    assert_eq!(parts[1], Part::text("Looking."));
+    assert!(matches!(&parts[2..], [Part::ToolCall(call)] if call.id == "1"), "{parts:?}");
+    assert!(
+        matches!(&dialog.turns[2].parts[..], [Part::ToolResult(result)] if result.id == "1" && result.text() == "3")
+    );
+}
+
+#[test]
 fn what_only_google_can_do_is_refused_by_name() {
     for (more, field) in [
         (json!({"cachedContent": "cachedContents/x"}), "cachedContent"),

@@ -157,9 +157,8 @@ impl Tally {
     /// Pieces may say the same searches again.
     fn note_searches(&mut self, response: &Response<'_>) {
         for grounding in response.candidates().iter().filter_map(Candidate::grounding) {
-            let queries = grounding.web_search_queries.iter().flatten().map(|query| &*query.0);
             let room = SEARCHES_MAX.saturating_sub(self.queries.len());
-            self.queries.extend(queries.take(room).map(Box::from));
+            self.queries.extend(grounding.queries().take(room).map(Box::from));
             let mut chunks = grounding.grounding_chunks.iter().flatten();
             self.maps |=
                 chunks.any(|chunk| chunk.maps.as_ref().is_some_and(|site| !str_of(site.uri.as_ref()).is_empty()));

@@ -101,7 +101,9 @@ struct PromptFeedback<'a> {
 #[serde(rename_all = "camelCase", default)]
 pub(super) struct Grounding<'a> {
     #[serde(borrow)]
-    pub(super) web_search_queries: Option<Vec<Text<'a>>>,
+    web_search_queries: Option<Vec<Text<'a>>>,
+    #[serde(borrow)]
+    image_search_queries: Option<Vec<Text<'a>>>,
     #[serde(borrow)]
     pub(super) grounding_chunks: Option<Vec<Chunk<'a>>>,
     pub(super) grounding_supports: Option<Vec<Support>>,
@@ -216,6 +218,13 @@ impl<'a> Candidate<'a> {
         let raw = self.citation_metadata.map_or("", RawValue::get);
         let citations: Citations<'a> = serde_json::from_str(raw).unwrap_or_default();
         citations.citations.or(citations.citation_sources).unwrap_or_default()
+    }
+}
+
+impl Grounding<'_> {
+    /// What was searched for, among texts and among pictures.
+    pub(super) fn queries(&self) -> impl Iterator<Item = &str> {
+        [&self.web_search_queries, &self.image_search_queries].into_iter().flatten().flatten().map(|query| &*query.0)
     }
 }
 

@@ -15,34 +15,47 @@ pub(super) fn system(body: &mut Fields) -> Result<Vec<Text>, UpstreamError> {
     texts.map(|text| text.map(Text::new)).collect()
 }
 
-/// Takes `contents`.
+/// Takes `contents`. Clients keep a streamed answer as they got it, chunk by chunk: one turn here.
 pub(super) fn turns(body: &mut Fields) -> Result<Vec<Turn>, UpstreamError> {
-    let mut calls = Calls::default();
-    body.objects("contents")?.into_iter().map(|content| turn(content, &mut calls)).collect()
+    let (mut calls, mut turns) = (Calls::default(), Vec::<Turn>::new());
+    for mut content in body.objects("contents")? {
+        let role = role(&mut content)?;
+        if turns.last().is_none_or(|turn| turn.role != role) {
+            turns.push(Turn { role, parts: Vec::new() });
+        }
+        for sent in content.objects("parts")? {
+            let part = part(sent, &mut calls)?;
+            if let Some(turn) = turns.last_mut() {
+                add(turn, part);
+            }
+        }
+    }
+    turns.retain(|turn| turn.role == Role::User || !turn.parts.is_empty());
+    Ok(turns)
 }
 
 /// Whoever says nothing of who speaks is the user.
-fn turn(mut content: Fields, calls: &mut Calls) -> Result<Turn, UpstreamError> {
-    let role = match content.text("role")?.as_deref() {
-        Some("model") => Role::Assistant,
-        None | Some("" | "user" | "function" | "tool") => Role::User,
-        Some(_) => return Err(content.wrong("role", "is neither `user` nor `model`")),
-    };
-    let mut parts = Vec::new();
-    for sent in content.objects("parts")? {
-        add(&mut parts, part(sent, calls)?);
+fn role(content: &mut Fields) -> Result<Role, UpstreamError> {
+    match content.text("role")?.as_deref() {
+        Some("model") => Ok(Role::Assistant),
+        None | Some("" | "user" | "function" | "tool") => Ok(Role::User),
+        Some(_) => Err(content.wrong("role", "is neither `user` nor `model`")),
     }
-    Ok(Turn { role, parts })
 }
 
-/// A thought comes in pieces when it was streamed; its signature ends it.
-fn add(parts: &mut Vec<Part>, part: Part) {
-    match (parts.last_mut(), part) {
+/// The model's words and thoughts come in pieces when they were streamed. A signature ends what it proves.
+fn add(turn: &mut Turn, part: Part) {
+    match (turn.parts.last_mut(), part) {
         (Some(Part::Thought(open)), Part::Thought(more)) if open.seal.is_none() => {
             open.text.push_str(&more.text);
             open.seal = more.seal;
         }
-        (_, part) => parts.push(part),
+        (Some(Part::Text(open)), Part::Text(more)) if turn.role == Role::Assistant && open.seal.is_none() => {
+            open.text.push_str(&more.text);
+            open.seal = more.seal;
+        }
+        (_, Part::Text(text)) if turn.role == Role::Assistant && text.text.is_empty() => {}
+        (_, part) => turn.parts.push(part),
     }
 }
 

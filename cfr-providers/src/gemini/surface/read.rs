@@ -127,8 +127,9 @@ fn reasoning(config: &mut Fields) -> Result<Option<Reasoning>, UpstreamError> {
     let Some(mut thinking) = config.object("thinkingConfig")? else { return Ok(None) };
     let (level, budget) = (thinking.text("thinkingLevel")?, thinking.number("thinkingBudget")?);
     let shown = thinking.flag("includeThoughts")? == Some(true);
-    if let Some(level) = level.filter(|level| level != "THINKING_LEVEL_UNSPECIFIED") {
-        let effort = Effort::from_name(&level.to_ascii_lowercase());
+    let level = level.map(|level| level.to_ascii_lowercase());
+    if let Some(level) = level.filter(|level| level != "thinking_level_unspecified") {
+        let effort = Effort::from_name(&level);
         return effort
             .map(|effort| Some(Reasoning::Effort(effort)))
             .ok_or_else(|| thinking.wrong("thinkingLevel", "is no level"));
@@ -195,7 +196,7 @@ fn tool_choice(body: &mut Fields, unread: &mut Vec<Box<str>>) -> Result<Option<T
     unread.extend(config.left());
     let Some(mut calling) = calling else { return Ok(None) };
     let mut names = calling.texts("allowedFunctionNames")?;
-    let mode = calling.text("mode")?.unwrap_or_default();
+    let mode = calling.text("mode")?.unwrap_or_default().to_ascii_uppercase();
     Ok(Some(match (mode.as_str(), names.len()) {
         ("NONE", _) => ToolChoice::None,
         ("ANY", 0) => ToolChoice::Required,
