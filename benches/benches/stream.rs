@@ -5,7 +5,7 @@ use bytes::Bytes;
 use cfr_benches::body::{Wish, chat};
 use cfr_core::chat::{Call, Envelope, Operation};
 use cfr_core::id::RequestId;
-use cfr_providers::adapter::Adapter as _;
+use cfr_providers::adapter::{Adapter as _, Framing};
 use cfr_providers::framing::Relay;
 use cfr_providers::openai::{OpenAi, Quirks};
 use divan::Bencher;
@@ -38,7 +38,7 @@ fn pass_through(bencher: Bencher<'_, '_>, chunks_per_read: usize) {
     };
     let reads = reads(chunks_per_read);
     bencher.counter(ItemsCount::new(CHUNKS)).with_inputs(|| reads.clone()).bench_values(|reads| {
-        let mut relay = Relay::new(adapter.stream_decoder(&call));
+        let mut relay = Relay::new(Framing::Sse, adapter.stream_decoder(&call));
         reads.into_iter().map(|read| relay.push(read).event.bytes.len()).sum::<usize>()
     });
 }
