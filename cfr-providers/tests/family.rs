@@ -337,3 +337,50 @@ fn a_refusal_is_a_part_of_its_own() {
     let output = &events.last().unwrap()["response"]["output"];
     assert_eq!(output[0]["content"], json!([{"type": "refusal", "refusal": "No."}]));
 }
+
+#[test]
+fn marks_of_the_prompt_cache_reach_the_server_that_hands_them_on() {
+    let mark = json!({"type": "ephemeral", "ttl": "1h"});
+    let mut request = question("m");
+    request["system"] = json!([{"type": "text", "text": "S", "cache_control": mark}]);
+    request["messages"][0]["content"] = json!([{"type": "text", "text": "Hi", "cache_control": {"type": "ephemeral"}}]);
+    let (body, dropped) = sent(&quirks::OPENROUTER, Operation::Messages, &request, "anthropic/claude");
+    assert_eq!(body["messages"][0]["content"], json!([{"type": "text", "text": "S", "cache_control": mark}]));
+    assert_eq!(body["messages"][1]["content"][0]["cache_control"], json!({"type": "ephemeral"}));
+    assert_eq!(dropped, [""; 0]);
+    let (body, dropped) = sent(&quirks::GROQ, Operation::Messages, &request, "m");
+    assert_eq!((&body["messages"][0]["content"], dropped), (&json!("S"), vec!["cache_control".to_owned()]));
+}
+
+#[test]
+fn proofs_of_other_providers_survive_a_round_trip_through_a_client_of_responses() {
+    for (provider, name, model, proof) in [
+        ("anthropic", "reasoning_stream", "claude-sonnet-4-6", "\"signature\":"),
+        ("gemini", "stream", "gemini-3.8-flash", "\"thoughtSignature\":"),
+        ("bedrock", "tool_stream", "eu.anthropic.claude-sonnet-4-6", "\"signature\":"),
+    ] {
+        let file = support::own_folder().join(provider).join(name).with_extension("json");
+        let exchange = cfr_providers::transport::replay::Exchange::read(&file).unwrap();
+        let adapter = support::adapter(provider).unwrap();
+        let question = json!({"role": "user", "content": "Hi"});
+        let call = support::call(Operation::Responses, &json!({"model": "m", "input": [question], "stream": true}));
+        let mut relay = Relay::new(adapter.framing(), adapter.stream_decoder(&call));
+        let relayed = relay.push(exchange.body.clone());
+        let mut bytes = relayed.event.bytes.to_vec();
+        bytes.extend_from_slice(&relay.finish().event.bytes);
+        let last = String::from_utf8(bytes).unwrap();
+        let last: Value = serde_json::from_str(last.trim().rsplit_once("data: ").unwrap().1).unwrap();
+        let mut input = vec![question.clone()];
+        input.extend(last["response"]["output"].as_array().unwrap().iter().cloned());
+        input.push(question);
+        let call = support::call(
+            Operation::Responses,
+            &json!({"model": "m", "input": input, "max_output_tokens": 4000,
+            "reasoning": {"effort": "low"}}),
+        );
+        let (timeout, idle_timeout) = (Duration::ZERO, Duration::ZERO);
+        let order = Order { call: &call, model, output_tokens_max: None, timeout, idle_timeout };
+        let body = String::from_utf8(adapter.encode(&order).unwrap().body.to_vec()).unwrap();
+        assert!(body.contains(proof) && !body.contains("cfr."), "{provider}: {body}");
+    }
+}

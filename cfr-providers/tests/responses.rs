@@ -253,3 +253,43 @@ fn a_stream_in_place_of_a_whole_response_has_every_event() {
     let spoken = Spoken::of(Dialect::Responses, &reply.body);
     assert!(spoken.done && spoken.text == "4", "{spoken:?}");
 }
+
+/// A stream with one of its events spoiled in every way that providers might think of.
+fn spoiled(body: &[u8]) -> Vec<Vec<u8>> {
+    let text = std::str::from_utf8(body).unwrap();
+    let frames: Vec<&str> = text.split_inclusive("\n\n").collect();
+    let mut streams = Vec::new();
+    for (at, frame) in frames.iter().enumerate() {
+        let (name, data) = frame.split_once("data: ").unwrap();
+        let event: Value = serde_json::from_str(data).unwrap();
+        let mut with = |event: Value| {
+            let made = format!("{name}data: {event}\n\n");
+            let stream = frames[..at].iter().copied().chain([made.as_str()]).chain(frames[at + 1..].iter().copied());
+            streams.push(stream.collect::<String>().into_bytes());
+        };
+        for field in event.as_object().unwrap().keys().filter(|field| *field != "type") {
+            for value in [Value::Null, json!(7), json!("odd"), json!([]), json!({"type": "odd"})] {
+                let mut event = event.clone();
+                event[field] = value;
+                with(event);
+            }
+        }
+        with(json!({"type": "response.something_new", "delta": {"x": 1}}));
+    }
+    streams
+}
+
+#[test]
+fn an_event_that_is_not_what_it_was_never_fails_a_stream_that_ends() {
+    for name in ["stream", "tool_stream"] {
+        let (exchange, _) = recorded(name);
+        for operation in [Operation::Responses, Operation::ChatCompletions] {
+            let call = streamed_call(operation);
+            for stream in spoiled(&exchange.body) {
+                let outcome = relayed(&call, [&stream[..]]);
+                let fine = matches!(outcome.error, None | Some(UpstreamError::Truncated { .. }));
+                assert!(fine, "{name}: {:?} {}", outcome.error, String::from_utf8_lossy(&stream));
+            }
+        }
+    }
+}

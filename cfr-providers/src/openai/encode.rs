@@ -11,11 +11,18 @@ use serde_json::value::RawValue;
 use super::fields;
 use super::quirks::Quirks;
 
+/// Caps of chat completions. Servers that make a completion of a response may read them there too, and an unread one
+/// means nothing.
+const CHAT_CAPS: [&str; 2] = [CapField::MaxTokens.name(), CapField::MaxCompletionTokens.name()];
+
 /// The body to send.
 pub(super) fn body(quirks: &Quirks, order: &Order<'_>) -> Result<Bytes, UpstreamError> {
     let call = order.call;
     let mut drops = quirks.drops.to_vec();
     drops.extend(surplus_cap(quirks, call.operation, &call.envelope, &call.body));
+    if call.operation == Operation::Responses {
+        drops.extend(CHAT_CAPS);
+    }
     let kept = fields::without(&call.body, &drops);
     if kept.len() == call.body.len() {
         return edited(quirks, order, &call.envelope, &kept);
@@ -147,7 +154,16 @@ mod tests {
         let body = Bytes::copy_from_slice(body.as_bytes());
         let envelope = Envelope::parse(operation, &body).unwrap();
         let (tags, cache) = (cfr_core::chat::Tags::default(), cfr_core::cache::CacheUse::default());
-        let call = Call { id: RequestId::from_u128(1), operation, envelope, body, tags, cache, drop_params: false, betas: None };
+        let call = Call {
+            id: RequestId::from_u128(1),
+            operation,
+            envelope,
+            body,
+            tags,
+            cache,
+            drop_params: false,
+            betas: None,
+        };
         let (timeout, idle_timeout) = (Duration::ZERO, Duration::ZERO);
         let order = Order { call: &call, model, output_tokens_max: cap, timeout, idle_timeout };
         String::from_utf8(super::body(quirks, &order).unwrap().to_vec()).unwrap()
@@ -189,6 +205,16 @@ mod tests {
         assert_eq!(sent, r#"{"model":"m","prompt":"p","max_tokens":7}"#);
         let body = r#"{"model":"m","input":"p"}"#;
         assert_eq!(encoded(&OPENAI, Operation::Embeddings, body, "m", Some(7)), body);
+    }
+
+    #[test]
+    fn a_response_is_capped_by_its_own_field_alone() {
+        let body = r#"{"model":"m","input":"p"}"#;
+        let sent = encoded(&OPENAI, Operation::Responses, body, "m", Some(70));
+        assert_eq!(sent, r#"{"max_output_tokens":70,"model":"m","input":"p"}"#);
+        let body = r#"{"model":"m","input":"p","max_output_tokens":50,"max_tokens":9999,"stream":true}"#;
+        let sent = encoded(&LLAMACPP, Operation::Responses, body, "m", Some(70));
+        assert_eq!(sent, r#"{"model":"m","input":"p","max_output_tokens":50,"stream":true}"#);
     }
 
     #[test]

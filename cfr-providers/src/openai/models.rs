@@ -94,9 +94,9 @@ fn is_o_series(model: &str) -> bool {
     model.strip_prefix('o').is_some_and(|rest| rest.starts_with(|first: char| first.is_ascii_digit()))
 }
 
-/// The version in `gpt-VERSION…`; none for other names, such as that of a deployment.
+/// The version in `gpt-VERSION…`, tuned or not; none for other names, such as that of a deployment.
 fn version(model: &str) -> Option<Version> {
-    let rest = model.strip_prefix("gpt-")?;
+    let rest = model.strip_prefix("ft:").unwrap_or(model).strip_prefix("gpt-")?;
     let end = rest.find(|letter: char| !letter.is_ascii_digit() && letter != '.').unwrap_or(rest.len());
     let (generation, step) = rest[..end].split_once('.').unwrap_or((&rest[..end], "0"));
     Some((generation.parse().ok()?, step.parse().ok()?))
@@ -133,6 +133,7 @@ mod tests {
             ("gpt-6.1-terra", Some(Reasoning::Off), false),
             ("gpt-5.2", HIGH, false),
             ("gpt-4.1", HIGH, false),
+            ("ft:gpt-5.6-luna:org::1", None, true),
             ("my-deployment", HIGH, false),
         ] {
             assert_eq!(refuses_tools(model, reasoning), refuses, "{model} {reasoning:?}");

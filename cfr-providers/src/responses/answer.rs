@@ -18,7 +18,7 @@ pub(crate) fn read(quirks: &Quirks, headers: &HeaderMap, body: &Bytes) -> Result
     if let Some(failure) = response.failure().filter(|_| usage.is_none()) {
         return Err(without_body(failure));
     }
-    let items = response.output.iter().flatten().filter_map(|item| parse::<Value>(item));
+    let items = response.items().unwrap_or_default().into_iter().filter_map(parse::<Value>);
     let mut said = Said::default();
     items.for_each(|item| said.item(item));
     let finish = response.finish().unwrap_or(FinishReason::Stop);

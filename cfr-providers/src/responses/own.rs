@@ -21,17 +21,16 @@ pub(crate) fn whole(quirks: &Quirks, headers: &HeaderMap, body: Bytes) -> Result
     let response: Response<'_> = serde_json::from_slice(&body).map_err(|cause| decode::malformed(headers, &cause))?;
     let mut report = Report::default();
     tell(quirks, &response, &mut report);
-    if response.output.is_none() {
+    let Some(items) = response.items() else {
         return Err(match response.error.is_some() {
             true => error::read_in_success(headers, &body),
             false => UpstreamError::Malformed { message: "the answer has no output".into() },
         });
-    }
+    };
     if let Some(failure) = response.failure().filter(|_| report.usage.is_none()) {
         return Err(failure); // what was used must be settled, so only a failure without usage is an error
     }
-    let items = response.output.iter().flatten();
-    report.output_bytes = items.filter_map(|item| parse::<Visible>(item)).map(|visible| visible.0).sum();
+    report.output_bytes = items.into_iter().map(visible).sum();
     let content_type = headers.get(header::CONTENT_TYPE).cloned().unwrap_or(JSON);
     Ok(WholeReply { content_type, report, upstream_id: None, body, dropped: Vec::new() })
 }

@@ -77,7 +77,7 @@ impl EventReader {
     fn said(&mut self, kind: &str, event: Event<'_>, pieces: &mut Vec<Piece>) {
         let choice = CHOICE;
         let text = event.delta.text().unwrap_or_default().to_owned();
-        let index = event.output_index.unwrap_or(0);
+        let index = event.output_index();
         let before = pieces.len();
         match kind {
             "response.output_item.added" => self.item_added(index, event.item, pieces),
@@ -92,7 +92,7 @@ impl EventReader {
                 self.thinks = true;
                 pieces.push(Piece::Thought { choice, text });
             }
-            "response.reasoning_summary_part.added" if event.summary_index.is_some_and(|index| index > 0) => {
+            "response.reasoning_summary_part.added" if event.summary_index() > 0 => {
                 pieces.push(Piece::Thought { choice, text: "\n\n".to_owned() });
             }
             "response.function_call_arguments.delta" | "response.custom_tool_call_input.delta" => {

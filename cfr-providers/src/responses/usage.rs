@@ -83,7 +83,8 @@ fn fill_output(usage: &mut Usage, output: u64, details: &OutputDetails) {
 
 /// Tools of the provider's own are charged by the use: as it counts them, else one for each item.
 fn with_tools(mut usage: Usage, response: &Response<'_>) -> Usage {
-    let items = |kind: &str| response.kinds().filter(|item| item == kind).count() as u64;
+    let kinds = response.kinds();
+    let items = |kind: &str| kinds.iter().filter(|item| *item == kind).count() as u64;
     let counted = response.tool_usage.as_ref().and_then(|tools| tools["web_search"]["num_requests"].as_u64());
     usage.set(Meter::WebSearchCalls, counted.unwrap_or_else(|| items("web_search_call")));
     usage.set(Meter::FileSearchCalls, items("file_search_call"));

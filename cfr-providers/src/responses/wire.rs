@@ -25,7 +25,7 @@ pub(super) struct Response<'a> {
     #[serde(default)]
     incomplete_details: Option<Value>,
     #[serde(borrow, default)]
-    pub(super) output: Option<Vec<&'a RawValue>>,
+    output: Option<&'a RawValue>,
     #[serde(borrow, default)]
     pub(super) usage: Option<&'a RawValue>,
     #[serde(default)]
@@ -41,10 +41,10 @@ pub(super) struct Event<'a> {
     pub(super) response: Option<&'a RawValue>,
     #[serde(borrow, default)]
     pub(super) item: Option<&'a RawValue>,
-    #[serde(default)]
-    pub(super) output_index: Option<u64>,
-    #[serde(default)]
-    pub(super) summary_index: Option<u64>,
+    #[serde(borrow, default)]
+    output_index: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    summary_index: Option<&'a RawValue>,
     #[serde(borrow, default)]
     pub(super) delta: Word<'a>,
     #[serde(default)]
@@ -65,17 +65,34 @@ pub(super) fn parse<'a, T: Deserialize<'a>>(raw: &'a RawValue) -> Option<T> {
     serde_json::from_str(raw.get()).ok()
 }
 
-impl Response<'_> {
+impl Event<'_> {
+    /// Which item of the output it is about.
+    pub(super) fn output_index(&self) -> u64 {
+        self.output_index.and_then(parse).unwrap_or(0)
+    }
+
+    /// Which part of a thought's summary it is about.
+    pub(super) fn summary_index(&self) -> u64 {
+        self.summary_index.and_then(parse).unwrap_or(0)
+    }
+}
+
+impl<'a> Response<'a> {
+    /// Its items; none when it has no output.
+    pub(super) fn items(&self) -> Option<Vec<&'a RawValue>> {
+        self.output.and_then(parse)
+    }
+
     /// The kinds of its items.
-    pub(super) fn kinds(&self) -> impl Iterator<Item = String> + '_ {
-        let items = self.output.iter().flatten();
-        items.filter_map(|item| parse::<Kind<'_>>(item)?.kind.text().map(str::to_owned))
+    pub(super) fn kinds(&self) -> Vec<String> {
+        let kind = |item: &RawValue| parse::<Kind<'_>>(item)?.kind.text().map(str::to_owned);
+        self.items().unwrap_or_default().into_iter().filter_map(kind).collect()
     }
 
     /// Why it ended, in OpenAI's older words; none while it goes on (providers.md §15).
     pub(super) fn finish(&self) -> Option<FinishReason> {
         match self.status.text()? {
-            "completed" if self.kinds().any(|kind| is_call(&kind)) => Some(FinishReason::ToolCalls),
+            "completed" if self.kinds().iter().any(|kind| is_call(kind)) => Some(FinishReason::ToolCalls),
             "completed" => Some(FinishReason::Stop),
             "incomplete" => Some(self.incomplete()),
             "failed" | "cancelled" => Some(FinishReason::Error),

@@ -6,7 +6,9 @@ use cfr_core::upstream::UpstreamError;
 use serde_json::{Map, Value, json};
 use sha2::{Digest as _, Sha256};
 
-use crate::dialog::{Dialog, Drops, File, Image, Part, Role, Source, Text, Thought, ToolCall, ToolResult, Turn};
+use crate::dialog::{
+    CacheMark, Dialog, Drops, File, Image, Part, Role, Source, Text, Thought, ToolCall, ToolResult, Turn,
+};
 use crate::openai::models;
 use crate::openai::quirks::Quirks;
 
@@ -27,17 +29,18 @@ pub(super) fn write(
 ) -> Result<Vec<Value>, UpstreamError> {
     dialog.turns.iter().flat_map(|turn| &turn.parts).try_for_each(|part| check(part, drops))?;
     let words = &quirks.words;
+    let marks = words.knows("cache_control");
     let developer = words.openai_models && models::is_reasoning(model);
     let operator = if developer { "developer" } else { "system" };
     let mut messages = Vec::with_capacity(dialog.turns.len() + 1);
     if !dialog.system.is_empty() {
-        messages.push(json!({"role": operator, "content": joined(&dialog.system)}));
+        messages.push(json!({"role": operator, "content": system(&dialog.system, marks)}));
     }
     let question = last_question(&dialog.turns);
     for (at, turn) in dialog.turns.iter().enumerate() {
         match turn.role {
             Role::System => messages.push(json!({"role": operator, "content": words_of(&turn.parts)})),
-            Role::User => user(turn, &mut messages),
+            Role::User => user(turn, marks, &mut messages),
             Role::Assistant => {
                 let thoughts = words.takes_thoughts && at > question;
                 messages.push(assistant(turn, thoughts));
@@ -47,7 +50,7 @@ pub(super) fn write(
     if words.marks_prefix {
         mark_prefix(&mut messages);
     }
-    if has_cache_marks(dialog) {
+    if !marks && has_cache_marks(dialog) {
         drops.harmless("cache_control");
     }
     Ok(messages)
@@ -82,31 +85,62 @@ fn mark_prefix(messages: &mut [Value]) {
 
 /// Results of tools are messages of their own and stand before everything else; what is no text in them moves to the
 /// words that follow.
-fn user(turn: &Turn, messages: &mut Vec<Value>) {
+fn user(turn: &Turn, marks: bool, messages: &mut Vec<Value>) {
     let (mut rest, mut said) = (Vec::new(), Vec::new());
     for part in &turn.parts {
         match part {
             Part::ToolResult(result) => {
-                messages.push(tool_message(result));
+                messages.push(tool_message(result, marks));
                 rest.extend(
-                    result.content.iter().filter(|part| !matches!(part, Part::Text(_))).filter_map(content_part),
+                    result
+                        .content
+                        .iter()
+                        .filter(|part| !matches!(part, Part::Text(_)))
+                        .filter_map(|part| content_part(part, marks)),
                 );
             }
             part => said.push(part),
         }
     }
-    if let ([Part::Text(text)], true) = (&said[..], rest.is_empty()) {
+    if let ([Part::Text(text)], true) = (&said[..], rest.is_empty())
+        && !(marks && text.cache.is_some())
+    {
         return messages.push(json!({"role": "user", "content": text.text}));
     }
-    rest.extend(said.into_iter().filter_map(content_part));
+    rest.extend(said.into_iter().filter_map(|part| content_part(part, marks)));
     if !rest.is_empty() {
         messages.push(json!({"role": "user", "content": rest}));
     }
 }
 
-fn tool_message(result: &ToolResult) -> Value {
+fn tool_message(result: &ToolResult, marks: bool) -> Value {
     let failed = if result.is_error { FAILED } else { "" };
-    json!({"role": "tool", "tool_call_id": result.id, "content": format!("{failed}{}", result.text())})
+    let text = format!("{failed}{}", result.text());
+    let content = match result.cache.filter(|_| marks) {
+        Some(mark) => json!([marked(json!({"type": "text", "text": text}), Some(mark))]),
+        None => text.into(),
+    };
+    json!({"role": "tool", "tool_call_id": result.id, "content": content})
+}
+
+/// What the operator says: one text, or a list where a place to cache up to must be marked.
+fn system(texts: &[Text], marks: bool) -> Value {
+    if marks && texts.iter().any(|text| text.cache.is_some()) {
+        return texts.iter().map(|text| marked(json!({"type": "text", "text": text.text}), text.cache)).collect();
+    }
+    joined(texts).into()
+}
+
+/// A part with its mark, in the words that gateways share with Anthropic.
+fn marked(mut part: Value, mark: Option<CacheMark>) -> Value {
+    match mark {
+        None => {}
+        Some(CacheMark::Usual) => part["cache_control"] = json!({"type": "ephemeral"}),
+        Some(CacheMark::Hour | CacheMark::TwelveHours) => {
+            part["cache_control"] = json!({"type": "ephemeral", "ttl": "1h"});
+        }
+    }
+    part
 }
 
 fn assistant(turn: &Turn, thoughts: bool) -> Value {
@@ -145,18 +179,19 @@ fn call_object(call: &ToolCall) -> Value {
 }
 
 /// What a person shows or says besides results of tools.
-fn content_part(part: &Part) -> Option<Value> {
+fn content_part(part: &Part, marks: bool) -> Option<Value> {
+    let mark = |mark: Option<CacheMark>| mark.filter(|_| marks);
     match part {
-        Part::Text(text) => Some(json!({"type": "text", "text": text.text})),
+        Part::Text(text) => Some(marked(json!({"type": "text", "text": text.text}), mark(text.cache))),
         Part::Refusal(words) => Some(json!({"type": "text", "text": words})),
         Part::Image(Image { source: Source::Uploaded(_), .. }) | Part::File(File { source: Source::Url(_), .. }) => {
             None
         }
-        Part::Image(image) => Some(image_part(image)),
+        Part::Image(image) => Some(marked(image_part(image), mark(image.cache))),
         Part::Audio { data, format } => {
             Some(json!({"type": "input_audio", "input_audio": {"data": data, "format": format}}))
         }
-        Part::File(file) => Some(file_part(file)),
+        Part::File(file) => Some(marked(file_part(file), mark(file.cache))),
         Part::Thought(_) | Part::ToolCall(_) | Part::ToolResult(_) => None, // the model's, or written already
     }
 }
