@@ -1,7 +1,7 @@
 //! AWS Bedrock: one dialect, Converse, for the models of many makers (providers.md §8).
 //!
 //! The model stands in the path, an answer streams in Amazon's own framing, and what only some models know goes to them
-//! beside the request in their own words: [`Family`] tells whose words these are.
+//! beside the request in their makers' own words.
 
 use std::sync::Arc;
 

@@ -1,6 +1,6 @@
 //! Bedrock over real sockets: what is signed is what goes over the wire, and a stream comes through.
 
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 #![cfg(feature = "reqwest")]
 
 mod support;

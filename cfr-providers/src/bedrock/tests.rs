@@ -426,6 +426,51 @@ mod answers {
         assert_eq!(Heard::of(&outcome.bytes).text, "Hi");
     }
 
+    /// The same event once for each of its members, with something else in its place.
+    fn altered(event: &Value) -> Vec<Value> {
+        let mut all = Vec::new();
+        for path in paths(event) {
+            for other in [json!(null), json!(7), json!("x"), json!([]), json!({})] {
+                let mut altered = event.clone();
+                *altered.pointer_mut(&path).expect("a member") = other;
+                all.push(altered);
+            }
+        }
+        all
+    }
+
+    fn paths(value: &Value) -> Vec<String> {
+        let mut all = vec![String::new()];
+        for (name, member) in value.as_object().into_iter().flatten() {
+            all.extend(paths(member).into_iter().map(|path| format!("/{name}{path}")));
+        }
+        all
+    }
+
+    #[test]
+    fn a_member_of_another_kind_never_fails_a_stream() {
+        let web = json!({"citation": {"location": {"web": {"url": "u"}}}});
+        let events = [
+            ("messageStart", json!({"role": "assistant"})),
+            (
+                "contentBlockStart",
+                json!({"contentBlockIndex": 0, "start": {"toolUse": {"toolUseId": "a", "name": "f"}}}),
+            ),
+            ("contentBlockDelta", json!({"contentBlockIndex": 0, "delta": {"toolUse": {"input": "{}"}}})),
+            ("contentBlockDelta", json!({"contentBlockIndex": 1, "delta": {"reasoningContent": {"signature": "s"}}})),
+            ("contentBlockDelta", json!({"contentBlockIndex": 1, "delta": web})),
+            ("messageStop", json!({"stopReason": "end_turn", "additionalModelResponseFields": {"stop_sequence": "x"}})),
+            ("metadata", json!({"usage": {"inputTokens": 1, "cacheDetails": [{}]}, "serviceTier": {"type": "flex"}})),
+        ];
+        for (name, event) in &events {
+            for altered in altered(event) {
+                let wire = [event_frame(name, &altered.to_string()), text("Hi"), end()].concat();
+                let outcome = relayed([&*wire]);
+                assert!(outcome.error.is_none(), "{name} {altered}: {:?}", outcome.error);
+            }
+        }
+    }
+
     #[test]
     fn a_damaged_stream_ends_at_the_damage() {
         let mut wire = [text("Hi"), text("there"), end()].concat();

@@ -22,7 +22,8 @@ pub(super) struct Line {
     pub(super) model: String,
     #[serde(default)]
     created_at: String,
-    pub(super) message: Message,
+    #[serde(default)]
+    pub(super) message: Option<Message>,
     #[serde(default)]
     pub(super) done: bool,
     #[serde(default)]
@@ -33,9 +34,14 @@ pub(super) struct Line {
     prompt_eval_count: Option<u64>,
     #[serde(default)]
     eval_count: Option<u64>,
+    /// Why nothing follows.
+    #[serde(default)]
+    pub(super) error: Option<String>,
+    #[serde(default, alias = "status_code")]
+    pub(super) status: Value,
 }
 
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 pub(super) struct Message {
     #[serde(default)]
     pub(super) content: Option<String>,
@@ -62,11 +68,12 @@ struct WireFunction {
 /// The meaning of a complete answer.
 pub(super) fn read(body: &[u8]) -> Result<Answer, UpstreamError> {
     let mut line = Line::parse(body)?;
-    let calls = line.take_calls(0);
+    let mut message = line.message.take().ok_or_else(|| malformed("it has no message"))?;
+    let calls = line.calls(&mut message, 0);
     let (finish, usage, logprobs) = (line.finish(!calls.is_empty()), line.usage(), line.take_logprobs());
     let said = |text: Option<String>| text.filter(|text| !text.is_empty());
-    let thought = said(line.message.thinking).map(|text| Part::Thought(Thought { text, seal: None }));
-    let parts = thought.into_iter().chain(said(line.message.content).map(Part::text));
+    let thought = said(message.thinking).map(|text| Part::Thought(Thought { text, seal: None }));
+    let parts = thought.into_iter().chain(said(message.content).map(Part::text));
     let parts = parts.chain(calls.into_iter().map(Part::ToolCall)).collect();
     let choices = vec![Choice { parts, finish, stop_sequence: None, logprobs }];
     Ok(Answer { model: line.model, choices, usage, ..Answer::default() })
@@ -74,13 +81,12 @@ pub(super) fn read(body: &[u8]) -> Result<Answer, UpstreamError> {
 
 impl Line {
     pub(super) fn parse(json: &[u8]) -> Result<Self, UpstreamError> {
-        serde_json::from_slice(json)
-            .map_err(|cause| UpstreamError::Malformed { message: format!("not an answer: {cause}").into() })
+        serde_json::from_slice(json).map_err(|cause| malformed(&cause.to_string()))
     }
 
-    /// The calls of tools, `made` being the number of those that came before.
-    pub(super) fn take_calls(&mut self, made: usize) -> Vec<ToolCall> {
-        let calls = self.message.tool_calls.take().unwrap_or_default();
+    /// The calls of tools in its message, `made` being the number of those that came before.
+    pub(super) fn calls(&self, message: &mut Message, made: usize) -> Vec<ToolCall> {
+        let calls = message.tool_calls.take().unwrap_or_default();
         calls.into_iter().zip(made..).map(|(call, at)| call.read(&self.created_at, at)).collect()
     }
 
@@ -119,6 +125,10 @@ impl WireCall {
         let id = if self.id.is_empty() { made_id(&[created_at, &at.to_string(), &name, &arguments]) } else { self.id };
         ToolCall { id, name, arguments, custom: false, seal: None, cache: None }
     }
+}
+
+fn malformed(why: &str) -> UpstreamError {
+    UpstreamError::Malformed { message: format!("not an answer: {why}").into() }
 }
 
 /// An id for a call without one: of its own, because no two answers begin in the same instant.

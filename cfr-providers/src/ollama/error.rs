@@ -3,18 +3,8 @@
 use bytes::Bytes;
 use cfr_core::upstream::UpstreamError;
 use http::{HeaderMap, StatusCode};
-use serde::Deserialize;
-use serde_json::Value;
 
 use crate::openai;
-
-/// A line that ends a stream badly.
-#[derive(Deserialize)]
-pub(super) struct Failure {
-    error: String,
-    #[serde(default, alias = "status_code")]
-    status: Value,
-}
 
 /// The meaning of an answer with an error status: the words are those that all servers of open models use.
 pub(super) fn read(status: StatusCode, headers: &HeaderMap, body: &Bytes) -> UpstreamError {
@@ -26,23 +16,15 @@ pub(super) fn read(status: StatusCode, headers: &HeaderMap, body: &Bytes) -> Ups
     }
 }
 
-impl Failure {
-    /// The failure that a line stands for, if it is one.
-    pub(super) fn of(line: &[u8]) -> Option<Self> {
-        serde_json::from_slice(line).ok()
-    }
+/// The meaning of an error before the first word of a stream: as good as an error status.
+pub(super) fn at_first(message: &str, status: Option<u64>) -> UpstreamError {
+    let status = status.and_then(|status| StatusCode::from_u16(u16::try_from(status).ok()?).ok());
+    let status = status.filter(|status| status.is_client_error() || status.is_server_error());
+    let body = serde_json::json!({ "error": message }).to_string();
+    read(status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR), &HeaderMap::new(), &body.into())
+}
 
-    /// Before the first word: as good as an error status.
-    pub(super) fn at_first(&self) -> UpstreamError {
-        let status = self.status.as_u64().and_then(|status| u16::try_from(status).ok());
-        let status =
-            status.and_then(|status| StatusCode::from_u16(status).ok()).filter(|status| status.as_u16() >= 400);
-        let body = serde_json::json!({ "error": self.error }).to_string();
-        read(status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR), &HeaderMap::new(), &body.into())
-    }
-
-    /// After the answer had begun.
-    pub(super) fn in_stream(self) -> UpstreamError {
-        UpstreamError::InStream { message: self.error.into(), frame: None }
-    }
+/// The meaning of an error after the answer had begun.
+pub(super) fn in_stream(message: String) -> UpstreamError {
+    UpstreamError::InStream { message: message.into(), frame: None }
 }

@@ -3,7 +3,7 @@
 use cfr_core::upstream::UpstreamError;
 
 use super::answer::Line;
-use super::error::Failure;
+use super::error;
 use crate::adapter::WireEvent;
 use crate::dialog::{Piece, StreamReader, ToolCall};
 
@@ -23,10 +23,12 @@ impl LineReader {
         if !std::mem::replace(&mut self.begun, true) {
             pieces.push(Piece::Start { id: String::new(), model: std::mem::take(&mut line.model) });
         }
+        let mut message = line.message.take().unwrap_or_default();
+        let calls = line.calls(&mut message, self.calls);
         let said = |text: Option<String>| text.filter(|text| !text.is_empty());
-        pieces.extend(said(line.message.thinking.take()).map(|text| Piece::Thought { choice: CHOICE, text }));
-        pieces.extend(said(line.message.content.take()).map(|text| Piece::Text { choice: CHOICE, text }));
-        line.take_calls(self.calls).into_iter().for_each(|call| self.call(call, pieces));
+        pieces.extend(said(message.thinking).map(|text| Piece::Thought { choice: CHOICE, text }));
+        pieces.extend(said(message.content).map(|text| Piece::Text { choice: CHOICE, text }));
+        calls.into_iter().for_each(|call| self.call(call, pieces));
         pieces.extend(line.take_logprobs().map(|logprobs| Piece::Logprobs { choice: CHOICE, logprobs }));
         if line.done {
             self.done = true;
@@ -47,10 +49,12 @@ impl LineReader {
 
 impl StreamReader for LineReader {
     fn read(&mut self, event: &WireEvent<'_>, pieces: &mut Vec<Piece>) -> Result<(), UpstreamError> {
-        if let Some(failure) = Failure::of(&event.data) {
-            return Err(if self.begun { failure.in_stream() } else { failure.at_first() });
+        let mut line = Line::parse(&event.data)?;
+        match line.error.take() {
+            Some(message) if self.begun => return Err(error::in_stream(message)),
+            Some(message) => return Err(error::at_first(&message, line.status.as_u64())),
+            None => self.line(line, pieces),
         }
-        self.line(Line::parse(&event.data)?, pieces);
         Ok(())
     }
 

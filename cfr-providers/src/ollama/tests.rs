@@ -234,3 +234,19 @@ fn embeddings_are_asked_for_and_answered_in_openais_words() {
     let fewer = Bytes::from_static(br#"{"embeddings":[]}"#);
     assert_eq!(ollama().decode(&call, &HeaderMap::new(), fewer).expect_err("no vector").name(), "malformed");
 }
+
+#[test]
+fn a_line_without_a_message_says_nothing_and_an_answer_without_one_is_none() {
+    let lines = concat!(
+        "{\"status\":\"loading model\"}\n",
+        "{\"message\":{\"content\":\"Hi\",\"new\":1}}\n",
+        "{\"done\":true,\"done_reason\":\"new\",\"prompt_eval_count\":1,\"eval_count\":2}\n",
+    );
+    let outcome = Outcome::of(&ollama(), [lines.as_bytes()]);
+    assert_eq!(outcome.report.usage, Some(Usage::text(1, 2)));
+    let heard = Heard::of(&outcome.bytes);
+    assert_eq!((heard.text.as_str(), heard.finish.as_deref()), ("Hi", Some("new")));
+    let whole = call(&asking(json!({})));
+    let error = ollama().decode(&whole, &HeaderMap::new(), Bytes::from_static(b"{\"done\":true}"));
+    assert_eq!(error.expect_err("no message").name(), "malformed");
+}
