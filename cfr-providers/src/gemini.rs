@@ -1,7 +1,7 @@
 //! Google's Gemini, at AI Studio and at Vertex: one dialect on two hosts (providers.md §7).
 //!
-//! Clients that speak the dialect themselves are served by an adapter of their own: their bytes stay bytes. Everybody else
-//! goes through a dialog. Embeddings are asked for in OpenAI's words and answered in them.
+//! Clients that speak the dialect themselves are served by an adapter of their own: their bytes stay bytes. Everybody
+//! else goes through a dialog. Embeddings are asked for in OpenAI's words and answered in them.
 
 use std::sync::Arc;
 

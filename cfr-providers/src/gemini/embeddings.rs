@@ -1,4 +1,5 @@
-//! How Google makes embeddings: all texts at once at AI Studio, as instances of a prediction at Vertex (providers.md §7.6).
+//! How Google makes embeddings: as a batch at AI Studio and for Vertex's newer models, as instances of a prediction for
+//! its older ones (providers.md §7.1, §7.6).
 
 use std::sync::Arc;
 
@@ -27,7 +28,7 @@ impl Vectors {
     }
 }
 
-/// AI Studio's answer has the vectors at once; Vertex's has predictions around them.
+/// A batch's answer has the vectors at once; a prediction's has predictions around them.
 #[derive(Deserialize, Default)]
 #[serde(rename_all = "camelCase", default)]
 struct Answer {
@@ -83,7 +84,8 @@ impl EmbeddingWire for Vectors {
     fn request(&self, wanted: &Wanted, order: &Order<'_>, _: &mut Drops) -> Result<WireRequest, UpstreamError> {
         let (method, body) = match self.place.site {
             Site::Studio => ("batchEmbedContents", batch(wanted, order.model)),
-            Site::Vertex => ("predict", instances(wanted)),
+            Site::Vertex if predicts(order.model) => ("predict", instances(wanted)),
+            Site::Vertex => ("batchEmbedContents", configured_batch(wanted)),
         };
         self.place.request(order.model, method, body.to_string().into())
     }
@@ -102,6 +104,11 @@ impl EmbeddingWire for Vectors {
     }
 }
 
+/// Whether a model of Vertex's is asked for a prediction: all from before Gemini.
+fn predicts(model: &str) -> bool {
+    !model.contains("gemini")
+}
+
 fn batch(wanted: &Wanted, model: &str) -> Value {
     let request = |text: &String| {
         let mut request = json!({"model": format!("models/{}", bare(model)), "content": {"parts": [{"text": text}]}});
@@ -116,6 +123,20 @@ fn batch(wanted: &Wanted, model: &str) -> Value {
     json!({"requests": wanted.texts.iter().map(request).collect::<Value>()})
 }
 
+/// A batch as Vertex takes it. What is too long is refused rather than cut: the caller would not know.
+fn configured_batch(wanted: &Wanted) -> Value {
+    let mut config = json!({"autoTruncate": false});
+    if let Some(dimensions) = wanted.dimensions {
+        config["outputDimensionality"] = dimensions.into();
+    }
+    if let Some(purpose) = &wanted.purpose {
+        config["taskType"] = purpose.as_str().into();
+    }
+    let request =
+        |text: &String| json!({"content": {"role": "user", "parts": [{"text": text}]}, "embedContentConfig": config});
+    json!({"requests": wanted.texts.iter().map(request).collect::<Value>()})
+}
+
 fn instances(wanted: &Wanted) -> Value {
     let instance = |text: &String| {
         let mut instance = json!({ "content": text });
@@ -124,7 +145,6 @@ fn instances(wanted: &Wanted) -> Value {
         }
         instance
     };
-    // What is too long is refused rather than cut: the caller would not know.
     let mut parameters = json!({"autoTruncate": false});
     if let Some(dimensions) = wanted.dimensions {
         parameters["outputDimensionality"] = dimensions.into();
@@ -188,6 +208,18 @@ mod tests {
         let instance = |text: &str| json!({"content": text, "task_type": "RETRIEVAL_QUERY"});
         let parameters = json!({"autoTruncate": false, "outputDimensionality": 3});
         assert_eq!(body, json!({"instances": [instance("a"), instance("b")], "parameters": parameters}));
+    }
+
+    #[test]
+    fn newer_models_of_vertex_take_a_batch_with_a_configuration_for_each_text() {
+        let vertex = embeddings(Place::vertex("p", "global", None).expect("an address"));
+        let (path, body) =
+            asked(&vertex, &json!({"model": "gemini-embedding-2", "input": ["a", "b"], "dimensions": 3}));
+        assert!(path.ends_with("/models/gemini-embedding-2:batchEmbedContents"), "{path}");
+        let config = json!({"autoTruncate": false, "outputDimensionality": 3});
+        let content = |text: &str| json!({"role": "user", "parts": [{"text": text}]});
+        let request = |text: &str| json!({"content": content(text), "embedContentConfig": config});
+        assert_eq!(body, json!({"requests": [request("a"), request("b")]}));
     }
 
     #[test]

@@ -53,7 +53,8 @@ pub(super) fn written(logprobs: &Value) -> Value {
         let others = token.get("top_logprobs").and_then(Value::as_array).into_iter().flatten();
         json!({"candidates": others.map(candidate).collect::<Value>()})
     };
-    json!({"chosenCandidates": tokens().map(candidate).collect::<Value>(), "topCandidates": tokens().map(top).collect::<Value>()})
+    let (chosen, top): (Value, Value) = (tokens().map(candidate).collect(), tokens().map(top).collect());
+    json!({"chosenCandidates": chosen, "topCandidates": top})
 }
 
 #[cfg(test)]

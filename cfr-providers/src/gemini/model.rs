@@ -8,8 +8,8 @@ use crate::dialog::{Effort, Reasoning};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Family {
     thinking: Thinking,
-    /// Whether the first call of each turn must carry a signature, results of tools may carry pictures, and functions may
-    /// stand beside Google's own tools: all three came with the third generation.
+    /// Whether the first call of each turn must carry a signature, results of tools may carry pictures, and functions
+    /// may stand beside Google's own tools: all three came with the third generation.
     pub(super) is_current: bool,
 }
 

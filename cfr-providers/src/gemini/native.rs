@@ -73,8 +73,8 @@ impl Adapter for Native {
     }
 }
 
-/// The caller's bytes with our cap, the model's name where the body says one too, and without signatures that we made up
-/// for another provider's.
+/// The caller's bytes with our cap, the model's name where the body says one too, and without signatures that we made
+/// up for another provider's.
 fn body(order: &Order<'_>) -> Bytes {
     let (envelope, body) = (&order.call.envelope, &order.call.body);
     let model = Value::from(format!("models/{}", bare(order.model))).to_string();

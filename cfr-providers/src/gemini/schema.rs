@@ -7,8 +7,8 @@ const BY_NAME: [&str; 4] = ["properties", "patternProperties", "$defs", "definit
 /// Members of a schema whose values are data and no schemas.
 const DATA: [&str; 5] = ["enum", "const", "default", "example", "examples"];
 
-/// A JSON Schema as `parametersJsonSchema` and `responseJsonSchema` take it: everything but `const`, which says the same
-/// as an `enum` of one.
+/// A JSON Schema as `parametersJsonSchema` and `responseJsonSchema` take it: everything but `const`, which says the
+/// same as an `enum` of one.
 pub(super) fn sent(schema: &Value) -> Value {
     let Value::Object(members) = schema else { return schema.clone() };
     members

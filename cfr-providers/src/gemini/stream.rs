@@ -1,5 +1,5 @@
-//! From Google's stream to pieces of an answer (providers.md §7.4). A stream has no end mark: it ends when the wire does,
-//! and is complete when every answer has a finish reason.
+//! From Google's stream to pieces of an answer (providers.md §7.4). A stream has no end mark: it ends when the wire
+//! does, and is complete when every answer has a finish reason.
 
 use std::collections::BTreeMap;
 

@@ -1,5 +1,5 @@
-//! What we read of a GenerateContentResponse, whole or a chunk of one (providers.md §7.3, §7.4). Everything borrows; what
-//! we do not need is skipped, not built.
+//! What we read of a GenerateContentResponse, whole or a chunk of one (providers.md §7.3, §7.4). Everything borrows;
+//! what we do not need is skipped, not built.
 
 use std::borrow::Cow;
 

@@ -141,9 +141,8 @@ impl ServiceAccount {
     fn assertion(&self) -> Result<String, UpstreamError> {
         let now = self.clock.now().as_second();
         let header = json!({"alg": "RS256", "typ": "JWT", "kid": self.key_id});
-        let claims = json!({
-            "iss": self.email, "scope": SCOPE, "aud": self.audience, "iat": now, "exp": now.saturating_add(ASSERTION_SECONDS),
-        });
+        let until = now.saturating_add(ASSERTION_SECONDS);
+        let claims = json!({"iss": self.email, "scope": SCOPE, "aud": self.audience, "iat": now, "exp": until});
         let signed = format!("{}.{}", encoded(&header), encoded(&claims));
         let mut signature = vec![0; self.key.public().modulus_len()];
         let random = SystemRandom::new();

@@ -1,4 +1,5 @@
-//! From turns to `contents`: who said what, with the signatures that Google wants to see again (providers.md §7.2, §13.3).
+//! From turns to `contents`: who said what, with the signatures that Google wants to see again (providers.md §7.2,
+//! §13.3).
 
 use cfr_core::upstream::UpstreamError;
 use serde::Serialize;

@@ -59,7 +59,8 @@ fn add(turn: &mut Turn, part: Part) {
     }
 }
 
-/// Calls that wait for their results. Google's older models give them no ids; then results follow in the order of calls.
+/// Calls that wait for their results. Google's older models give them no ids; then results follow in the order of
+/// calls.
 #[derive(Debug, Default)]
 struct Calls {
     made: usize,

@@ -1,7 +1,7 @@
 //! Signatures of other providers, on their way through a client that knows Google's only.
 //!
-//! Google's clients keep `thoughtSignature`, base64 that means nothing to them, and send it back. A signature of another
-//! provider travels there as base64 of a mark and of JSON, and is taken apart again when it comes back.
+//! Google's clients keep `thoughtSignature`, base64 that means nothing to them, and send it back. A signature of
+//! another provider travels there as base64 of a mark and of JSON, and is taken apart again when it comes back.
 
 use std::ops::Range;
 
@@ -43,8 +43,8 @@ fn foreign(json: &[u8]) -> Option<Seal> {
         .or_else(|| Some(Seal::OpenAi { id: text("openai")?, encrypted: text("encrypted") }))
 }
 
-/// Where such signatures stand in a body, without their quotes. A text that only looks like one is none: the quotes in it
-/// would be escaped.
+/// Where such signatures stand in a body, without their quotes. A text that only looks like one is none: the quotes in
+/// it would be escaped.
 pub(in crate::gemini) fn foreign_spans(body: &[u8]) -> impl Iterator<Item = Range<usize>> {
     let finder = memmem::Finder::new(MARK_BASE64).into_owned();
     let starts: Vec<usize> = finder.find_iter(body).filter(|start| is_signature(&body[..*start])).collect();

@@ -1,5 +1,5 @@
-//! From pieces of an answer to Google's chunks (providers.md §7.4): calls go out whole, and the last chunk has every finish
-//! reason and the usage.
+//! From pieces of an answer to Google's chunks (providers.md §7.4): calls go out whole, and the last chunk has every
+//! finish reason and the usage.
 
 use bytes::{BufMut, BytesMut};
 use cfr_core::chat::{Call, Usage};
@@ -99,7 +99,8 @@ impl ChunkWriter {
     }
 
     fn last_candidate(&self, choice: u32, finish: &FinishReason) -> Value {
-        let mut candidate = json!({"content": {"parts": [{"text": ""}], "role": "model"}, "finishReason": finish_reason(finish), "index": choice});
+        let content = json!({"parts": [{"text": ""}], "role": "model"});
+        let mut candidate = json!({"content": content, "finishReason": finish_reason(finish), "index": choice});
         let sources: Vec<&Value> =
             self.sources.iter().filter(|(of, _)| *of == choice).map(|(_, source)| source).collect();
         if !sources.is_empty() {
