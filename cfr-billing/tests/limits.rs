@@ -172,6 +172,20 @@ async fn a_lowered_limit_holds_at_once() {
 }
 
 #[tokio::test]
+async fn what_a_hold_leaves_free_after_its_limit_was_lowered_is_not_spent_beyond_the_limit() {
+    let bench = Bench::exclusive().await;
+    let budget = bench.budget(100, Period::Never);
+    let held = bench.escrow.authorize(bench.ask(&[budget], 60)).await.expect("there is room");
+    let change = bench.store.set_budget_limit(budget, 1, 50, "admin", bench.clock_now());
+    bench.escrow.recalled(budget, change).await.expect("the version is right");
+    let settled = bench.escrow.settle(held.id, price(held.id, bench.clock_now(), 20)).expect("it is open");
+    settled.committed.await.expect("it is written");
+    let denied = bench.escrow.authorize(bench.ask(&[budget], 31)).await;
+    assert!(matches!(&denied, Err(AuthorizeError::Denied(denial)) if denial.available == eur(30)), "{denied:?}");
+    bench.admits(&[budget], 30, "30 are left").await;
+}
+
+#[tokio::test]
 async fn a_new_limit_changes_the_running_period_and_no_past_one() {
     let bench = Bench::exclusive().await;
     let budget = bench.budget(100, Period::Day);

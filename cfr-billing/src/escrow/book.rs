@@ -197,7 +197,7 @@ impl Book {
         let usable = |budget: &BudgetId| {
             let index = *self.budgets.get(budget)?;
             let slot = self.slots.get(index as usize)?;
-            let fits = slot.free() >= ask.amount.nanos() && ask.at < slot.end && !slot.stale;
+            let fits = slot.usable() >= ask.amount.nanos() && ask.at < slot.end && !slot.stale;
             (fits && (self.exclusive || uptime < slot.deadline)).then_some(index)
         };
         ask.path.iter().map(usable).collect()
@@ -230,7 +230,7 @@ impl Book {
         if !slot.stale && !expired && !slot.is_short(amount, amount_min, uptime) {
             return None;
         }
-        let (min, need) = ((amount_min - slot.free()).max(0), (amount - slot.free()).max(0));
+        let (min, need) = ((amount_min - slot.usable()).max(0), (amount - slot.usable()).max(0));
         if slot.is_hard() {
             let want = if self.exclusive || need == 0 { need } else { slot.wish(need, self.nodes, uptime) };
             return Some(self.ask(budget, min, want));

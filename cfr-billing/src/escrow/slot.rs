@@ -91,31 +91,36 @@ impl Slot {
         self.lease - self.held
     }
 
+    /// What of them a new hold may claim. After a limit was lowered below use, what holds leave free drains first.
+    pub(super) const fn usable(&self) -> i64 {
+        if self.is_hard() && self.beyond < 0 { self.free().saturating_add(self.beyond) } else { self.free() }
+    }
+
     /// What the limit leaves to a new hold.
     pub(super) const fn room(&self) -> i64 {
-        if self.is_hard() { self.free() } else { i64::MAX }
+        if self.is_hard() { self.usable() } else { i64::MAX }
     }
 
     pub(super) const fn is_hard(&self) -> bool {
         matches!(self.policy, LimitPolicy::Hard)
     }
 
-    /// What a new hold might get: the free rights, and what the store had when it was last heard of.
+    /// What a new hold might get: the usable rights, and what the store had when it was last heard of.
     pub(super) fn available(&self) -> i64 {
         let beyond = self.beyond.saturating_sub(self.promised).max(0);
-        if self.is_hard() { self.free().saturating_add(beyond) } else { i64::MAX }
+        if self.is_hard() { self.usable().saturating_add(beyond) } else { i64::MAX }
     }
 
     /// Whether the store should be asked for more before a hold of `amount`, or of `amount_min` at least, is decided.
     pub(super) fn is_short(&self, amount: i64, amount_min: i64, uptime: Duration) -> bool {
-        let free = self.free();
+        let usable = self.usable();
         if !self.is_hard() {
-            return free < amount;
+            return usable < amount;
         }
         if uptime < self.exhausted_until {
-            return free < amount && free < self.available() && amount_min <= self.available();
+            return usable < amount && usable < self.available() && amount_min <= self.available();
         }
-        free < amount_min || (free < amount && uptime >= self.dry_until)
+        usable < amount_min || (usable < amount && uptime >= self.dry_until)
     }
 
     /// What to ask a shared store for when `need` is missing: as much as will be needed soon at the rate of the time since
