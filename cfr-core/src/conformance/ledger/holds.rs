@@ -82,6 +82,10 @@ pub async fn other_arguments_are_refused(subject: &dyn LedgerUnderTest) {
         assert_eq!(refused(subject.ledger().authorize(dearer).await), reused);
         let shrinkable = HoldRequest { amount_min: nanos(1), ..request.clone() };
         assert_eq!(refused(subject.ledger().authorize(shrinkable).await), reused);
+        let dollars = |amount: Money| Money::from_nanos(amount.nanos(), Currency::USD);
+        let (amount, amount_min) = (dollars(request.amount), dollars(request.amount_min));
+        let foreign = HoldRequest { amount, amount_min, ..request.clone() };
+        assert_eq!(refused(subject.ledger().authorize(foreign).await), reused);
         let elsewhere = HoldRequest { path: Arc::from([budget, other]), ..request };
         assert_eq!(refused(subject.ledger().authorize(elsewhere).await), reused);
     }
