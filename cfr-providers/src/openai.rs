@@ -41,7 +41,7 @@ pub use surface::{CHAT_SURFACE, ChatSurface};
 pub use words::{EffortRule, Words};
 
 pub(crate) use surface::created_at;
-pub(crate) use target::{address, end_user, source, without_body};
+pub(crate) use target::{FAILED, end_user, without_body};
 
 /// OpenAI's wire format for one server.
 #[derive(Debug, Clone)]

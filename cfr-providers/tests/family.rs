@@ -316,6 +316,53 @@ fn events_come_in_openais_order_and_are_numbered() {
 }
 
 #[test]
+fn calls_are_told_apart_however_a_server_numbers_them() {
+    let call = |said: Value| delta(&json!({"tool_calls": [said]}));
+    let events = told(&[
+        // Without an id; with the index of another; whole in one chunk, with its arguments as an object.
+        call(json!({"function": {"name": "f", "arguments": "{}"}})),
+        call(json!({"index": 1, "id": "c2", "function": {"name": "g", "arguments": "{\"a\""}})),
+        call(json!({"index": 1, "id": "c2", "function": {"name": "g", "arguments": ":1}"}})),
+        call(json!({"index": 1, "id": "c3", "function": {"name": "h", "arguments": {"b": 2}}})),
+        call(json!({"index": 7, "function": {"arguments": "of nothing"}})),
+        finish("stop"),
+    ]);
+    let output = events.last().unwrap()["response"]["output"].as_array().unwrap();
+    let calls: Vec<(&str, &str, &str)> = output
+        .iter()
+        .map(|item| ["call_id", "name", "arguments"].map(|field| item[field].as_str().unwrap()))
+        .map(|[id, name, arguments]| (id, name, arguments))
+        .collect();
+    assert_eq!(calls, [("call_x_0_0", "f", "{}"), ("c2", "g", "{\"a\":1}"), ("c3", "h", "{\"b\":2}")]);
+}
+
+#[test]
+fn what_a_server_says_it_charges_reaches_the_books_through_a_translation() {
+    let body = json!({
+        "id": "x", "model": "m", "choices": [{"index": 0, "message": {"content": "Hi"}, "finish_reason": "stop"}],
+        "usage": {"prompt_tokens": 9, "completion_tokens": 4, "cost": 0.5},
+    });
+    let call = support::call(Operation::Responses, &json!({"model": "m", "input": "Hi"}));
+    let adapter = OpenAi::new(&quirks::OPENROUTER, None).unwrap();
+    let reply = adapter.decode(&call, &http::HeaderMap::new(), body.to_string().into()).unwrap();
+    assert_eq!(reply.report.provider_cost, Some(cfr_core::price::PicoUsd(500_000_000_000)));
+}
+
+#[test]
+fn what_a_search_model_read_is_cited() {
+    let body = json!({
+        "choices": [{"index": 0, "message": {"content": "Hi"}, "finish_reason": "stop"}],
+        "search_results": [{"title": "T", "url": "https://example.com/"}],
+    });
+    let call = support::call(Operation::Responses, &json!({"model": "m", "input": "Hi"}));
+    let adapter = OpenAi::new(&quirks::PERPLEXITY, None).unwrap();
+    let reply = adapter.decode(&call, &http::HeaderMap::new(), body.to_string().into()).unwrap();
+    let response: Value = serde_json::from_slice(&reply.body).unwrap();
+    let cited = &response["output"][0]["content"][0]["annotations"][0];
+    assert_eq!((&cited["url"], &cited["title"]), (&json!("https://example.com/"), &json!("T")));
+}
+
+#[test]
 fn every_end_has_its_status() {
     for (reason, kind, incomplete) in [
         ("stop", "response.completed", Value::Null),

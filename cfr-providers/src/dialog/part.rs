@@ -97,6 +97,26 @@ pub enum Source {
     Uploaded(String),
 }
 
+impl Source {
+    /// What an address of OpenAI's stands for: a data URL carries its bytes, any other address is one.
+    #[must_use]
+    pub fn of_address(address: String) -> Self {
+        match address.strip_prefix("data:").and_then(|rest| rest.split_once(";base64,")) {
+            Some((media_type, data)) => Self::Inline { media_type: media_type.to_owned(), data: data.to_owned() },
+            None => Self::Url(address),
+        }
+    }
+
+    /// The address that stands for it, or the id of an upload.
+    #[must_use]
+    pub fn address(&self) -> String {
+        match self {
+            Self::Inline { media_type, data } => format!("data:{media_type};base64,{data}"),
+            Self::Url(address) | Self::Uploaded(address) => address.clone(),
+        }
+    }
+}
+
 /// A picture.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Image {

@@ -18,8 +18,7 @@ mod request;
 mod said;
 mod stream;
 
-pub(crate) use message::{address, end_user};
-pub(crate) use said::source;
+pub(crate) use message::{FAILED, end_user};
 
 /// One server as a target. Which of its two dialects a request is written in depends on the model and the call; an
 /// answer says by itself which it is in.

@@ -3,10 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use crate::dialog::{File, Image, Part, Role, Seal, Source, Thought, ToolCall, ToolResult, Turn};
-use crate::openai::address;
-
-/// Stands before what a tool says when it failed.
-const FAILED: &str = "[error] ";
+use crate::openai::FAILED;
 
 /// All turns, in order. A thought stands before the words and the calls that it led to.
 pub(super) fn items(turns: &[Turn]) -> Vec<Value> {
@@ -77,7 +74,7 @@ fn image_part(image: &Image) -> Value {
     let field = if matches!(image.source, Source::Uploaded(_)) { "file_id" } else { "image_url" };
     let mut part = Map::from_iter([
         ("type".to_owned(), Value::from("input_image")),
-        (field.to_owned(), address(&image.source).into()),
+        (field.to_owned(), image.source.address().into()),
     ]);
     if let Some(detail) = &image.detail {
         part.insert("detail".to_owned(), detail.as_str().into());
@@ -95,7 +92,7 @@ fn file_part(file: &File) -> Value {
     if let Some(name) = &file.name {
         part.insert("filename".to_owned(), name.as_str().into());
     }
-    part.insert(field.to_owned(), address(&file.source).into());
+    part.insert(field.to_owned(), file.source.address().into());
     part.into()
 }
 

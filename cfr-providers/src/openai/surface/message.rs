@@ -182,22 +182,13 @@ fn image(part: &mut Fields) -> Result<Image, UpstreamError> {
         }
         None => return Err(part.wrong("image_url", "is required")),
     };
-    Ok(Image { source: source_of(url), detail, cache: None })
+    Ok(Image { source: Source::of_address(url), detail, cache: None })
 }
 
 fn file(part: &mut Fields) -> Result<File, UpstreamError> {
     let mut file = part.object("file")?.ok_or_else(|| part.wrong("file", "is required"))?;
     let (data, id, name) = (file.text("file_data")?, file.text("file_id")?, file.text("filename")?);
-    let source = data.map(source_of).or(id.map(Source::Uploaded));
+    let source = data.map(Source::of_address).or(id.map(Source::Uploaded));
     let source = source.ok_or_else(|| file.wrong("file_data", "is required"))?;
     Ok(File { source, name, cache: None })
-}
-
-/// A data URL carries its bytes; any other address is one.
-fn source_of(url: String) -> Source {
-    let inline = url.strip_prefix("data:").and_then(|rest| rest.split_once(";base64,"));
-    match inline {
-        Some((media_type, data)) => Source::Inline { media_type: media_type.to_owned(), data: data.to_owned() },
-        None => Source::Url(url),
-    }
 }

@@ -100,7 +100,7 @@ impl StreamWriter for ChunkWriter {
             Piece::Citation { choice, citation } => {
                 self.delta(choice, json!({"annotations": [annotation(&citation)]}), out);
             }
-            Piece::Image { choice, image } => self.delta(choice, json!({"images": [image_object(image)]}), out),
+            Piece::Image { choice, image } => self.delta(choice, json!({"images": [image_object(&image)]}), out),
             Piece::Logprobs { choice, logprobs } => {
                 self.begin(choice, out);
                 self.choice(json!({"index": choice, "delta": {}, "logprobs": logprobs, "finish_reason": null}), out);

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use cfr_core::chat::{Call, Meter, Usage};
 use serde_json::{Map, Value, json};
 
-use crate::dialog::{Answer, Choice, Citation, Image, Part, Seal, Source, Thought, ToolCall};
+use crate::dialog::{Answer, Choice, Citation, Image, Part, Seal, Thought, ToolCall};
 
 /// Milliseconds stand in the upper 48 bits of a request's id.
 const MILLIS_SHIFT: u32 = 80;
@@ -99,7 +99,7 @@ impl Said {
             }
             Part::Refusal(words) => self.refusal.get_or_insert_default().push_str(&words),
             Part::ToolCall(call) => self.calls.push(tool_call(call)),
-            Part::Image(image) => self.images.push(image_object(image)),
+            Part::Image(image) => self.images.push(image_object(&image)),
             Part::Audio { .. } | Part::File(_) | Part::ToolResult(_) => {} // no answer has them
         }
     }
@@ -146,12 +146,8 @@ pub(super) fn annotation(citation: &Citation) -> Value {
     })
 }
 
-pub(super) fn image_object(image: Image) -> Value {
-    let url = match image.source {
-        Source::Inline { media_type, data } => format!("data:{media_type};base64,{data}"),
-        Source::Url(url) | Source::Uploaded(url) => url,
-    };
-    json!({"type": "image_url", "image_url": {"url": url}})
+pub(super) fn image_object(image: &Image) -> Value {
+    json!({"type": "image_url", "image_url": {"url": image.source.address()}})
 }
 
 /// Usage in OpenAI's words: totals, and of them what is cached, written, thought and heard (providers.md §12).

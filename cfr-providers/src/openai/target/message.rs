@@ -15,7 +15,7 @@ use crate::openai::quirks::Quirks;
 /// Bytes of a name for who asks that OpenAI takes.
 const END_USER_BYTES_MAX: usize = 128;
 /// Stands before what a tool says when it failed.
-const FAILED: &str = "[error] ";
+pub(crate) const FAILED: &str = "[error] ";
 
 /// All messages of a dialog that is in the provider's order.
 ///
@@ -197,7 +197,7 @@ fn content_part(part: &Part, marks: bool) -> Option<Value> {
 }
 
 fn image_part(image: &Image) -> Value {
-    let mut inner = Map::from_iter([("url".to_owned(), Value::from(address(&image.source)))]);
+    let mut inner = Map::from_iter([("url".to_owned(), Value::from(image.source.address()))]);
     if let Some(detail) = &image.detail {
         inner.insert("detail".to_owned(), detail.as_str().into());
     }
@@ -210,16 +210,8 @@ fn file_part(file: &File) -> Value {
         inner.insert("filename".to_owned(), name.as_str().into());
     }
     let field = if matches!(file.source, Source::Uploaded(_)) { "file_id" } else { "file_data" };
-    inner.insert(field.to_owned(), address(&file.source).into());
+    inner.insert(field.to_owned(), file.source.address().into());
     json!({"type": "file", "file": inner})
-}
-
-/// An address as OpenAI writes it: bytes become a data URL.
-pub(crate) fn address(source: &Source) -> String {
-    match source {
-        Source::Inline { media_type, data } => format!("data:{media_type};base64,{data}"),
-        Source::Url(address) | Source::Uploaded(address) => address.clone(),
-    }
 }
 
 fn joined(texts: &[Text]) -> String {

@@ -130,18 +130,10 @@ pub(super) fn citations(said: &Value) -> impl Iterator<Item = Citation> + '_ {
 
 pub(super) fn images(said: &Value) -> impl Iterator<Item = Image> + '_ {
     let image = |image: &Value| {
-        let source = source(image["image_url"]["url"].as_str()?);
+        let source = Source::of_address(text(&image["image_url"]["url"])?);
         Some(Image { source, detail: None, cache: None })
     };
     said["images"].as_array().into_iter().flatten().filter_map(image)
-}
-
-/// A data URL carries its bytes; any other address is one.
-pub(crate) fn source(address: &str) -> Source {
-    match address.strip_prefix("data:").and_then(|rest| rest.split_once(";base64,")) {
-        Some((media_type, data)) => Source::Inline { media_type: media_type.to_owned(), data: data.to_owned() },
-        None => Source::Url(address.to_owned()),
-    }
 }
 
 /// Why an answer ended; none while it goes on. Some servers say `stop` where they want tools to be called.

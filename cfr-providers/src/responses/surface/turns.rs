@@ -5,7 +5,6 @@ use serde_json::Value;
 
 use super::super::seal::{self, Proven};
 use crate::dialog::{Fields, File, Image, Part, Role, Seal, Source, Text, Thought, ToolCall, ToolResult, Turn};
-use crate::openai::source;
 
 /// Takes `instructions` and `input`: what the operator says at the beginning, and the turns.
 pub(super) fn read(body: &mut Fields) -> Result<(Vec<Text>, Vec<Turn>), UpstreamError> {
@@ -168,14 +167,14 @@ fn part(mut part: Fields) -> Result<Part, UpstreamError> {
 
 fn image(part: &mut Fields) -> Result<Image, UpstreamError> {
     let (url, id) = (part.text("image_url")?, part.text("file_id")?);
-    let source = url.map(|url| source(&url)).or(id.map(Source::Uploaded));
+    let source = url.map(Source::of_address).or(id.map(Source::Uploaded));
     let source = source.ok_or_else(|| part.wrong("image_url", "is required"))?;
     Ok(Image { source, detail: part.text("detail")?.filter(|detail| detail != "auto"), cache: None })
 }
 
 fn file(part: &mut Fields) -> Result<File, UpstreamError> {
     let (data, url, id) = (part.text("file_data")?, part.text("file_url")?, part.text("file_id")?);
-    let address = data.or(url).map(|address| source(&address));
+    let address = data.or(url).map(Source::of_address);
     let source = address.or(id.map(Source::Uploaded)).ok_or_else(|| part.wrong("file_data", "is required"))?;
     Ok(File { source, name: part.text("filename")?, cache: None })
 }
