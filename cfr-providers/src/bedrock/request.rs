@@ -57,7 +57,9 @@ pub(super) fn body(dialog: &Dialog, model: &str, drops: &mut Drops) -> Result<Va
 /// How long the answer may be, how its tokens are chosen, and what ends it.
 fn inference(dialog: &Dialog, native: &mut Native, thinks: bool, drops: &mut Drops) -> Map<String, Value> {
     let (wish, mut config) = (&dialog.sampling, Map::new());
-    config.extend(dialog.output_tokens_max.map(|tokens| ("maxTokens".to_owned(), tokens.into())));
+    // A model that thinks is told its own cap where nobody sets one: the usual one may be less than it is to think.
+    let own = Some(native.rules.output_tokens_max).filter(|_| thinks && native.family == Family::Claude);
+    config.extend(dialog.output_tokens_max.or(own).map(|tokens| ("maxTokens".to_owned(), tokens.into())));
     let allowed = native.takes_sampling(thinks);
     let top_p_allowed = allowed && !(native.takes_one_of_both() && wish.temperature.is_some());
     let mut set = |name: &str, field: &'static str, value: Option<Value>, allowed: bool| match value {

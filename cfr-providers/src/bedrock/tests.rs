@@ -228,6 +228,15 @@ mod requests {
     }
 
     #[test]
+    fn a_model_that_thinks_has_room_for_it_also_where_nobody_sets_a_cap() {
+        let open = json!({"max_tokens": null, "reasoning_effort": "high"});
+        let body = body_for("anthropic.claude-opus-4-5-20251101-v1:0", open);
+        assert_eq!(body["inferenceConfig"], json!({"maxTokens": 64_000}));
+        assert_eq!(body["additionalModelRequestFields"]["thinking"]["budget_tokens"], 16_384);
+        assert_eq!(body_for(CLAUDE, json!({"max_tokens": null})).get("inferenceConfig"), None);
+    }
+
+    #[test]
     fn sampling_is_what_the_model_takes() {
         let config = |model: &str, more: Value| body_for(model, more)["inferenceConfig"].clone();
         let both = json!({"temperature": 1.7, "top_p": 0.5, "stop": ["END", " \n"]});
