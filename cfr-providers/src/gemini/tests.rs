@@ -144,7 +144,12 @@ fn a_stream_to_a_client_of_googles_dialect_is_the_same_bytes_however_it_is_torn(
                 "{}",
                 recorded.name
             );
-            assert_eq!(report.finish.as_ref().map(|finish| finish.name()), Some("stop"), "{}", recorded.name);
+            assert_eq!(
+                report.finish.as_ref().map(|finish| finish.name()),
+                recorded.expect["finish_reason"].as_str(),
+                "{}",
+                recorded.name
+            );
         }
     }
 }
