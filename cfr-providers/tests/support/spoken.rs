@@ -132,7 +132,7 @@ impl Spoken {
                 self.text += text(&delta["text"]);
                 self.reasoning += text(&delta["thinking"]);
                 if let Some(json) = delta["partial_json"].as_str() {
-                    self.calls.get_mut(&(0, index)).expect("a block of a tool").arguments += json;
+                    self.calls.get_mut(&(0, index)).unwrap().arguments += json;
                 }
             }
             "message_delta" => {
