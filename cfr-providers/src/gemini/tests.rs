@@ -302,6 +302,58 @@ fn a_signature_returns_to_the_call_that_it_belongs_to() {
     assert_eq!(answered(foreign, Value::Null), (Value::Null, json!(request::NOT_GOOGLES)));
 }
 
+/// A call in the dialect of an operation whose body names its model.
+fn call_of(operation: Operation, body: &Value) -> Call {
+    let body = Bytes::from(body.to_string());
+    let envelope = Envelope::parse(operation, &body).expect("a body");
+    with_envelope(operation, envelope, body)
+}
+
+/// The recorded answer with signed calls in the dialect of an operation.
+fn signed_answer(operation: Operation, asked: &Value) -> Value {
+    let recorded = fixture("gemini/tool_call.json")["response"]["body"].to_string();
+    let reply = studio().decode(&call_of(operation, asked), &HeaderMap::new(), recorded.into()).expect("an answer");
+    json_of(&reply.body)
+}
+
+/// The signature of the first call in the conversation that Google is sent.
+fn signature_sent(operation: Operation, body: &Value) -> Value {
+    let call = call_of(operation, body);
+    let request = studio().encode(&Order { model: "gemini-3.8-flash", ..order(&call) }).expect("a request");
+    let body = json_of(&request.body);
+    let parts = body["contents"]
+        .as_array()
+        .expect("contents")
+        .iter()
+        .flat_map(|content| content["parts"].as_array().expect("parts"));
+    let first = parts.into_iter().find(|part| part["functionCall"].is_object());
+    first.expect("a call")["thoughtSignature"].clone()
+}
+
+#[test]
+fn a_signature_survives_clients_of_every_dialect() {
+    let user = json!({"role": "user", "content": "Weather?"});
+    let chat = json!({"model": "m", "messages": [user]});
+    let answer = signed_answer(Operation::ChatCompletions, &chat);
+    let results = ["fc_1", "fc_2"].map(|id| json!({"role": "tool", "tool_call_id": id, "content": "3C"}));
+    let history = json!({"model": "m", "messages": [user, answer["choices"][0]["message"], results[0], results[1]]});
+    assert_eq!(signature_sent(Operation::ChatCompletions, &history), "c2lnLWZpeHR1cmU=");
+
+    let messages = json!({"model": "m", "max_tokens": 9, "messages": [user]});
+    let answer = signed_answer(Operation::Messages, &messages);
+    let results = ["fc_1", "fc_2"].map(|id| json!({"type": "tool_result", "tool_use_id": id, "content": "3C"}));
+    let history = json!({"model": "m", "max_tokens": 9, "messages": [
+        user, {"role": "assistant", "content": answer["content"]}, {"role": "user", "content": results}]});
+    assert_eq!(signature_sent(Operation::Messages, &history), "c2lnLWZpeHR1cmU=");
+
+    let responses = json!({"model": "m", "input": [user]});
+    let answer = signed_answer(Operation::Responses, &responses);
+    let mut items = vec![user];
+    items.extend(answer["output"].as_array().expect("items").iter().cloned());
+    items.extend(["fc_1", "fc_2"].map(|id| json!({"type": "function_call_output", "call_id": id, "output": "3C"})));
+    assert_eq!(signature_sent(Operation::Responses, &json!({"model": "m", "input": items})), "c2lnLWZpeHR1cmU=");
+}
+
 /// A request that says everything that a dialog has words for.
 fn full_request() -> Value {
     json!({
