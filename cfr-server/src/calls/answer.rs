@@ -205,4 +205,17 @@ mod tests {
         check(&["no-cache, no-store"], CacheUse::Off);
         check(&["no-cache", "max-age=0,no-store"], CacheUse::Off);
     }
+
+    #[test]
+    fn features_in_trial_are_handed_on_together_or_not_at_all() {
+        let asked = |values: &[&str]| {
+            let value = |value: &&str| {
+                (HeaderName::from_static(ANTHROPIC_BETA), HeaderValue::from_str(value).expect("a value"))
+            };
+            betas(&values.iter().map(value).collect())
+        };
+        assert_eq!(asked(&[]), None);
+        assert_eq!(asked(&["a,b", "c"]).as_deref(), Some("a,b,c"));
+        assert_eq!(asked(&["a", &"x".repeat(BETAS_BYTES_MAX)]), None);
+    }
 }
