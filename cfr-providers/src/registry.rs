@@ -138,7 +138,7 @@ impl Kind {
     /// Whether it answers models that only answer in the Responses dialect.
     #[must_use]
     pub fn has_responses(self) -> bool {
-        matches!(self, Self::Compatible(quirks) if quirks.name == "openai")
+        matches!(self, Self::Compatible(quirks) if quirks.reaches_responses_models())
     }
 
     /// What it can do.

@@ -103,7 +103,9 @@ fn a_stream_torn_anywhere_says_the_same_to_callers_of_both_dialects() {
             let call = streamed_call(operation);
             let whole = relayed(&call, [&exchange.body[..]]);
             assert!(whole.error.is_none(), "{name}: {:?}", whole.error);
-            for at in 1..exchange.body.len() {
+            // Everywhere for one dialect; for the other often enough to meet every kind of place.
+            let step = if operation == Operation::Responses { 1 } else { 7 };
+            for at in (1..exchange.body.len()).step_by(step) {
                 let torn = relayed(&call, [&exchange.body[..at], &exchange.body[at..]]);
                 assert_eq!(torn.bytes.trim_ascii_end(), whole.bytes.trim_ascii_end(), "{name} torn at {at}");
                 assert_eq!(torn.report, whole.report, "{name} torn at {at}");

@@ -279,6 +279,12 @@ impl Quirks {
         ALL.iter().find(|row| row.name == name)
     }
 
+    /// Whether callers of any dialect reach its models that answer on `/responses` only.
+    #[must_use]
+    pub const fn reaches_responses_models(&self) -> bool {
+        self.responses && (self.words.openai_models || !self.words.responses_only.is_empty())
+    }
+
     /// The names of all servers that we know.
     pub fn names() -> impl Iterator<Item = &'static str> {
         ALL.iter().map(|row| row.name)
