@@ -286,6 +286,43 @@ fn a_budget_to_think_is_lowered_with_our_cap() {
     assert_eq!(thinking(1500), json!({"type": "disabled"}));
 }
 
+#[test]
+fn a_search_that_the_caller_does_not_cap_is_capped_in_the_callers_bytes() {
+    let tools = json!([{"type": "web_search_20250305", "name": "web_search"}]);
+    let (body, _) = encoded(&messages(json!({"tools": tools})), "x", None).unwrap();
+    assert_eq!(body["tools"][0]["max_uses"], 10);
+}
+
+#[test]
+fn thoughts_of_others_are_taken_out_of_the_callers_bytes() {
+    let foreign: Value = serde_json::from_slice(&MESSAGES_SURFACE.whole(&messages(json!({})), proven())).unwrap();
+    let turns = json!([{"role": "user", "content": "Hi"}, {"role": "assistant", "content": foreign["content"]}]);
+    let (body, _) = encoded(&messages(json!({"messages": turns})), "y", Some(3)).unwrap();
+    let kinds: Vec<&str> = body["messages"][1]["content"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|block| block["type"].as_str().unwrap())
+        .collect();
+    assert_eq!(kinds, ["thinking", "redacted_thinking", "text", "tool_use", "tool_use"]);
+    assert_eq!((&body["model"], &body["max_tokens"]), (&json!("y"), &json!(3)));
+}
+
+#[test]
+fn a_turn_of_calls_without_own_thoughts_is_gone_on_with_without_a_budget_to_think() {
+    let call = json!({"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}});
+    let thinking = |blocks: Value| {
+        let turns = json!([
+            {"role": "user", "content": "1"}, {"role": "assistant", "tool_calls": [call], "thinking_blocks": blocks},
+            {"role": "tool", "tool_call_id": "c", "content": "2"},
+        ]);
+        body("claude-haiku-4-5", json!({"messages": turns, "reasoning_effort": "low"}))["thinking"].clone()
+    };
+    assert_eq!(thinking(json!([])), Value::Null);
+    let own = json!([{"type": "thinking", "thinking": "t", "signature": "s"}]);
+    assert_eq!(thinking(own), json!({"type": "enabled", "budget_tokens": 1024}));
+}
+
 /// One recorded answer through an adapter, as the network brings it in these pieces.
 fn relayed<'a>(
     operation: Operation,
