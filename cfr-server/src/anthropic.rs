@@ -22,12 +22,13 @@ pub async fn messages(State(app): State<Arc<App>>, request: Request<Body>) -> Re
     answer(app, Asked::InBody(Operation::Messages), request).await
 }
 
-/// `POST /v1/messages/count_tokens`: our estimate from the bytes of the text, which is the same for every provider and
-/// costs nothing. It is no bound.
+/// `POST /v1/messages/count_tokens`: our estimate from the bytes of the request without its pictures, which is the same
+/// for every provider and costs nothing. It is no bound.
 pub async fn count_tokens(State(app): State<Arc<App>>, request: Request<Body>) -> Response {
     match calls::read(&app, Asked::InBody(Operation::Messages), request).await {
         Ok((_, read)) => {
-            let tokens = tokens_estimated(read.envelope.input.text_tokens);
+            let bytes = read.envelope.input.text_tokens.min(read.body.len() as u64);
+            let tokens = tokens_estimated(bytes);
             ([(ESTIMATE, HeaderValue::from_static("1"))], Json(json!({ "input_tokens": tokens }))).into_response()
         }
         Err(error) => error.in_dialect(Dialect::Anthropic).into_response(),

@@ -8,6 +8,10 @@ use utoipa::OpenApi;
     chat_completions,
     completions,
     embeddings,
+    responses,
+    messages,
+    count_tokens,
+    generate_content,
     list_models,
     show_model,
     health,
@@ -41,6 +45,38 @@ fn completions() {}
     responses((status = 200, description = "The vectors", body = Value),
         (status = "default", description = "An error as OpenAI's clients know it", body = Value)))]
 fn embeddings() {}
+
+/// Answer in OpenAI's Responses dialect, whole or streamed.
+#[utoipa::path(post, path = "/v1/responses", operation_id = "create_response", tag = "models",
+    security(("api_key" = [])), request_body(content((Value = "application/json"))),
+    responses((status = 200, description = "The response", content((Value = "application/json"), (String = "text/event-stream"))),
+        (status = 402, description = "A budget is exhausted: `budget_exceeded` with what is left", body = Value),
+        (status = "default", description = "An error as OpenAI's clients know it", body = Value)))]
+fn responses() {}
+
+/// Answer in Anthropic's Messages dialect, whole or streamed.
+#[utoipa::path(post, path = "/v1/messages", operation_id = "create_message", tag = "models",
+    security(("api_key" = [])), request_body(content((Value = "application/json"))),
+    responses((status = 200, description = "The message", content((Value = "application/json"), (String = "text/event-stream"))),
+        (status = 402, description = "A budget is exhausted: `billing_error` with what is left", body = Value),
+        (status = "default", description = "An error as Anthropic's clients know it", body = Value)))]
+fn messages() {}
+
+/// Estimate the input tokens of a message. Free.
+#[utoipa::path(post, path = "/v1/messages/count_tokens", operation_id = "count_message_tokens", tag = "models",
+    security(("api_key" = [])), request_body(content((Value = "application/json"))),
+    responses((status = 200, description = "The number", body = Value),
+        (status = "default", description = "An error as Anthropic's clients know it", body = Value)))]
+fn count_tokens() {}
+
+/// Answer in Gemini's dialect: `MODEL:generateContent` or `MODEL:streamGenerateContent`.
+#[utoipa::path(post, path = "/v1beta/models/{path}", operation_id = "generate_content", tag = "models",
+    security(("api_key" = [])), request_body(content((Value = "application/json"))),
+    params(("path" = String, Path, description = "The model's public name, a colon and the method")),
+    responses((status = 200, description = "The content", content((Value = "application/json"), (String = "text/event-stream"))),
+        (status = 402, description = "A budget is exhausted: `RESOURCE_EXHAUSTED` with what is left", body = Value),
+        (status = "default", description = "An error as Gemini's clients know it", body = Value)))]
+fn generate_content() {}
 
 /// List the models that the key may use.
 #[utoipa::path(get, path = "/v1/models", operation_id = "list_models", tag = "models", security(("api_key" = [])),

@@ -1,4 +1,4 @@
-//! The official OpenAI SDKs, unmodified, against `cfr-server demo`. The scripts are in `sdk/`; `scripts/test` installs the
+//! The official SDKs of OpenAI, Anthropic and Google, unmodified, against `cfr-server demo`. The scripts are in `sdk/`; `scripts/test` installs the
 //! SDKs.
 #![allow(clippy::expect_used, clippy::panic, reason = "a test that cannot be set up fails")]
 
@@ -15,8 +15,16 @@ use support::site::customer_of;
 mod support;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_dialect_works_with_its_python_sdk_over_every_provider() {
+    let python = tool("CFR_TEST_PYTHON", "venv/bin/python", "Python with the SDKs");
+    let mut command = Command::new(python);
+    command.arg(script("dialects_python.py"));
+    run(command).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_python_sdk_works_unmodified() {
-    let python = tool("CFR_TEST_PYTHON", "venv/bin/python", "the OpenAI SDK for Python");
+    let python = tool("CFR_TEST_PYTHON", "venv/bin/python", "Python with the SDKs");
     let mut command = Command::new(python);
     command.arg(script("openai_python.py"));
     run(command).await;
