@@ -262,7 +262,10 @@ fn each_call_of_a_hosted_tool_reads_the_context_anew_and_costs_its_fee() {
     check("openai", "gpt-4o", &code, None, 4 * context + 30_000_000_000 + overshoot, 10_000_000);
     let maps = InputBound { maps_queries: 1, ..tool };
     let refused = entry(&table(), "openai", "gpt-4o").upper_bound(&maps, 1, &at_now());
-    assert!(matches!(refused, Err(PriceError::UnpricedMeter { meter: Meter::MapsGroundingQueries, .. })), "{refused:?}");
+    assert!(
+        matches!(refused, Err(PriceError::UnpricedMeter { meter: Meter::MapsGroundingQueries, .. })),
+        "{refused:?}"
+    );
 }
 
 #[test]

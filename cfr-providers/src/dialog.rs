@@ -24,7 +24,11 @@ pub use answer::{Answer, Choice, Piece};
 pub use drops::Drops;
 pub use fields::Fields;
 pub use manners::{Manners, SystemTurns, ToolIds, invalid};
-pub use part::{CacheMark, Citation, File, Image, Part, Role, Seal, Source, Text, Thought, ToolCall, ToolResult, Turn, value_of};
-pub use request::{Dialog, Effort, Format, Logprobs, Modalities, Reasoning, Sampling, SchemaFormat, Tool, ToolChoice, WebSearch};
+pub use part::{
+    CacheMark, Citation, File, Image, Part, Role, Seal, Source, Text, Thought, ToolCall, ToolResult, Turn, value_of,
+};
+pub use request::{
+    Dialog, Effort, Format, Logprobs, Modalities, Reasoning, Sampling, SchemaFormat, Tool, ToolChoice, WebSearch,
+};
 pub use surface::{StreamWriter, Surface, surface_of};
 pub use translated::{StreamReader, Translated, Wire};

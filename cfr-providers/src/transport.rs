@@ -81,7 +81,10 @@ impl Endpoint {
         let uri: Uri = address.parse().map_err(|_| bad())?;
         let below = path_and_query.starts_with('/') && uri.authority() == self.uri.authority();
         // A client would walk up on these, also in disguise.
-        let walks = uri.path().split('/').any(|segment| matches!(&*segment.to_ascii_uppercase().replace("%2E", "."), "." | ".."));
+        let walks = uri
+            .path()
+            .split('/')
+            .any(|segment| matches!(&*segment.to_ascii_uppercase().replace("%2E", "."), "." | ".."));
         if !below || walks || address.contains('#') {
             return Err(bad());
         }
@@ -122,7 +125,8 @@ pub fn path_segment(name: &str) -> String {
             b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => segment.push(char::from(byte)),
             _ => {
                 segment.push('%');
-                segment.extend([byte >> 4, byte & 15].map(|nibble| char::from(b"0123456789ABCDEF"[usize::from(nibble)])));
+                segment
+                    .extend([byte >> 4, byte & 15].map(|nibble| char::from(b"0123456789ABCDEF"[usize::from(nibble)])));
             }
         }
     }

@@ -1,7 +1,7 @@
 //! Calls to models, in whatever dialect: in through the key, the body and the gateway, and out again as they came.
 //!
 //! What a dialect calls its paths is in [`openai`](crate::openai), [`anthropic`](crate::anthropic) and
-//! [`gemini`](crate::gemini); how it words errors is in [`dialect`].
+//! [`gemini`](crate::gemini); how it words errors is in the module `dialect`.
 
 mod answer;
 mod body;

@@ -33,7 +33,13 @@ pub(super) fn reply(prompt: &Prompt, order: &Order<'_>, entry: Entry) -> Result<
     let usage = (!prompt.script.no_usage).then(|| Usage::text(prompt.tokens, 0));
     let report = Report { usage, model: Some(order.model.into()), ..Report::default() };
     let content_type = HeaderValue::from_static("application/json");
-    Ok(Reply::Whole(WholeReply { content_type, body: body.to_string().into(), report, upstream_id: None, dropped: Vec::new() }))
+    Ok(Reply::Whole(WholeReply {
+        content_type,
+        body: body.to_string().into(),
+        report,
+        upstream_id: None,
+        dropped: Vec::new(),
+    }))
 }
 
 /// The texts to embed; a list of token numbers is one text.

@@ -69,12 +69,7 @@ pub(super) fn body(site: Site, dialog: &Dialog, model: &str, drops: &mut Drops) 
 }
 
 /// What the model reads, as every method of Google's takes it.
-pub(super) fn prompt(
-    site: Site,
-    family: Family,
-    dialog: &Dialog,
-    drops: &mut Drops,
-) -> Result<Prompt, UpstreamError> {
+pub(super) fn prompt(site: Site, family: Family, dialog: &Dialog, drops: &mut Drops) -> Result<Prompt, UpstreamError> {
     let system: Vec<Value> = dialog.system.iter().map(|text| json!({"text": text.text})).collect();
     Ok(Prompt {
         contents: contents::of(site, family, dialog, drops)?,
@@ -173,11 +168,7 @@ impl Config {
     }
 }
 
-fn generation_config(
-    family: Family,
-    dialog: &Dialog,
-    drops: &mut Drops,
-) -> Result<Map<String, Value>, UpstreamError> {
+fn generation_config(family: Family, dialog: &Dialog, drops: &mut Drops) -> Result<Map<String, Value>, UpstreamError> {
     let (mut config, sampling) = (Config(Map::new()), &dialog.sampling);
     config.set("maxOutputTokens", dialog.output_tokens_max);
     config.set("temperature", sampling.temperature.clone());

@@ -108,8 +108,11 @@ pub(super) const XAI: Words = Words {
 };
 
 /// OpenRouter.
-pub(super) const OPENROUTER: Words =
-    Words { effort: EffortRule::Object, extras: &["top_k", "web_search_options", "modalities", "cache_control"], ..COMPATIBLE };
+pub(super) const OPENROUTER: Words = Words {
+    effort: EffortRule::Object,
+    extras: &["top_k", "web_search_options", "modalities", "cache_control"],
+    ..COMPATIBLE
+};
 
 /// Cerebras.
 pub(super) const CEREBRAS: Words = Words { effort: EffortRule::ThreeBy(&["gpt-oss"]), extras: &[], ..COMPATIBLE };

@@ -81,6 +81,9 @@ pub async fn answer(app: Arc<App>, asked: Asked, request: Request<Body>) -> Resp
 }
 
 /// Who calls, and what for.
+///
+/// # Errors
+/// When the key is not let in, or the body cannot be read.
 pub async fn read(app: &App, asked: Asked, request: Request<Body>) -> Result<(Arc<Caller>, Call), ApiError> {
     let id = request.extensions().get().copied().unwrap_or_else(|| RequestId::generate(app.clock.now()));
     let principal = app.keys.authenticate(request.headers()).await?;

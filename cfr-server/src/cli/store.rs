@@ -168,7 +168,9 @@ async fn move_books(arguments: &Copy, from: &DatabaseUrl, to: &DatabaseUrl) -> R
     Printer { json: arguments.json }.text(&rows, &counted(&report.sections)?)?;
     if report.renamed > 0 {
         let renamed = report.renamed;
-        note(&format!("{renamed} rows name a model that the target cannot keep as it was: there it has another name."))?;
+        note(&format!(
+            "{renamed} rows name a model that the target cannot keep as it was: there it has another name."
+        ))?;
     }
     note(&format!("{} is now in {}: both sides are equal, and the books agree.", name(from), name(to)))?;
     note(&pepper_advice(from, to, fingerprint.is_some()))
