@@ -21,6 +21,7 @@
 pub mod adapter;
 pub mod anthropic;
 pub mod bedrock;
+pub mod cohere;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 pub mod dialog;

@@ -10,6 +10,7 @@ use http::HeaderName;
 use crate::adapter::Adapter;
 use crate::anthropic::{self, Anthropic};
 use crate::bedrock::{self, Bedrock};
+use crate::cohere::{self, Cohere};
 use crate::dialog::{Translated, Wire};
 use crate::gemini::{self, Gemini};
 use crate::ollama::{self, Ollama};
@@ -36,12 +37,15 @@ pub enum Kind {
     Vertex,
     /// AWS Bedrock.
     Bedrock,
+    /// Cohere.
+    Cohere,
     /// Ollama by its own dialect, which knows more than the one that it shares with OpenAI.
     Ollama,
 }
 
 /// Those that have a dialect of their own.
-const OWN_DIALECTS: [Kind; 5] = [Kind::Anthropic, Kind::Gemini, Kind::Vertex, Kind::Bedrock, Kind::Ollama];
+const OWN_DIALECTS: [Kind; 6] =
+    [Kind::Anthropic, Kind::Gemini, Kind::Vertex, Kind::Bedrock, Kind::Cohere, Kind::Ollama];
 
 /// What is known of an account at a provider.
 #[derive(Debug, Clone, Default)]
@@ -100,6 +104,7 @@ impl Kind {
             Self::Gemini => "gemini",
             Self::Vertex => "vertex",
             Self::Bedrock => "bedrock",
+            Self::Cohere => "cohere",
             Self::Ollama => "ollama_native",
         }
     }
@@ -112,6 +117,7 @@ impl Kind {
             Self::Anthropic => Some("ANTHROPIC_API_KEY"),
             Self::Gemini => Some("GEMINI_API_KEY"),
             Self::Bedrock => Some("AWS_BEARER_TOKEN_BEDROCK"),
+            Self::Cohere => Some("COHERE_API_KEY"),
             Self::Vertex | Self::Ollama => None,
         }
     }
@@ -125,6 +131,7 @@ impl Kind {
             Self::Gemini => Some("gemini"),
             Self::Vertex => Some("vertex"),
             Self::Bedrock => Some("bedrock"),
+            Self::Cohere => Some("cohere"),
             Self::Ollama => None,
         }
     }
@@ -149,6 +156,7 @@ impl Kind {
             Self::Anthropic => anthropic::CAPABILITIES,
             Self::Gemini | Self::Vertex => gemini::CAPABILITIES,
             Self::Bedrock => bedrock::CAPABILITIES,
+            Self::Cohere => cohere::CAPABILITIES,
             Self::Ollama => ollama::CAPABILITIES,
         }
     }
@@ -164,6 +172,7 @@ impl Kind {
             Self::Anthropic => translated(Anthropic::new(base_url)?),
             Self::Gemini => translated(Gemini::studio(base_url)?),
             Self::Vertex => translated(Gemini::vertex(account.project()?, account.region()?, base_url)?),
+            Self::Cohere => translated(Cohere::new(base_url)?),
             Self::Ollama => translated(Ollama::new(base_url)?),
             Self::Bedrock => translated(match base_url {
                 Some(base_url) => Bedrock::at(base_url)?,
@@ -203,7 +212,9 @@ impl Kind {
             return Ok(Arc::new(Unsigned));
         };
         Ok(match self {
-            Self::Compatible(_) | Self::Vertex | Self::Bedrock | Self::Ollama => Arc::new(Bearer::new(key)?),
+            Self::Compatible(_) | Self::Vertex | Self::Bedrock | Self::Cohere | Self::Ollama => {
+                Arc::new(Bearer::new(key)?)
+            }
             Self::Anthropic => Arc::new(KeyHeader::new(HeaderName::from_static("x-api-key"), key)?),
             Self::Gemini => Arc::new(KeyHeader::new(HeaderName::from_static("x-goog-api-key"), key)?),
         })
