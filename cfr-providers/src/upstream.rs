@@ -21,13 +21,14 @@ pub const WHOLE_BODY_BYTES_MAX: usize = 64 * 1024 * 1024;
 pub const ERROR_BODY_BYTES_MAX: usize = 64 * 1024;
 
 /// Headers by which providers name a request, the most telling first.
-const REQUEST_ID_HEADERS: [&str; 7] = [
+const REQUEST_ID_HEADERS: [&str; 8] = [
     "x-request-id",
     "request-id",
     "apim-request-id",
     "x-amzn-requestid",
     "mistral-correlation-id",
     "x-ds-trace-id",
+    "x-debug-trace-id",
     "cf-ray",
 ];
 

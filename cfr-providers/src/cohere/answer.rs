@@ -4,7 +4,7 @@ use cfr_core::upstream::{FinishReason, UpstreamError};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{citation, usage};
+use super::{citation, error, usage};
 use crate::dialog::{Answer, Choice, Citation, Part, Thought, ToolCall};
 
 #[derive(Deserialize)]
@@ -55,15 +55,22 @@ pub(super) struct WireFunction {
     pub(super) arguments: Option<String>,
 }
 
-/// The meaning of a complete answer.
+/// The meaning of a complete answer. One that failed after it had begun is still an answer, so that what it used is
+/// settled.
 pub(super) fn read(body: &[u8]) -> Result<Answer, UpstreamError> {
     let reply: Reply = serde_json::from_slice(body)
         .map_err(|cause| UpstreamError::Malformed { message: format!("not an answer: {cause}").into() })?;
     let has_calls = reply.message.tool_calls.as_ref().is_some_and(|calls| !calls.is_empty());
     let finish = finish(reply.finish_reason.as_deref(), has_calls);
-    let logprobs = logprobs(&reply.logprobs);
-    let choice = Choice { parts: reply.message.parts(), finish, stop_sequence: None, logprobs };
-    Ok(Answer { id: reply.id, choices: vec![choice], usage: usage::read(&reply.usage), ..Answer::default() })
+    let (usage, logprobs) = (usage::read(&reply.usage), logprobs(&reply.logprobs));
+    let parts = reply.message.parts();
+    let is_free = usage.map_or(parts.is_empty(), |usage| usage.is_zero());
+    if finish == FinishReason::Error && is_free {
+        let reason = reply.finish_reason.unwrap_or_default();
+        return Err(error::at_first(&reason, reason.as_str().into()));
+    }
+    let choice = Choice { parts, finish, stop_sequence: None, logprobs };
+    Ok(Answer { id: reply.id, choices: vec![choice], usage, ..Answer::default() })
 }
 
 impl Message {
@@ -135,6 +142,9 @@ fn tokens(piece: &Value) -> Vec<Value> {
     let text = piece.get("text").and_then(Value::as_str).unwrap_or_default();
     let chances = piece.get("logprobs").and_then(Value::as_array).into_iter().flatten();
     let letters = std::iter::once(text).chain(std::iter::repeat(""));
-    let token = |(chance, letters): (&Value, &str)| json!({"token": letters, "logprob": chance, "bytes": letters.as_bytes(), "top_logprobs": []});
-    chances.zip(letters).map(token).collect()
+    chances.zip(letters).map(|(chance, letters)| token(letters, chance)).collect()
+}
+
+fn token(letters: &str, chance: &Value) -> Value {
+    json!({"token": letters, "logprob": chance, "bytes": letters.as_bytes(), "top_logprobs": []})
 }

@@ -15,8 +15,8 @@ const CHOICE: u32 = 0;
 /// The line behind the last event.
 const END: &[u8] = b"[DONE]";
 
-/// Reads one answer. The answer is told to begin with its first word rather than with the event that announces it: until
-/// then an error is as good as an error status.
+/// Reads one answer. It is told to begin with its first word rather than with the event that announces it: until then
+/// an error is as good as an error status.
 #[derive(Debug, Default)]
 pub(super) struct EventReader {
     id: String,

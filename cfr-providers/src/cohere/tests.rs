@@ -39,8 +39,8 @@ fn recording(name: &str) -> Value {
     json_file(&fixtures("cohere").join(name))
 }
 
-fn recorded_stream() -> Vec<u8> {
-    std::fs::read(fixtures("cohere").join("stream.sse")).expect("a stream")
+fn recorded_stream(name: &str) -> Vec<u8> {
+    std::fs::read(fixtures("cohere").join(name).with_extension("sse")).expect("a stream")
 }
 
 /// Events as Cohere sends them.
@@ -86,20 +86,27 @@ fn every_mapping_vector_is_met_to_the_member() {
 }
 
 #[test]
-fn a_recorded_stream_is_the_same_however_the_network_tears_it() {
-    let (case, wire) = (recording("stream.json"), recorded_stream());
-    let whole = Outcome::of(&cohere(), [&*wire]);
-    whole.check(&case["expect"]);
-    for at in 0..wire.len() {
-        let torn = Outcome::of(&cohere(), [&wire[..at], &wire[at..]]);
-        assert_eq!((torn.bytes, torn.report), (whole.bytes.clone(), whole.report.clone()), "torn at {at}");
+fn every_recorded_stream_is_the_same_however_the_network_tears_it() {
+    for name in ["stream", "tool_stream", "length_stream", "stream_error"] {
+        let (case, wire) = (recording(&format!("{name}.json")), recorded_stream(name));
+        let whole = Outcome::of(&cohere(), [&*wire]);
+        for at in 0..wire.len() {
+            let torn = Outcome::of(&cohere(), [&wire[..at], &wire[at..]]);
+            assert_eq!((torn.bytes, torn.report), (whole.bytes.clone(), whole.report.clone()), "{name} torn at {at}");
+        }
+        if case["expect"]["error"].is_null() {
+            whole.check(&case["expect"]);
+            Outcome::of(&cohere(), wire.chunks(1)).check(&case["expect"]);
+            continue;
+        }
+        assert_eq!(Some(&*Heard::of(&whole.bytes).text), case["expect"]["partial_text"].as_str());
+        assert!(matches!(whole.error, Some(UpstreamError::InStream { frame: None, .. })), "{:?}", whole.error);
     }
-    Outcome::of(&cohere(), wire.chunks(1)).check(&case["expect"]);
 }
 
 #[test]
 fn a_stream_that_is_cut_before_its_last_event_says_so_wherever_it_is_cut() {
-    let wire = recorded_stream();
+    let wire = recorded_stream("stream");
     let complete = memchr::memmem::find(&wire, b"\n\ndata: [DONE]").expect("an end");
     for at in 0..complete {
         let cut = Outcome::of(&cohere(), [&wire[..at]]);
@@ -111,10 +118,12 @@ fn a_stream_that_is_cut_before_its_last_event_says_so_wherever_it_is_cut() {
 
 #[test]
 fn a_plan_for_tools_is_a_thought_and_calls_grow_apart() {
-    let started = |id: &str, name: &str| json!({"tool_calls": {"id": id, "type": "function", "function": {"name": name, "arguments": ""}}});
+    let function = |name: &str| json!({"name": name, "arguments": ""});
+    let started =
+        |id: &str, name: &str| json!({"tool_calls": {"id": id, "type": "function", "function": function(name)}});
     let more = |fragment: &str| json!({"tool_calls": {"function": {"arguments": fragment}}});
     let wire = stream(&[
-        json!({"type": "message-start", "id": "x", "delta": {"message": {"role": "assistant", "content": [], "tool_calls": []}}}),
+        json!({"type": "message-start", "id": "x", "delta": {"message": {"content": [], "tool_calls": []}}}),
         delta("tool-plan-delta", 0, json!({"tool_plan": "I will "})),
         delta("tool-plan-delta", 0, json!({"tool_plan": "look."})),
         delta("tool-call-start", 0, started("a", "f")),
@@ -151,13 +160,21 @@ fn a_whole_answer_has_its_plan_its_calls_and_what_is_charged() {
 #[test]
 fn every_reason_to_end_has_its_word() {
     let finish = |reason: Value| {
-        let body = json!({"finish_reason": reason, "message": {"content": [{"type": "text", "text": "a"}]}});
+        let usage = json!({"billed_units": {"input_tokens": 12, "output_tokens": 3}});
+        let message = json!({"content": [{"type": "text", "text": "a"}]});
+        let body = json!({"finish_reason": reason, "message": message, "usage": usage});
         answer(&body).expect("an answer").0.finish
     };
     let reasons = ["COMPLETE", "STOP_SEQUENCE", "MAX_TOKENS", "TOOL_CALL", "ERROR", "TIMEOUT", "NEW"];
     let words = reasons.map(|reason| finish(json!(reason)).expect("a word"));
     assert_eq!(words, ["stop", "stop", "length", "tool_calls", "error", "error", "NEW"]);
     assert_eq!(finish(Value::Null).as_deref(), Some("stop"));
+}
+
+#[test]
+fn an_answer_that_failed_and_costs_nothing_is_an_error() {
+    let failed = answer(&json!({"finish_reason": "ERROR", "message": {"role": "assistant"}}));
+    assert_eq!(failed.expect_err("a failure").name(), "failed");
 }
 
 #[test]
@@ -177,10 +194,12 @@ fn an_error_at_the_end_is_a_status_before_the_first_word_and_in_the_stream_after
 fn sources_with_an_address_are_cited_by_their_place_in_all_words() {
     let source = json!({"type": "document", "id": "d", "document": {"url": "https://a.example", "title": "A"}});
     let bare = json!({"type": "tool", "id": "t", "tool_output": {"content": "7"}});
-    let cited = json!({"start": 1, "end": 3, "text": "bc", "content_index": 1, "type": "TEXT_CONTENT", "sources": [source, bare]});
+    let sources = [&source, &bare];
+    let cited = json!({"start": 1, "end": 3, "content_index": 1, "type": "TEXT_CONTENT", "sources": sources});
     let plan = json!({"start": 0, "end": 1, "type": "PLAN", "sources": [source]});
     let text = |text: &str| json!({"type": "text", "text": text});
-    let body = json!({"finish_reason": "COMPLETE", "message": {"content": [text("\u{e4}."), text("abc")], "citations": [cited, plan]}});
+    let message = json!({"content": [text("\u{e4}."), text("abc")], "citations": [cited, plan]});
+    let body = json!({"finish_reason": "COMPLETE", "message": message});
     let expected = json!([{"type": "url_citation",
         "url_citation": {"url": "https://a.example", "title": "A", "start_index": 3, "end_index": 5}}]);
     let (_, _, written) = answer(&body).expect("an answer");
@@ -208,9 +227,10 @@ fn probabilities_are_asked_for_and_told_token_by_token() {
         {"text": "there", "token_ids": [2, 3], "logprobs": [-1.5, -2.5]}]);
     let body = json!({"message": {"content": [{"type": "text", "text": "Hithere"}]}, "logprobs": pieces});
     let (_, _, written) = answer(&body).expect("an answer");
-    let token = |letters: &str, chance: f64| json!({"token": letters, "logprob": chance, "bytes": letters.as_bytes(), "top_logprobs": []});
-    let expected = json!([token("Hi", -0.5), token("there", -1.5), token("", -2.5)]);
-    assert_eq!(written["choices"][0]["logprobs"]["content"], expected);
+    let tokens = written["choices"][0]["logprobs"]["content"].as_array().expect("tokens");
+    let told: Vec<_> = tokens.iter().map(|token| (token["token"].as_str(), token["logprob"].as_f64())).collect();
+    assert_eq!(told, [(Some("Hi"), Some(-0.5)), (Some("there"), Some(-1.5)), (Some(""), Some(-2.5))]);
+    assert_eq!(tokens[0]["bytes"], json!(b"Hi"));
 }
 
 #[test]
@@ -264,7 +284,8 @@ fn thoughts_go_back_as_a_plan_before_calls_and_as_thoughts_before_words_unless_t
 #[test]
 fn pictures_are_shown_by_address_or_as_bytes() {
     let picture = |url: &str| json!({"type": "image_url", "image_url": {"url": url, "detail": "low"}});
-    let parts = json!([{"type": "text", "text": "a"}, picture("data:image/png;base64,AAAA"), picture("https://h.example/x.png")]);
+    let pictures = ["data:image/png;base64,AAAA", "https://h.example/x.png"].map(picture);
+    let parts = json!([{"type": "text", "text": "a"}, pictures[0], pictures[1]]);
     let body = body_for(json!({"messages": [{"role": "user", "content": parts}]}));
     assert_eq!(body["messages"][0]["content"], parts);
 }
