@@ -13,6 +13,7 @@ use cfr_core::id::TenantId;
 use cfr_core::time::Period;
 use cfr_store_postgres::PostgresStore;
 use futures_util::future::join_all;
+use sqlx::{Connection, PgConnection};
 use support::*;
 
 /// Processes that share a database.
@@ -49,6 +50,45 @@ async fn budgets(store: &PostgresStore, included: i64) -> (Budget, Budget, Tenan
         zone: wide.spec.zone.clone(),
     };
     (wide, store.create_budget(&daily, at(0)).await.unwrap(), tenant.id)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_renewal_passes_an_acquisition_on_the_way_and_an_end_of_life_waits_for_it() {
+    let home = Home::new().await;
+    let nodes = replicas(&home).await;
+    let [node, other, ..] = &nodes[..] else { panic!("two nodes") };
+    // As an acquisition does, before it knows whether it gets anything.
+    let mut acquiring = PgConnection::connect(&home.url).await.unwrap();
+    let mut way = acquiring.begin().await.unwrap();
+    sqlx::query("SELECT FROM nodes WHERE name = $1 FOR KEY SHARE")
+        .bind(&*node.by.node)
+        .execute(&mut *way)
+        .await
+        .unwrap();
+
+    node.store.renew(&node.by, TTL, at(1)).await.unwrap();
+
+    let fence = other.store.fence(&node.by.node, at(1));
+    tokio::pin!(fence);
+    let fenced = || async {
+        let seen = other.store.nodes(at(1)).await.unwrap();
+        seen.iter().find(|state| state.node == node.by.node).is_some_and(|state| !state.alive)
+    };
+    tokio::select! {
+        ended = &mut fence => panic!("a life was ended while it acquired: {ended:?}"),
+        () = wait_for_a_lock(&home.url) => assert!(!fenced().await),
+    }
+    way.commit().await.unwrap();
+    fence.await.unwrap();
+    assert!(fenced().await);
+}
+
+/// Until some statement waits for a lock of another.
+async fn wait_for_a_lock(url: &str) {
+    let mut connection = PgConnection::connect(url).await.unwrap();
+    let waiting =
+        "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()";
+    while sqlx::query_scalar::<_, i64>(waiting).fetch_one(&mut connection).await.unwrap() == 0 {}
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

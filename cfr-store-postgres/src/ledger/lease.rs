@@ -109,7 +109,7 @@ fn is_in_range(account: &AccountState, amount: i64) -> bool {
 /// The life's row first: whoever declares it dead waits until what is acquired here is there to be taken back. Then the
 /// accounts, in the order of their ids.
 const LOCK_NEWEST: &str = "WITH life AS MATERIALIZED (SELECT 1 FROM nodes WHERE name = $1 AND epoch = $2 AND NOT fenced \
-       FOR SHARE), \
+       FOR KEY SHARE), \
      account AS MATERIALIZED (SELECT a.id AS account_id, a.budget_id, a.seq, b.scope, b.currency, b.policy, a.starts_at, \
        a.ends_at, a.granted, a.settled, a.leased, a.overcommit, a.overrun \
        FROM accounts a JOIN budgets b ON b.id = a.budget_id WHERE a.budget_id = ANY($3) AND b.active \

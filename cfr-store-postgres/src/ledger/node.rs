@@ -26,12 +26,20 @@ pub(super) async fn register(
          VALUES ($1, 1, $2, $3, $3, $3, $4) ON CONFLICT (name) DO UPDATE SET epoch = n.epoch + 1, boot = $2, \
          registered_at = $3, seen_at = $3, alive_until = $3, fenced = false, locked = $4 \
          WHERE n.boot = $2 OR n.alive_until <= $3 OR n.fenced OR (n.locked AND $4) RETURNING epoch";
+    lock(tx, node).await?;
     let begin = query(sql).bind(node).bind(Uuid::from_u128(boot.0)).bind(tx.micros()).bind(name_is_ours);
     let Some(row) = begin.fetch_optional(tx.connection()).await? else {
         return Err(in_use(tx, node).await?.into());
     };
     fail_point!("register.written");
     Ok(Incarnation { node: Arc::from(node), epoch: row.try_get(0)? })
+}
+
+/// Takes a node's row for whoever ends its life: waits until what is acquired on the way is there, and lets nothing be
+/// acquired meanwhile. A renewal ends nothing and takes less: it passes acquisitions, however many there are.
+async fn lock(tx: &mut Tx<'_>, node: &str) -> Result<(), Fault> {
+    query("SELECT FROM nodes WHERE name = $1 FOR UPDATE").bind(node).execute(tx.connection()).await?;
+    Ok(())
 }
 
 async fn in_use(tx: &mut Tx<'_>, node: &str) -> Result<StoreError, Fault> {
@@ -97,6 +105,7 @@ async fn forget(tx: &mut Tx<'_>, names: Vec<String>) -> Result<(), Fault> {
 
 /// Declares a node's life dead.
 pub(super) async fn fence(tx: &mut Tx<'_>, node: &str) -> Result<(), Fault> {
+    lock(tx, node).await?;
     let sql = "UPDATE nodes SET fenced = true, alive_until = $2 WHERE name = $1";
     let found = query(sql).bind(node).bind(tx.micros()).execute(tx.connection()).await?;
     if found.rows_affected() == 0 {
@@ -109,7 +118,7 @@ pub(super) async fn fence(tx: &mut Tx<'_>, node: &str) -> Result<(), Fault> {
 /// node's row: what it leases is there when the row is ours.
 pub(super) async fn fence_expired(tx: &mut Tx<'_>, expired_before: i64) -> Result<(), Fault> {
     let sql = "SELECT name FROM nodes n WHERE alive_until < $1 AND NOT fenced AND EXISTS \
-         (SELECT FROM leases l WHERE l.node = n.name AND l.epoch = n.epoch) ORDER BY name FOR NO KEY UPDATE";
+         (SELECT FROM leases l WHERE l.node = n.name AND l.epoch = n.epoch) ORDER BY name FOR UPDATE";
     let rows = query(sql).bind(expired_before).fetch_all(tx.connection()).await?;
     if rows.is_empty() {
         return Ok(());
