@@ -72,10 +72,11 @@ pub async fn a_limit_changes_no_period_that_is_over(store: &dyn Store) {
     let later = node.later(Duration::from_secs(60));
     store.set_budget_limit(budget, 1, 130, "admin", later.now).await.expect("the version is right");
     assert_eq!(node.sums(budget).await, (130, 0, 0), "the period runs");
-    let tomorrow = node.later(DAY);
-    store.set_budget_limit(budget, 2, 170, "admin", tomorrow.now).await.expect("the version is right");
-    assert_eq!(tomorrow.sums(budget).await, (170, 0, 0));
-    store.set_budget_limit(budget, 3, 170, "admin", tomorrow.now).await.expect("the version is right");
+    // From noon on: in this very moment the day is over.
+    let midnight = node.later(DAY / 2);
+    store.set_budget_limit(budget, 2, 170, "admin", midnight.now).await.expect("the version is right");
+    assert_eq!(midnight.sums(budget).await, (170, 0, 0));
+    store.set_budget_limit(budget, 3, 170, "admin", midnight.now).await.expect("the version is right");
     let accounts = store.accounts(budget).await.expect("the store works");
     assert_eq!(accounts.iter().map(|account| account.granted).collect::<Vec<_>>(), [170, 130]);
     let grants = store.grants(budget, PageRequest::default()).await.expect("the store works");
