@@ -29,6 +29,7 @@ pub mod embeddings;
 pub mod fake;
 pub mod framing;
 pub mod gemini;
+mod json;
 pub mod ollama;
 pub mod openai;
 pub mod patience;

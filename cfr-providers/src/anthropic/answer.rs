@@ -38,7 +38,7 @@ pub(super) fn read(headers: &HeaderMap, body: &Bytes) -> Result<Answer, Upstream
 
 /// The answer as Anthropic words it.
 pub(super) fn message<'a>(headers: &HeaderMap, body: &'a Bytes) -> Result<Message<'a>, UpstreamError> {
-    let message: Message<'_> = wire::parse(body)
+    let message: Message<'_> = crate::json::parse(body)
         .map_err(|cause| UpstreamError::Malformed { message: format!("not an answer in JSON: {cause}").into() })?;
     if message.error.is_some() && message.content.is_none() {
         return Err(error::in_success(headers, body));

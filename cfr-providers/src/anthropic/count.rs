@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::surface::strip_foreign;
-use super::{Anthropic, error, request, wire};
+use super::{Anthropic, error, request};
 use crate::dialog::{Dialog, Drops, Wire, invalid};
 use crate::transport::WireRequest;
 
@@ -45,7 +45,8 @@ pub fn counted(headers: &HeaderMap, body: &Bytes) -> Result<u64, UpstreamError> 
         input_tokens: Option<u64>,
     }
     let malformed = |message: String| UpstreamError::Malformed { message: message.into() };
-    let count: Count = wire::parse(body).map_err(|cause| malformed(format!("not a count of tokens: {cause}")))?;
+    let count: Count =
+        crate::json::parse(body).map_err(|cause| malformed(format!("not a count of tokens: {cause}")))?;
     count.input_tokens.ok_or_else(|| error::in_success(headers, body))
 }
 

@@ -229,7 +229,7 @@ struct Budget<'a> {
 /// A number of tokens to think that our cap leaves no room for is lowered with it: the provider would refuse it.
 fn budget(body: &Bytes, cap: u64) -> Option<Edit<'static>> {
     memchr::memmem::find(body, b"\"budget_tokens\"")?;
-    let thinking = wire::parse::<ThinkingField<'_>>(body).ok()?.thinking?;
+    let thinking = crate::json::parse::<ThinkingField<'_>>(body).ok()?.thinking?;
     let tokens = serde_json::from_str::<Budget<'_>>(thinking.get()).ok()?.budget_tokens;
     if tokens.get().parse::<u64>().ok()? < cap {
         return None;

@@ -166,22 +166,18 @@ fn caller(dialog: &Dialog, body: &mut Map<String, Value>, drops: &mut Drops) -> 
         Some(_) => drops.harmless("service_tier"),
         None => {}
     }
-    let essential = [
+    drops.essential_said(&[
         ("n", dialog.choices > 1),
         ("logprobs", dialog.logprobs.is_some()),
         ("modalities", dialog.modalities.is_some()),
-    ];
-    for (name, _) in essential.into_iter().filter(|(_, said)| *said) {
-        drops.essential(name)?;
-    }
-    let harmless = [
+    ])?;
+    drops.harmless_said(&[
         ("metadata", !dialog.metadata.is_empty()),
         ("verbosity", dialog.verbosity.is_some()),
         ("prompt_cache_key", dialog.cache_key.is_some()),
         ("prediction", dialog.prediction.is_some()),
-        ("store", dialog.store.is_some()),
-    ];
-    harmless.into_iter().filter(|(_, said)| *said).for_each(|(name, _)| drops.harmless(name));
+        ("store", dialog.store == Some(true)),
+    ]);
     Ok(())
 }
 

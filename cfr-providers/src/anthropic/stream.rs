@@ -65,7 +65,7 @@ pub(super) fn event<'a>(event: &'a WireEvent<'_>) -> Result<Event<'a>, UpstreamE
     if *event.name == *b"error" {
         return Ok(Event { kind: "error".into(), ..Event::default() });
     }
-    wire::parse(&event.data)
+    crate::json::parse(&event.data)
         .map_err(|cause| UpstreamError::Malformed { message: format!("an event is not JSON: {cause}").into() })
 }
 

@@ -130,14 +130,6 @@ pub(super) struct WireCitation<'a> {
     pub(super) title: Option<Text<'a>>,
 }
 
-/// Reads a value. One look at the whole text for UTF-8 is cheaper than one at each string in it.
-pub(super) fn parse<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> serde_json::Result<T> {
-    match std::str::from_utf8(bytes) {
-        Ok(text) => serde_json::from_str(text),
-        Err(_) => serde_json::from_slice(bytes), // says where the wrong byte is
-    }
-}
-
 impl Block<'_> {
     /// Bytes that a reader of the answer sees.
     pub(super) fn visible_bytes(&self) -> u64 {

@@ -181,27 +181,18 @@ fn tier(tier: Option<&str>, drops: &mut Drops) -> Value {
 
 /// What Bedrock has no words for.
 fn leave_out(dialog: &Dialog, drops: &mut Drops) -> Result<(), UpstreamError> {
-    let essential = [
+    drops.essential_said(&[
         ("n", dialog.choices > 1),
         ("logprobs", dialog.logprobs.is_some()),
         ("modalities", dialog.modalities.is_some()),
         ("web_search_options", dialog.web_search.is_some()),
-    ];
-    for (name, _) in essential.into_iter().filter(|(_, said)| *said) {
-        drops.essential(name)?;
-    }
+    ])?;
+    drops.wishes_of_openai(dialog);
     let wish = &dialog.sampling;
-    let harmless = [
-        ("user", dialog.end_user.is_some()),
+    drops.harmless_said(&[
         ("frequency_penalty", wish.frequency_penalty.is_some()),
         ("presence_penalty", wish.presence_penalty.is_some()),
         ("seed", wish.seed.is_some()),
-        ("logit_bias", wish.logit_bias.is_some()),
-        ("verbosity", dialog.verbosity.is_some()),
-        ("prompt_cache_key", dialog.cache_key.is_some()),
-        ("prediction", dialog.prediction.is_some()),
-        ("store", dialog.store.is_some()),
-    ];
-    harmless.into_iter().filter(|(_, said)| *said).for_each(|(name, _)| drops.harmless(name));
+    ]);
     Ok(())
 }

@@ -285,7 +285,7 @@ mod requests {
         }
         let harmless = json!({"seed": 1, "user": "u", "presence_penalty": 0.1, "logit_bias": {"1": 2}});
         let dropped = encoded(&asking(harmless), CLAUDE, false).expect("a request").dropped;
-        assert_eq!(dropped, ["user".into(), "presence_penalty".into(), "seed".into(), "logit_bias".into()]);
+        assert_eq!(dropped, ["logit_bias".into(), "user".into(), "presence_penalty".into(), "seed".into()]);
     }
 
     #[test]

@@ -112,26 +112,17 @@ const fn budget_of(effort: Effort) -> Option<u64> {
 
 /// What Cohere has no words for.
 fn leave_out(dialog: &Dialog, drops: &mut Drops) -> Result<(), UpstreamError> {
-    let essential = [
+    drops.essential_said(&[
         ("n", dialog.choices > 1),
         ("top_logprobs", dialog.logprobs.is_some_and(|logprobs| logprobs.top > 0)),
         ("modalities", dialog.modalities.is_some()),
         ("web_search_options", dialog.web_search.is_some()),
-    ];
-    for (name, _) in essential.into_iter().filter(|(_, said)| *said) {
-        drops.essential(name)?;
-    }
-    let harmless = [
-        ("logit_bias", dialog.sampling.logit_bias.is_some()),
+    ])?;
+    drops.wishes_of_openai(dialog);
+    drops.harmless_said(&[
         ("parallel_tool_calls", dialog.parallel_tools == Some(false)),
-        ("user", dialog.end_user.is_some()),
         ("metadata", !dialog.metadata.is_empty()),
         ("service_tier", dialog.service_tier.is_some()),
-        ("verbosity", dialog.verbosity.is_some()),
-        ("prompt_cache_key", dialog.cache_key.is_some()),
-        ("prediction", dialog.prediction.is_some()),
-        ("store", dialog.store.is_some()),
-    ];
-    harmless.into_iter().filter(|(_, said)| *said).for_each(|(name, _)| drops.harmless(name));
+    ]);
     Ok(())
 }

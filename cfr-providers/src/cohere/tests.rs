@@ -347,7 +347,7 @@ fn what_there_are_no_words_for_is_refused_by_name_or_reported() {
     }
     let harmless = json!({"user": "u", "logit_bias": {"1": 2}, "parallel_tool_calls": false});
     let dropped = encoded(&call(&asking(harmless)), MODEL).expect("a request").dropped;
-    assert_eq!(dropped, ["logit_bias".into(), "parallel_tool_calls".into(), "user".into()]);
+    assert_eq!(dropped, ["logit_bias".into(), "user".into(), "parallel_tool_calls".into()]);
 }
 
 #[test]

@@ -37,7 +37,7 @@ pub(super) fn read(headers: &HeaderMap, body: &Bytes) -> Result<Answer, Upstream
 
 /// An answer that has content, or says why it has none.
 pub(super) fn parse<'a>(headers: &HeaderMap, body: &'a Bytes, hand_on: bool) -> Result<Response<'a>, UpstreamError> {
-    let response = Response::parse(body)
+    let response = crate::json::parse::<Response<'_>>(body)
         .map_err(|cause| UpstreamError::Malformed { message: format!("not an answer in JSON: {cause}").into() })?;
     if response.error.is_some() && response.candidates().is_empty() {
         return Err(error::read_in_success(headers, body, hand_on));

@@ -94,7 +94,7 @@ mod tests {
         let body = r#"{"candidates":[{"groundingMetadata":{"groundingChunks":[{"web":{"uri":"https://a.example","title":"A"}},
             {"web":{"uri":"https://b.example"}},{"odd":{}}],"groundingSupports":[{"segment":{"startIndex":3,"endIndex":6,"text":"is"},
             "groundingChunkIndices":[0,2,9]}]}}]}"#;
-        let response = Response::parse(body.as_bytes()).expect("an answer");
+        let response = crate::json::parse::<Response<'_>>(body.as_bytes()).expect("an answer");
         let found = of(&response.candidates()[0], &["\u{e4}x is."]);
         let a = Citation { url: "https://a.example".into(), title: Some("A".into()), start: Some(2), end: Some(5) };
         let b = Citation { url: "https://b.example".into(), title: None, start: None, end: None };
@@ -107,7 +107,7 @@ mod tests {
             let body = format!(
                 r#"{{"candidates":[{{"citationMetadata":{{"{name}":[{{"endIndex":2,"uri":"u"}},{{"endIndex":1}}]}}}}]}}"#
             );
-            let response = Response::parse(body.as_bytes()).expect("an answer");
+            let response = crate::json::parse::<Response<'_>>(body.as_bytes()).expect("an answer");
             let expected = Citation { url: "u".into(), title: None, start: Some(0), end: Some(2) };
             assert_eq!(of(&response.candidates()[0], &["abc"]), [expected], "{name}");
         }

@@ -147,7 +147,7 @@ struct Watcher {
 
 impl Watcher {
     fn chunk(&mut self, data: &[u8], report: &mut Report) -> Result<Forward, UpstreamError> {
-        let chunk = Response::parse(data)
+        let chunk = crate::json::parse::<Response<'_>>(data)
             .map_err(|cause| UpstreamError::Malformed { message: format!("a chunk is not JSON: {cause}").into() })?;
         self.tell_usage(&chunk, report);
         if chunk.error.is_some() {

@@ -86,17 +86,11 @@ pub(super) fn written(body: &impl Serialize) -> Result<Bytes, UpstreamError> {
 }
 
 fn drop_what_has_no_words(dialog: &Dialog, drops: &mut Drops) {
-    let said = [
-        ("logit_bias", dialog.sampling.logit_bias.is_some()),
-        ("user", dialog.end_user.is_some()),
+    drops.wishes_of_openai(dialog);
+    drops.harmless_said(&[
         ("metadata", !dialog.metadata.is_empty()),
-        ("verbosity", dialog.verbosity.is_some()),
-        ("prompt_cache_key", dialog.cache_key.is_some()),
-        ("prediction", dialog.prediction.is_some()),
-        ("store", dialog.store == Some(true)),
         ("parallel_tool_calls", dialog.parallel_tools == Some(false) && !dialog.tools.is_empty()),
-    ];
-    said.into_iter().filter(|(_, said)| *said).for_each(|(field, _)| drops.harmless(field));
+    ]);
 }
 
 fn tools(family: Family, dialog: &Dialog, drops: &mut Drops) -> Result<Vec<Value>, UpstreamError> {

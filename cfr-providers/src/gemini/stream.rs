@@ -74,7 +74,7 @@ struct Grown {
 
 impl ChunkReader {
     fn chunk(&mut self, data: &[u8], pieces: &mut Vec<Piece>) -> Result<(), UpstreamError> {
-        let chunk = Response::parse(data)
+        let chunk = crate::json::parse::<Response<'_>>(data)
             .map_err(|cause| UpstreamError::Malformed { message: format!("a chunk is not JSON: {cause}").into() })?;
         self.tell_usage(&chunk, pieces);
         if chunk.error.is_some() {

@@ -249,7 +249,7 @@ mod tests {
 
     #[test]
     fn searches_are_counted_once_each_and_per_prompt_in_the_second_generation() {
-        let chunk = |json: &'static str| Response::parse(json.as_bytes()).expect("a chunk");
+        let chunk = |json: &'static str| crate::json::parse::<Response<'_>>(json.as_bytes()).expect("a chunk");
         let found = || chunk(r#"{"candidates":[{"groundingMetadata":{"webSearchQueries":["a","b"]}}]}"#);
         let third = r#"{"modelVersion":"gemini-3.8-flash","usageMetadata":{"promptTokenCount":3}}"#;
         let second = r#"{"modelVersion":"gemini-2.5-pro","usageMetadata":{"promptTokenCount":3}}"#;

@@ -175,14 +175,6 @@ pub(super) fn str_of<'t>(text: Option<&'t Text<'_>>) -> &'t str {
 }
 
 impl<'a> Response<'a> {
-    /// Reads an answer. One look at the whole text for UTF-8 is cheaper than one at each string in it.
-    pub(super) fn parse(bytes: &'a [u8]) -> serde_json::Result<Self> {
-        match std::str::from_utf8(bytes) {
-            Ok(text) => serde_json::from_str(text),
-            Err(_) => serde_json::from_slice(bytes), // says where the wrong byte is
-        }
-    }
-
     /// The answers in it.
     pub(super) fn candidates(&self) -> &[Candidate<'a>] {
         self.candidates.as_deref().unwrap_or_default()

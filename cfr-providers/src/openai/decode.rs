@@ -17,7 +17,7 @@ pub(super) fn whole(
     headers: &HeaderMap,
     body: Bytes,
 ) -> Result<WholeReply, UpstreamError> {
-    let answer = Answer::parse(&body).map_err(|cause| malformed(headers, &cause))?;
+    let answer = crate::json::parse::<Answer<'_>>(&body).map_err(|cause| malformed(headers, &cause))?;
     if answer.error.is_some() && answer.choices.is_none() {
         return Err(error::read_in_success(headers, &body));
     }

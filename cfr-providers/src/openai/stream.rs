@@ -43,7 +43,7 @@ impl ChunkDecoder {
     }
 
     fn chunk(&mut self, data: &[u8], report: &mut Report) -> Result<Forward, UpstreamError> {
-        let chunk = Answer::parse(data)
+        let chunk = crate::json::parse::<Answer<'_>>(data)
             .map_err(|cause| UpstreamError::Malformed { message: format!("a chunk is not JSON: {cause}").into() })?;
         self.tell(&chunk, report);
         let usage = chunk.usage().and_then(|raw| usage::read(self.quirks, self.operation, raw));

@@ -30,14 +30,6 @@ pub(super) struct Answer<'a> {
 }
 
 impl<'a> Answer<'a> {
-    /// Reads an answer. One look at the whole text for UTF-8 is cheaper than one at each string in it.
-    pub(super) fn parse(bytes: &'a [u8]) -> serde_json::Result<Self> {
-        match std::str::from_utf8(bytes) {
-            Ok(text) => serde_json::from_str(text),
-            Err(_) => serde_json::from_slice(bytes), // says where the wrong byte is
-        }
-    }
-
     /// The usage, wherever the provider put it.
     pub(super) fn usage(&self) -> Option<&'a RawValue> {
         self.usage.or_else(|| self.x_groq.as_ref().and_then(|extension| extension.usage))

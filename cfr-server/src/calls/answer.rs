@@ -64,6 +64,7 @@ impl Asked {
 /// Answers a call, or says in its dialect why not.
 pub async fn answer(app: Arc<App>, asked: Asked, request: Request<Body>) -> Response {
     let operation = asked.operation();
+    let id = request.extensions().get::<RequestId>().copied();
     let response = match read(&app, asked, request).await {
         Ok((caller, call)) => {
             let id = call.id;
@@ -76,7 +77,8 @@ pub async fn answer(app: Arc<App>, asked: Asked, request: Request<Body>) -> Resp
     };
     let response = response.unwrap_or_else(|error| error.in_dialect(operation.dialect()).into_response());
     app.metrics.answered(operation, response.status());
-    tracing::debug!(operation = operation.name(), status = response.status().as_u16(), "answered");
+    let id = id.map(tracing::field::display);
+    tracing::debug!(id, operation = operation.name(), status = response.status().as_u16(), "answered");
     response
 }
 
