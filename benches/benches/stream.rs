@@ -31,6 +31,7 @@ fn pass_through(bencher: Bencher<'_, '_>, chunks_per_read: usize) {
         operation: Operation::ChatCompletions,
         envelope,
         body,
+        files: Vec::new(),
         tags: cfr_core::chat::Tags::default(),
         cache: cfr_core::cache::CacheUse::default(),
         drop_params: false,

@@ -30,13 +30,27 @@ pub enum Operation {
     Messages,
     /// `:generateContent` and `:streamGenerateContent` of Gemini.
     GenerateContent,
+    /// `POST /v1/images/generations` of OpenAI.
+    ImageGenerations,
+    /// `POST /v1/images/edits` of OpenAI: a form.
+    ImageEdits,
+    /// `POST /v1/audio/speech` of OpenAI.
+    Speech,
+    /// `POST /v1/audio/transcriptions` of OpenAI: a form.
+    Transcriptions,
+    /// `POST /v1/audio/translations` of OpenAI: a form.
+    Translations,
+    /// `POST /v1/moderations` of OpenAI.
+    Moderations,
+    /// `POST /v1/rerank`, as Cohere and Jina have it.
+    Rerank,
 }
 
 /// The wire format in which a client speaks and is answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Dialect {
-    /// Chat completions of OpenAI and its siblings: legacy completions and embeddings.
+    /// Chat completions of OpenAI and its siblings, among them all work that is no conversation.
     OpenAi,
     /// OpenAI's Responses.
     Responses,
@@ -57,6 +71,13 @@ impl Operation {
             Self::Responses => "responses",
             Self::Messages => "messages",
             Self::GenerateContent => "generate_content",
+            Self::ImageGenerations => "image_generations",
+            Self::ImageEdits => "image_edits",
+            Self::Speech => "speech",
+            Self::Transcriptions => "transcriptions",
+            Self::Translations => "translations",
+            Self::Moderations => "moderations",
+            Self::Rerank => "rerank",
         }
     }
 
@@ -64,10 +85,10 @@ impl Operation {
     #[must_use]
     pub const fn dialect(self) -> Dialect {
         match self {
-            Self::ChatCompletions | Self::Completions | Self::Embeddings => Dialect::OpenAi,
             Self::Responses => Dialect::Responses,
             Self::Messages => Dialect::Anthropic,
             Self::GenerateContent => Dialect::Gemini,
+            _ => Dialect::OpenAi,
         }
     }
 
@@ -75,10 +96,19 @@ impl Operation {
     /// as well.
     #[must_use]
     pub const fn is_chat(self) -> bool {
-        match self {
-            Self::ChatCompletions | Self::Responses | Self::Messages | Self::GenerateContent => true,
-            Self::Completions | Self::Embeddings => false,
-        }
+        matches!(self, Self::ChatCompletions | Self::Responses | Self::Messages | Self::GenerateContent)
+    }
+
+    /// Whether its request is a form with files. The other fields of the form are the body, as a JSON object.
+    #[must_use]
+    pub const fn has_form(self) -> bool {
+        matches!(self, Self::ImageEdits | Self::Transcriptions | Self::Translations)
+    }
+
+    /// Whether its answer can be had as a stream of events.
+    #[must_use]
+    pub const fn can_stream(self) -> bool {
+        !matches!(self, Self::Embeddings | Self::Translations | Self::Moderations | Self::Rerank)
     }
 }
 
@@ -91,8 +121,10 @@ pub struct Call {
     pub operation: Operation,
     /// What we read from the body, once.
     pub envelope: Envelope,
-    /// The body, byte for byte as the client sent it.
+    /// The body, byte for byte as the client sent it; of a form, its fields but the files, as a JSON object.
     pub body: Bytes,
+    /// The files of a form, in their order; see [`Operation::has_form`].
+    pub files: Vec<FormFile>,
     /// The caller's own names for the request.
     pub tags: Tags,
     /// What the caller wants of the response cache.
@@ -102,6 +134,19 @@ pub struct Call {
     /// Features in trial that the caller asks for, by Anthropic's names with commas between: the header `anthropic-beta`.
     /// Providers of other dialects have no use for them.
     pub betas: Option<Box<str>>,
+}
+
+/// A file that came in a form.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FormFile {
+    /// The field of the form: `file`, `image[]`, `mask`.
+    pub field: Box<str>,
+    /// The caller's name for it.
+    pub name: Option<Box<str>>,
+    /// Its media type by the caller's word.
+    pub content_type: Option<Box<str>>,
+    /// What is in it.
+    pub bytes: Bytes,
 }
 
 /// The caller's own names for a request. They mean nothing to us and are kept on its usage record.
@@ -141,7 +186,7 @@ impl Call {
         let envelope = Envelope::parse(operation, &body)?;
         let tags = Tags::of(&envelope);
         let (id, cache, drop_params) = (RequestId::generate(now), CacheUse::default(), false);
-        Ok(Self { id, operation, envelope, body, tags, cache, drop_params, betas: None })
+        Ok(Self { id, operation, envelope, body, files: Vec::new(), tags, cache, drop_params, betas: None })
     }
 
     /// Puts another body in place of the caller's. What the path said still holds; tags stay as the caller gave them.
@@ -154,7 +199,7 @@ impl Call {
                 let Envelope { model, stream, .. } = &self.envelope;
                 Envelope::parse_named(self.operation, model, *stream, &body)?
             }
-            _ => Envelope::parse(self.operation, &body)?,
+            _ => Envelope::parse_form(self.operation, &body, &self.files)?,
         };
         self.body = body;
         Ok(())
@@ -166,13 +211,20 @@ mod tests {
     use super::*;
     use crate::upstream::Capabilities;
 
-    const ALL: [Operation; 6] = [
+    const ALL: [Operation; 13] = [
         Operation::ChatCompletions,
         Operation::Completions,
         Operation::Embeddings,
         Operation::Responses,
         Operation::Messages,
         Operation::GenerateContent,
+        Operation::ImageGenerations,
+        Operation::ImageEdits,
+        Operation::Speech,
+        Operation::Transcriptions,
+        Operation::Translations,
+        Operation::Moderations,
+        Operation::Rerank,
     ];
 
     #[test]
@@ -184,7 +236,7 @@ mod tests {
 
     #[test]
     fn who_can_chat_serves_every_conversation() {
-        let none = Capabilities { chat: false, completions: false, embeddings: false, ..Capabilities::ALL };
+        let none = Capabilities::NONE;
         for operation in ALL {
             assert!(Capabilities::ALL.serves(operation) && !none.serves(operation));
             assert_eq!(Capabilities { chat: true, ..none }.serves(operation), operation.is_chat());

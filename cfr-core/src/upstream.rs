@@ -43,6 +43,16 @@ pub struct Capabilities {
     pub completions: bool,
     /// Embeddings.
     pub embeddings: bool,
+    /// Images made, from words or from other images.
+    pub images: bool,
+    /// Texts read aloud.
+    pub speech: bool,
+    /// Speech written down, in its own language or in English.
+    pub transcriptions: bool,
+    /// Texts judged.
+    pub moderations: bool,
+    /// Documents put in order.
+    pub rerank: bool,
     /// Reports usage at the end of a stream, always or when asked.
     pub usage_in_stream: bool,
     /// Every token that is charged is visible in the answer, so that a cut stream can be counted.
@@ -50,9 +60,26 @@ pub struct Capabilities {
 }
 
 impl Capabilities {
+    /// Nothing, with usage in streams and visible output as most have it.
+    pub const NONE: Self = Self {
+        chat: false,
+        completions: false,
+        embeddings: false,
+        images: false,
+        speech: false,
+        transcriptions: false,
+        moderations: false,
+        rerank: false,
+        usage_in_stream: true,
+        visible_output: true,
+    };
+
+    /// Everything with texts: conversations, legacy completions, embeddings.
+    pub const TEXT: Self = Self { chat: true, completions: true, embeddings: true, ..Self::NONE };
+
     /// Everything.
     pub const ALL: Self =
-        Self { chat: true, completions: true, embeddings: true, usage_in_stream: true, visible_output: true };
+        Self { images: true, speech: true, transcriptions: true, moderations: true, rerank: true, ..Self::TEXT };
 
     /// Whether it can do this at all.
     #[must_use]
@@ -60,6 +87,11 @@ impl Capabilities {
         match operation {
             Operation::Completions => self.completions,
             Operation::Embeddings => self.embeddings,
+            Operation::ImageGenerations | Operation::ImageEdits => self.images,
+            Operation::Speech => self.speech,
+            Operation::Transcriptions | Operation::Translations => self.transcriptions,
+            Operation::Moderations => self.moderations,
+            Operation::Rerank => self.rerank,
             _ => operation.is_chat() && self.chat,
         }
     }

@@ -45,7 +45,7 @@ pub(crate) const MANNERS: Manners =
 
 /// Messages, and nothing else. What is thought is charged and may be hidden.
 pub(crate) const CAPABILITIES: Capabilities = {
-    let mut capabilities = Capabilities::ALL;
+    let mut capabilities = Capabilities::TEXT;
     capabilities.completions = false;
     capabilities.embeddings = false;
     capabilities.visible_output = false;

@@ -40,7 +40,7 @@ pub const SIGNING_NAME: &str = "bedrock";
 
 /// What is thought is charged and may be hidden.
 pub(crate) const CAPABILITIES: Capabilities = {
-    let mut capabilities = Capabilities::ALL;
+    let mut capabilities = Capabilities::TEXT;
     capabilities.completions = false;
     capabilities.visible_output = false;
     capabilities

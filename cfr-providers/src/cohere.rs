@@ -32,7 +32,7 @@ pub const BASE_URL: &str = "https://api.cohere.com";
 
 /// Everything but legacy completions. Thoughts are shown, and what Cohere puts around a prompt itself is free.
 pub(crate) const CAPABILITIES: Capabilities = {
-    let mut capabilities = Capabilities::ALL;
+    let mut capabilities = Capabilities::TEXT;
     capabilities.completions = false;
     capabilities
 };

@@ -70,7 +70,7 @@ impl Fake {
 #[async_trait]
 impl Upstream for Fake {
     fn capabilities(&self) -> Capabilities {
-        Capabilities::ALL
+        Capabilities::TEXT
     }
 
     async fn send(&self, order: Order<'_>) -> Result<Reply, UpstreamError> {

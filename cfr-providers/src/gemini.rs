@@ -37,7 +37,7 @@ pub use surface::{GENERATE_SURFACE, GenerateSurface};
 
 /// What Google can do. Thoughts are charged and not shown.
 pub const CAPABILITIES: Capabilities = {
-    let mut capabilities = Capabilities::ALL;
+    let mut capabilities = Capabilities::TEXT;
     capabilities.completions = false;
     capabilities.visible_output = false;
     capabilities

@@ -31,7 +31,7 @@ pub const BASE_URL: &str = "http://127.0.0.1:11434";
 
 /// Everything but legacy completions. Thoughts are shown.
 pub(crate) const CAPABILITIES: Capabilities = {
-    let mut capabilities = Capabilities::ALL;
+    let mut capabilities = Capabilities::TEXT;
     capabilities.completions = false;
     capabilities
 };

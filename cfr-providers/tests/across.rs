@@ -80,7 +80,7 @@ impl Recorded {
         };
         let envelope = envelope.unwrap();
         let (tags, cache) = (cfr_core::chat::Tags::default(), cfr_core::cache::CacheUse::default());
-        Call { id: RequestId::from_u128(1), operation, envelope, body, tags, cache, drop_params: false, betas: None }
+        Call { id: RequestId::from_u128(1), operation, envelope, body, files: Vec::new(), tags, cache, drop_params: false, betas: None }
     }
 
     /// What a caller is handed when the network brings the answer in pieces of this size.

@@ -5,7 +5,7 @@ use std::ops::Range;
 use bytes::Bytes;
 use smallvec::SmallVec;
 
-use super::Operation;
+use super::{FormFile, Operation};
 
 mod bound;
 mod fields;
@@ -194,7 +194,7 @@ pub enum EnvelopeError {
 }
 
 impl Envelope {
-    /// Reads a body that names its model.
+    /// Reads a body that names its model and came without files.
     ///
     /// A field that we read and that is given twice, or once more in other letter case, is refused: what we price must
     /// be what every upstream reads, and parsers differ in which of the two they take.
@@ -202,13 +202,19 @@ impl Envelope {
     /// # Errors
     /// When it is not a JSON object, or a field that we need is missing, of the wrong type or out of range.
     pub fn parse(operation: Operation, body: &Bytes) -> Result<Self, EnvelopeError> {
+        Self::parse_form(operation, body, &[])
+    }
+
+    /// Reads a body that names its model, with the files that came along: what is in them may decide about the price.
+    ///
+    /// # Errors
+    /// As [`Envelope::parse`], and when a file that the operation needs is missing or not what it should be.
+    pub fn parse_form(operation: Operation, body: &Bytes, _files: &[FormFile]) -> Result<Self, EnvelopeError> {
         match operation {
-            Operation::ChatCompletions | Operation::Completions | Operation::Embeddings => {
-                openai::read(operation, body)
-            }
             Operation::Responses => responses::read(body),
             Operation::Messages => messages::read(body),
             Operation::GenerateContent => Err(EnvelopeError::field("model", "must be named by the path")),
+            _ => openai::read(operation, body),
         }
     }
 

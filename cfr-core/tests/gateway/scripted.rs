@@ -78,7 +78,7 @@ impl Scripted {
 #[async_trait]
 impl Upstream for Scripted {
     fn capabilities(&self) -> Capabilities {
-        Capabilities::ALL
+        Capabilities::TEXT
     }
 
     async fn send(&self, order: Order<'_>) -> Result<Reply, UpstreamError> {

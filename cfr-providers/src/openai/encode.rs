@@ -159,6 +159,7 @@ mod tests {
             operation,
             envelope,
             body,
+            files: Vec::new(),
             tags,
             cache,
             drop_params: false,

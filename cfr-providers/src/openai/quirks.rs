@@ -50,14 +50,14 @@ pub enum UsageRule {
 }
 
 const CHAT_ONLY: Capabilities = {
-    let mut can = Capabilities::ALL;
+    let mut can = Capabilities::TEXT;
     can.completions = false;
     can.embeddings = false;
     can
 };
 
 const CHAT_AND_EMBEDDINGS: Capabilities = {
-    let mut can = Capabilities::ALL;
+    let mut can = Capabilities::TEXT;
     can.completions = false;
     can
 };
@@ -75,7 +75,7 @@ pub const OPENAI: Quirks = Quirks {
     usage_rule: UsageRule::Inclusive,
     provider_cost_authoritative: false,
     capabilities: {
-        let mut can = Capabilities::ALL;
+        let mut can = Capabilities::TEXT;
         can.visible_output = false;
         can
     },
@@ -102,7 +102,7 @@ pub const CUSTOM: Quirks = Quirks {
     cap_field: CapField::MaxTokens,
     cap_field_only: true,
     drops: &["n_predict"],
-    capabilities: Capabilities::ALL,
+    capabilities: Capabilities::TEXT,
     responses: false,
     words: words::COMPATIBLE,
     ..OPENAI
@@ -206,7 +206,7 @@ pub const OPENROUTER: Quirks = Quirks {
     drops: &["models", "preset", "plugins"],
     provider_cost_authoritative: true,
     capabilities: {
-        let mut can = Capabilities::ALL;
+        let mut can = Capabilities::TEXT;
         can.visible_output = false;
         can
     },

@@ -32,6 +32,7 @@ impl Transport for Loopback {
             operation,
             envelope,
             body: request.body,
+            files: Vec::new(),
             tags: cfr_core::chat::Tags::default(),
             cache: cfr_core::cache::CacheUse::default(),
             drop_params: false,

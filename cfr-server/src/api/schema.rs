@@ -53,7 +53,8 @@ words! {
     /// What a model is for.
     Mode: "chat" "embedding" "image" "stt" "tts" "rerank" "moderation";
     /// What a request asked for.
-    Operation: "chat_completions" "completions" "embeddings" "responses" "messages" "generate_content";
+    Operation: "chat_completions" "completions" "embeddings" "responses" "messages" "generate_content"
+        "image_generations" "image_edits" "speech" "transcriptions" "translations" "moderations" "rerank";
     /// Where the quantities of a usage record come from.
     UsageSource: "provider" "provider_cost" "estimated" "partial" "external" "none" "cache";
     /// What differs between two price tables.

@@ -94,7 +94,7 @@ pub async fn read(app: &App, asked: Asked, request: Request<Body>) -> Result<(Ar
     let envelope = asked.envelope(&body).map_err(|error| api_error(error.into(), &app.settings))?;
     let tags = Tags { request_id: own_request_id(&headers), ..Tags::of(&envelope) };
     let (cache, drop_params, betas) = (cache_use(&headers), may_drop(&headers), betas(&headers));
-    Ok((caller, Call { id, operation: asked.operation(), envelope, body, tags, cache, drop_params, betas }))
+    Ok((caller, Call { id, operation: asked.operation(), envelope, body, files: Vec::new(), tags, cache, drop_params, betas }))
 }
 
 /// Whether the caller would rather lose what a provider has no words for than be refused.

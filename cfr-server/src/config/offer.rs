@@ -136,7 +136,7 @@ fn offered<'a>(upstream: &UpstreamConfig, prices: &'a PriceTable, now: Timestamp
 
 fn capabilities(upstream: &UpstreamConfig) -> Capabilities {
     match upstream.kind {
-        UpstreamKind::Fake => Capabilities::ALL,
+        UpstreamKind::Fake => Capabilities::TEXT,
         UpstreamKind::Provider(kind) => kind.capabilities(),
     }
 }

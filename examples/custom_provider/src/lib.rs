@@ -58,7 +58,7 @@ impl Wire for Parrot {
     }
 
     fn capabilities(&self) -> Capabilities {
-        let mut capabilities = Capabilities::ALL;
+        let mut capabilities = Capabilities::TEXT;
         (capabilities.completions, capabilities.embeddings) = (false, false);
         capabilities
     }

@@ -67,7 +67,7 @@ impl Reader<'_> {
         Ok(Envelope {
             model: fields.model(Field::Model)?,
             model_span: fields.span(Field::Model),
-            stream: fields.flag(Field::Stream)? && operation != Operation::Embeddings,
+            stream: fields.flag(Field::Stream)? && operation.can_stream(),
             include_usage,
             stream_options_span,
             output_cap: self.output_cap()?,
