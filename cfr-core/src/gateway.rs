@@ -23,6 +23,7 @@ use crate::route::{self, Failure, Model, Plan, Routes, Target, first_success};
 use crate::time::{Clock, Timestamp};
 use crate::upstream::{Order, Reply, StreamReply, UpstreamError, Upstreams, WholeReply};
 
+mod batch;
 mod cached;
 mod caller;
 mod error;
@@ -30,6 +31,7 @@ mod open_call;
 mod quote;
 mod stream;
 
+pub use batch::AdmittedLine;
 pub(crate) use caller::covers;
 pub use caller::{Caller, ModelAccess};
 pub use error::{BudgetExceeded, GatewayError};

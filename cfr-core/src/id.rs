@@ -107,6 +107,9 @@ id!(/** A budget: a limit per period for one scope. */ BudgetId, "bud");
 id!(/** Money added to a budget. */ GrantId, "grt");
 id!(/** One request of a caller. It also names the hold and is its idempotency key. */ RequestId, "req");
 
+id!(/** A file that a provider keeps for a caller. */ FileId, "file");
+id!(/** Requests that a provider answers within a day. */ BatchId, "batch");
+
 /// The hold of a request has the request's id: one request, one hold, one charge.
 pub type HoldId = RequestId;
 

@@ -1,5 +1,6 @@
 //! The rules of the CloudFreedom Router: a gateway for LLM calls that cannot overspend, without any I/O of its own.
 
+pub mod batch;
 pub mod broadcast;
 pub mod cache;
 pub mod chat;

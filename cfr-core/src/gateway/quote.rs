@@ -125,7 +125,7 @@ impl Quote {
     }
 }
 
-fn rate(offer: &Offer, currency: Currency) -> Result<FxRate, GatewayError> {
+pub(super) fn rate(offer: &Offer, currency: Currency) -> Result<FxRate, GatewayError> {
     if currency == Currency::USD {
         return Ok(FxRate::USD);
     }
@@ -151,7 +151,7 @@ fn bounds(offer: &Offer, plan: &Plan, call: &Call, at: Timestamp) -> Result<Smal
 }
 
 /// The smallest of what the targets can answer, so that every one of them takes the cap.
-fn default_cap(bounds: &[Bound], caller: &Caller, model: &str) -> Result<u64, GatewayError> {
+pub(super) fn default_cap(bounds: &[Bound], caller: &Caller, model: &str) -> Result<u64, GatewayError> {
     let of_models = bounds.iter().filter_map(|bound| bound.output_tokens_model_max).min();
     let cap = caller.output_tokens_default.into_iter().chain(of_models).min();
     cap.ok_or_else(|| PriceError::UnboundedOutput { model: model.into() }.into())

@@ -1,6 +1,6 @@
 //! The most that a call can cost: worst rates over every meter, tier and band that it can reach (providers.md §17).
 
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 
 use super::image::image_tokens_max;
 use super::{Bound, Condition, Factor, Mode, PicoUsd, PriceEntry, PriceError, PriceTerms, Tier};
@@ -31,20 +31,57 @@ impl PriceEntry {
     /// # Errors
     /// When a meter or tier that the call can use has no price, or nothing bounds it.
     pub fn upper_bound(&self, input: &InputBound, choices: u32, terms: &PriceTerms<'_>) -> Result<Bound, PriceError> {
-        let bound = self.bound(input, choices, terms)?;
-        let successor = terms.at.and_then(|at| self.successor_within(at, CHANGE_SOON));
-        match successor {
-            Some(next) => Ok(bound.worse(next.bound(input, choices, terms)?)),
-            None => Ok(bound),
+        self.worst_around(terms.at, |entry| entry.bound(input, choices, terms, entry.tiers(terms)?))
+    }
+
+    /// The most that a request costs in a batch: a provider that took it into one serves it on no other tier.
+    ///
+    /// # Errors
+    /// As [`PriceEntry::upper_bound`], and when batches have no price of their own.
+    pub fn batch_upper_bound(
+        &self,
+        input: &InputBound,
+        choices: u32,
+        terms: &PriceTerms<'_>,
+    ) -> Result<Bound, PriceError> {
+        if !self.has_batch_price() {
+            return Err(PriceError::UnpricedTier { model: self.model.clone(), tier: Tier::Batch.name().into() });
+        }
+        let terms = PriceTerms { tier: Some(Tier::Batch.name()), ..*terms };
+        self.worst_around(terms.at, |entry| entry.bound(input, choices, &terms, [Tier::Batch; 2]))
+    }
+
+    /// Whether the table says what the model costs in a batch.
+    #[must_use]
+    pub fn has_batch_price(&self) -> bool {
+        self.tiers_alike || self.rates.has_tier(Tier::Batch)
+    }
+
+    /// The worse of what holds now and what will in a moment.
+    fn worst_around(
+        &self,
+        at: Option<Timestamp>,
+        bound: impl Fn(&Self) -> Result<Bound, PriceError>,
+    ) -> Result<Bound, PriceError> {
+        let now = bound(self)?;
+        match at.and_then(|at| self.successor_within(at, CHANGE_SOON)) {
+            Some(next) => Ok(now.worse(bound(next)?)),
+            None => Ok(now),
         }
     }
 
-    fn bound(&self, input: &InputBound, choices: u32, terms: &PriceTerms<'_>) -> Result<Bound, PriceError> {
+    fn bound(
+        &self,
+        input: &InputBound,
+        choices: u32,
+        terms: &PriceTerms<'_>,
+        tiers: [Tier; 2],
+    ) -> Result<Bound, PriceError> {
         self.refuse_deep_research()?;
         self.refuse_unpriced_geo(terms)?;
         let choices = u64::from(choices.max(1));
         let tokens = self.input_tokens_max(input, choices)?;
-        let reach = self.reach(tokens, terms)?;
+        let reach = self.reach(tokens, terms, tiers)?;
         let input_rate = self.worst(&reach, self.input_meters(input))?;
         let fixed = reach.factor.of(product(input_rate, tokens)?).ok_or(PriceError::OutOfRange)?;
         let fixed = fixed.checked_add(self.fees_max(input)?).ok_or(PriceError::OutOfRange)?;
@@ -167,13 +204,17 @@ impl PriceEntry {
         }
     }
 
-    /// The tiers, bands and factor that the call can meet. `auto` may be served with priority; any other tier may fall
-    /// back to the standard one.
-    fn reach(&self, input_tokens: u64, terms: &PriceTerms<'_>) -> Result<Reach, PriceError> {
+    /// The tiers that can serve the call. `auto` may be served with priority; any other tier may fall back to the standard
+    /// one.
+    fn tiers(&self, terms: &PriceTerms<'_>) -> Result<[Tier; 2], PriceError> {
         let asked = self.tier(terms.tier)?;
         let upgraded = terms.tier == Some("auto") && !self.tiers_alike && self.rates.has_tier(Tier::Priority);
-        let tier = if upgraded { Tier::Priority } else { asked };
-        Ok(Reach { tiers: [Tier::Standard, tier], input_tokens, factor: self.factor(|when| may_apply(when, terms))? })
+        Ok([Tier::Standard, if upgraded { Tier::Priority } else { asked }])
+    }
+
+    /// The tiers, bands and factor that the call can meet.
+    fn reach(&self, input_tokens: u64, terms: &PriceTerms<'_>, tiers: [Tier; 2]) -> Result<Reach, PriceError> {
+        Ok(Reach { tiers, input_tokens, factor: self.factor(|when| may_apply(when, terms))? })
     }
 
     /// The dearest rate in pico-USD of any of the meters, within reach.
