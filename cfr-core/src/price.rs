@@ -12,22 +12,26 @@ mod bound;
 mod cost;
 mod diff;
 mod image;
+mod litellm;
 mod load;
 mod off_peak;
 mod own;
 mod rate;
+mod search;
 mod tier;
 mod unit;
 
 pub use crate::money::PicoUsd;
 pub use cost::CostLine;
 pub use diff::{Change, PriceChange};
+pub use litellm::{LITELLM_MODELS_MAX, LeftOut, PriceUpdate};
 pub use load::{PRICE_TABLE_BYTES_MAX, Sanity};
 pub use own::OwnPrice;
 pub use rate::Rate;
 pub use tier::Tier;
 pub use unit::{Factor, UnitPrice, UnitPriceError};
 
+use load::CHAT_TOKEN_PICO_USD_MAX;
 use off_peak::OffPeak;
 use rate::Rates;
 
@@ -263,10 +267,11 @@ impl Bound {
     }
 }
 
-static BUNDLED: LazyLock<Result<Arc<PriceTable>, PriceTableError>> = LazyLock::new(|| {
-    let json = include_bytes!("../data/prices.json");
-    PriceTable::from_json(json).map(Arc::new)
-});
+/// The JSON of the table that this version ships with.
+pub const BUNDLED_JSON: &[u8] = include_bytes!("../data/prices.json");
+
+static BUNDLED: LazyLock<Result<Arc<PriceTable>, PriceTableError>> =
+    LazyLock::new(|| PriceTable::from_json(BUNDLED_JSON).map(Arc::new));
 
 impl PriceTable {
     /// The table that this version ships with, parsed once.

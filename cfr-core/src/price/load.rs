@@ -23,7 +23,7 @@ pub const PRICE_TABLE_BYTES_MAX: usize = 32 * 1024 * 1024;
 const SCHEMA: &str = "cfr.prices/1";
 const CURRENCY: &str = "USD";
 /// A chat token above a dollar per thousand is a typing error.
-const CHAT_TOKEN_PICO_USD_MAX: i64 = 1_000_000_000;
+pub(super) const CHAT_TOKEN_PICO_USD_MAX: i64 = 1_000_000_000;
 
 /// Whether prices that look like typing errors are refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -114,7 +114,7 @@ struct WireEntry<'a> {
 /// Borrowed: a table has thousands of them, and nearly all other text is kept.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct WireRate<'a> {
+pub(super) struct WireRate<'a> {
     #[serde(borrow)]
     meter: Cow<'a, str>,
     #[serde(borrow)]
@@ -285,7 +285,7 @@ fn unique(wire: Vec<WireRate<'_>>) -> Result<Rates, Refused> {
     })
 }
 
-fn rate(wire: WireRate<'_>) -> Result<Rate, Refused> {
+pub(super) fn rate(wire: WireRate<'_>) -> Result<Rate, Refused> {
     Ok(Rate { meter: meter(&wire.meter)?, tier: tier(&wire.tier)?, above: wire.above, price: price(&wire.price)? })
 }
 

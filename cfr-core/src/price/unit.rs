@@ -9,6 +9,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 const DECIMALS: usize = 12;
 /// Digits before the point: a price of a million dollars for one unit is a typing error.
 const WHOLE_DIGITS_MAX: usize = 6;
+/// That million dollars.
+const PICO_USD_END: i64 = 1_000_000_000_000_000_000;
 /// Decimal places of a price per million units.
 const DECIMALS_PER_MILLION: usize = 6;
 
@@ -19,6 +21,11 @@ pub struct UnitPrice(i64);
 impl UnitPrice {
     /// Nothing, said explicitly.
     pub const FREE: Self = Self(0);
+
+    /// A price in pico-USD; none below 0 or from a million dollars for one unit on.
+    pub(super) fn from_pico_usd(pico_usd: i64) -> Option<Self> {
+        (0..PICO_USD_END).contains(&pico_usd).then_some(Self(pico_usd))
+    }
 
     /// The price in pico-USD.
     #[must_use]
@@ -33,6 +40,46 @@ impl UnitPrice {
     pub fn from_usd_per_million(text: &str) -> Result<Self, UnitPriceError> {
         digits_scaled(text, DECIMALS_PER_MILLION).map(Self).ok_or(UnitPriceError)
     }
+}
+
+/// Decimal digits that a binary floating point number of 64 bits keeps; what follows them is an artefact of one.
+const DIGITS_KEPT: usize = 15;
+/// Digits of a JSON number that are read.
+const NUMBER_DIGITS_MAX: usize = 36;
+
+impl UnitPrice {
+    /// A price from a JSON number as programs print their floats, `7.5e-08`, read as text. The number is that of
+    /// ten to the power of `per_power_of_ten` units. A fraction of a pico-USD rounds up. `None` when it is no price.
+    pub(super) fn from_number(text: &str, per_power_of_ten: u32) -> Option<Self> {
+        let (mantissa, exponent) = text.split_once(['e', 'E']).unwrap_or((text, "0"));
+        let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+        let digits = format!("{whole}{fraction}");
+        let plain = !whole.is_empty() && digits.len() <= NUMBER_DIGITS_MAX;
+        if !plain || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+            return None;
+        }
+        let digits = digits.trim_start_matches('0');
+        let (kept, cut) = digits.split_at_checked(DIGITS_KEPT).unwrap_or((digits, ""));
+        let rounds_up = cut.as_bytes().first().is_some_and(|digit| *digit >= b'5');
+        let kept = if kept.is_empty() { 0 } else { kept.parse::<i128>().ok()? } + i128::from(rounds_up);
+        let cut_digits = i32::try_from(cut.len()).ok()?;
+        let power = exponent.parse::<i32>().ok()?.checked_add(cut_digits)?;
+        let power =
+            power.checked_sub(i32::try_from(fraction.len()).ok()?)?.checked_add(i32::try_from(DECIMALS).ok()?)?;
+        Self::from_pico_usd(shifted(kept, power.checked_sub(i32::try_from(per_power_of_ten).ok()?)?)?)
+    }
+}
+
+/// A number times a power of ten; a fraction rounds up.
+fn shifted(number: i128, power: i32) -> Option<i64> {
+    let factor = 10_i128.checked_pow(power.unsigned_abs());
+    let shifted = match (factor, power >= 0) {
+        (Some(factor), true) => number.checked_mul(factor)?,
+        (Some(factor), false) => number / factor + i128::from(number % factor > 0), // up: never below the price
+        (None, false) => i128::from(number > 0),
+        (None, true) => (number == 0).then_some(0)?,
+    };
+    i64::try_from(shifted).ok()
 }
 
 /// A text that is not a price.
@@ -149,6 +196,38 @@ mod tests {
         {
             check(text, None);
         }
+    }
+
+    #[track_caller]
+    fn check_number(text: &str, pico_usd: Option<i64>) {
+        assert_eq!(UnitPrice::from_number(text, 0).map(UnitPrice::pico_usd), pico_usd, "{text}");
+    }
+
+    #[test]
+    fn numbers_of_other_tables_are_read_without_floats() {
+        check_number("7.5e-08", Some(75_000));
+        check_number("2.5E-6", Some(2_500_000));
+        check_number("0.0", Some(0));
+        check_number("0e-99", Some(0));
+        check_number("0.035", Some(35_000_000_000));
+        check_number("1e2", Some(100_000_000_000_000));
+        assert_eq!(UnitPrice::from_number("2.5", 3).map(UnitPrice::pico_usd), Some(2_500_000_000));
+    }
+
+    #[test]
+    fn artefacts_of_floats_are_mended_and_true_fractions_round_up() {
+        check_number("2.9999999999999997e-07", Some(300_000));
+        check_number("1.0000000000000001e-07", Some(100_000));
+        check_number("1.25e-12", Some(2));
+        check_number("1e-40", Some(1));
+    }
+
+    #[test]
+    fn what_is_no_price_is_none() {
+        for text in ["-1e-6", "1e6", "1e99", "e-6", ".5", "", "NaN", "null", "1e", "1e-6x", "\"1\"", "1e9999999999"] {
+            check_number(text, None);
+        }
+        check_number(&"9".repeat(NUMBER_DIGITS_MAX + 1), None);
     }
 
     #[test]
