@@ -10,19 +10,29 @@ use super::{FormFile, Operation};
 mod bound;
 mod fields;
 mod gemini;
+mod images;
 mod json;
 mod media;
 mod messages;
+mod moderations;
 mod openai;
 mod record;
+mod recording;
+mod rerank;
 mod responses;
+mod speech;
 mod splice;
 mod text;
+mod transcript;
+mod work;
 
 #[cfg(test)]
 mod tests;
 
+pub use images::{IMAGES_GIVEN_MAX, IMAGES_MADE_MAX, PARTIAL_IMAGES_MAX};
+pub use rerank::DOCUMENT_TOKENS_DEFAULT;
 pub use splice::{Edit, splice};
+pub use work::{ImageOrder, ImageQuality, Recording, Script, Work};
 
 /// Where a value stands in a body, in bytes.
 pub type Span = Range<usize>;
@@ -32,7 +42,7 @@ pub type Span = Range<usize>;
 pub struct Envelope {
     /// The public name of the model.
     pub model: Box<str>,
-    /// Where the model's value stands, quotes included; `None` when only the path names the model.
+    /// Where the model's value stands, quotes included; `None` when the path names the model, or nobody does.
     pub model_span: Option<Span>,
     /// Whether a stream is wanted. Embeddings have none.
     pub stream: bool,
@@ -148,6 +158,23 @@ pub struct InputBound {
     pub cache_markers: bool,
     /// Tokens of a predicted answer, which are charged as output where the prediction is wrong.
     pub predicted_tokens: u64,
+    /// Search units of a rerank.
+    pub search_units: SearchUnits,
+    /// What is asked for beside text.
+    pub work: Work,
+}
+
+/// How often a rerank is charged where that goes by searches: one for each hundred documents, of which a long one counts
+/// as several.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct SearchUnits {
+    /// At the most, where documents are read to their ends.
+    pub whole: u64,
+    /// At the most, where each is cut at `max_tokens_per_doc`, or at [`DOCUMENT_TOKENS_DEFAULT`] when the caller does
+    /// not say.
+    pub cut: u64,
+    /// What is taken for used when a provider does not say, by the usual length of tokens.
+    pub estimated: u64,
 }
 
 /// Bytes of a caller's tag that are kept.
@@ -209,12 +236,37 @@ impl Envelope {
     ///
     /// # Errors
     /// As [`Envelope::parse`], and when a file that the operation needs is missing or not what it should be.
-    pub fn parse_form(operation: Operation, body: &Bytes, _files: &[FormFile]) -> Result<Self, EnvelopeError> {
+    pub fn parse_form(operation: Operation, body: &Bytes, files: &[FormFile]) -> Result<Self, EnvelopeError> {
         match operation {
             Operation::Responses => responses::read(body),
             Operation::Messages => messages::read(body),
             Operation::GenerateContent => Err(EnvelopeError::field("model", "must be named by the path")),
+            Operation::ImageGenerations | Operation::ImageEdits => images::read(operation, body, files),
+            Operation::Speech => speech::read(body),
+            Operation::Transcriptions | Operation::Translations => transcript::read(operation, body, files),
+            Operation::Moderations => moderations::read(body),
+            Operation::Rerank => rerank::read(body),
             _ => openai::read(operation, body),
+        }
+    }
+
+    /// Of a call that neither streams nor caps anything.
+    fn of_input(model: Box<str>, model_span: Option<Span>, input: InputBound) -> Self {
+        Self {
+            model,
+            model_span,
+            stream: false,
+            include_usage: false,
+            stream_options_span: None,
+            output_cap: None,
+            open_caps: OpenCaps::default(),
+            hosted_caps: Vec::new(),
+            choices: 1,
+            service_tier: None,
+            geo: None,
+            input,
+            user: None,
+            metadata: None,
         }
     }
 

@@ -7,7 +7,7 @@ use super::quote::Quote;
 use super::{AnswerHead, Caller, GatewayError, Inner, Offer};
 use crate::cache::{CacheKey, CacheOutcome};
 use crate::chat::usage::tokens_estimated;
-use crate::chat::{Call, Meter, Usage, UsageSource};
+use crate::chat::{Call, Meter, Operation, Usage, UsageSource};
 use crate::ledger::{Attempt, Commit, Hold, LedgerError, Settled, Settlement, UsageRecord};
 use crate::limit::Permit;
 use crate::money::{Charge, Money};
@@ -247,8 +247,18 @@ impl OpenCall {
         if nothing {
             return (Usage::default(), UsageSource::None);
         }
-        let input = tokens_estimated(self.call.body.len() as u64).min(self.call.envelope.input.text_tokens);
-        (Usage::text(input, uncounted), counted_here)
+        (self.input_estimated().with(Meter::OutputTokens, uncounted), counted_here)
+    }
+
+    /// What the request is taken for where nobody counted it.
+    fn input_estimated(&self) -> Usage {
+        let bound = &self.call.envelope.input;
+        let bytes = match self.call.operation {
+            Operation::Rerank => bound.text_tokens, // the query is read with each document
+            _ => self.call.body.len() as u64,
+        };
+        let tokens = tokens_estimated(bytes).min(bound.text_tokens);
+        Usage::text(tokens, 0).with(Meter::RerankQueries, bound.search_units.estimated)
     }
 
     /// What the provider says it charges. Nobody charges less than nothing.

@@ -82,8 +82,7 @@ impl PriceEntry {
         let choices = u64::from(choices.max(1));
         let tokens = self.input_tokens_max(input, choices)?;
         let reach = self.reach(tokens, terms, tiers)?;
-        let input_rate = self.worst(&reach, self.input_meters(input))?;
-        let fixed = reach.factor.of(product(input_rate, tokens)?).ok_or(PriceError::OutOfRange)?;
+        let fixed = self.input_cost_max(input, tokens, &reach)?;
         let fixed = fixed.checked_add(self.fees_max(input)?).ok_or(PriceError::OutOfRange)?;
         let bound = Bound {
             fixed: PicoUsd(fixed),
@@ -92,6 +91,16 @@ impl PriceEntry {
             output_tokens_model_max: self.limits.max_output_tokens,
         };
         if self.mode == Mode::Chat { self.with_output(bound, &reach, input, choices) } else { Ok(bound) }
+    }
+
+    fn input_cost_max(&self, input: &InputBound, tokens: u64, reach: &Reach) -> Result<i128, PriceError> {
+        let is_search = input.search_units.whole > 0; // else tokens count, and have no price
+        if is_search && self.is_charged_by_search() {
+            let rate = self.worst(reach, std::iter::once(Meter::RerankQueries))?;
+            return product(rate, self.searches_max(&input.search_units));
+        }
+        let rate = self.worst(reach, self.input_meters(input))?;
+        reach.factor.of(product(rate, tokens)?).ok_or(PriceError::OutOfRange)
     }
 
     fn with_output(&self, bound: Bound, reach: &Reach, input: &InputBound, choices: u64) -> Result<Bound, PriceError> {

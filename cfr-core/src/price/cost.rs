@@ -46,7 +46,7 @@ impl PriceEntry {
         let band = self.band(usage.input_total());
         let off_peak = self.off_peak.as_ref().filter(|windows| terms.at.is_some_and(|at| windows.contains(at)));
         let factor = self.factor(|when| applies(when, terms))?;
-        Ok(usage.used().map(move |(meter, quantity)| {
+        Ok(usage.used().filter(|(meter, _)| self.is_charged(*meter, usage)).map(move |(meter, quantity)| {
             let cheaper = off_peak.and_then(|off_peak| off_peak.rates.find(meter, tier, band));
             let rate = cheaper.map_or_else(|| self.price(meter, tier, band), Ok)?;
             let factor = if meter.is_token() { factor } else { Factor::ONE };

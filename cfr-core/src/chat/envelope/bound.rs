@@ -44,6 +44,7 @@ impl Input<'_> {
             code_sessions: tools.code_sessions,
             cache_markers: self.cache_markers || media.cache_markers || tools.cache_markers,
             predicted_tokens: self.predicted_tokens,
+            ..InputBound::default()
         }
     }
 

@@ -11,7 +11,7 @@ use super::record::Wrong;
 use super::{CHOICES_MAX, CapField, Envelope, EnvelopeError, InputBound, OutputCap, PROMPTS_MAX, Span};
 use crate::chat::Operation;
 
-mod content;
+pub(super) mod content;
 
 fields! { "":
     Model => "model",

@@ -93,6 +93,10 @@ impl Wrong {
         EnvelopeError::field(field, self.to_string())
     }
 
+    pub(super) const fn because(reason: &'static str, at: usize) -> Self {
+        Self { reason, at }
+    }
+
     pub(super) const fn shape(json: &Json<'_>) -> Self {
         Self { reason: "must be an array of well-formed objects", at: json.at() }
     }

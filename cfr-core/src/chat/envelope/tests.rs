@@ -9,6 +9,8 @@ use super::*;
 mod bound;
 mod gemini;
 mod messages;
+mod moderations;
+mod rerank;
 mod responses;
 
 const CHAT: Operation = Operation::ChatCompletions;

@@ -40,7 +40,8 @@ fn content(media: &mut Media, json: &mut Json<'_>) -> Result<(), Flaw> {
     }
 }
 
-fn part(media: &mut Media, json: &mut Json<'_>) -> Result<(), Flaw> {
+/// Walks over one part of a content.
+pub(in crate::chat::envelope) fn part(media: &mut Media, json: &mut Json<'_>) -> Result<(), Flaw> {
     match json.next_byte() {
         Some(b'{') => {}
         Some(b'"') => return json.skip(), // text, as some servers take it
