@@ -12,6 +12,7 @@ mod bound;
 mod cost;
 mod diff;
 mod image;
+mod like;
 mod litellm;
 mod load;
 mod off_peak;
@@ -20,16 +21,18 @@ mod rate;
 mod search;
 mod tier;
 mod unit;
+mod work;
 
 pub use crate::money::PicoUsd;
 pub use cost::CostLine;
 pub use diff::{Change, PriceChange};
 pub use litellm::{LITELLM_MODELS_MAX, LeftOut, PriceUpdate};
+pub use like::PricedAs;
 pub use load::{PRICE_TABLE_BYTES_MAX, Sanity};
 pub use own::OwnPrice;
 pub use rate::Rate;
 pub use tier::Tier;
-pub use unit::{Factor, UnitPrice, UnitPriceError};
+pub use unit::{Factor, FactorError, UnitPrice, UnitPriceError};
 
 use load::CHAT_TOKEN_PICO_USD_MAX;
 use off_peak::OffPeak;
@@ -133,6 +136,13 @@ pub enum PriceError {
         /// The model.
         model: Box<str>,
     },
+    /// Nothing bounds the tokens of an image, of speech or of a transcript: the table has no limit of the model, and no
+    /// figures of its family are known.
+    #[error("`{model}` has no known limit of tokens for an image, a speech or a transcript")]
+    UnboundedWork {
+        /// The model.
+        model: Box<str>,
+    },
     /// The amount is beyond what money can be.
     #[error("price out of range")]
     OutOfRange,
@@ -226,6 +236,8 @@ pub struct PriceTerms<'a> {
     pub geo: Option<&'a str>,
     /// When the request began: decides off-peak windows.
     pub at: Option<Timestamp>,
+    /// What the operator says that all token meters cost more or less, as for regional deployments.
+    pub factor: Factor,
 }
 
 impl PriceTerms<'_> {

@@ -247,7 +247,9 @@ impl OpenCall {
         if nothing {
             return (Usage::default(), UsageSource::None);
         }
-        (self.input_estimated().with(Meter::OutputTokens, uncounted), counted_here)
+        let envelope = &self.call.envelope;
+        let estimated = || self.input_estimated().with(Meter::OutputTokens, uncounted);
+        (envelope.input.pieces(envelope.choices).unwrap_or_else(estimated), counted_here)
     }
 
     /// What the request is taken for where nobody counted it.

@@ -5,7 +5,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::image::image_tokens_max;
 use super::{Bound, Condition, Factor, Mode, PicoUsd, PriceEntry, PriceError, PriceTerms, Tier};
 use crate::chat::Meter;
-use crate::chat::envelope::InputBound;
+use crate::chat::envelope::{InputBound, Work};
 
 /// A price change this near counts as well: clocks differ, and so do ideas of when a request begins.
 const CHANGE_SOON: SignedDuration = SignedDuration::from_hours(1);
@@ -80,6 +80,9 @@ impl PriceEntry {
         self.refuse_deep_research()?;
         self.refuse_unpriced_geo(terms)?;
         let choices = u64::from(choices.max(1));
+        if input.work != Work::Text {
+            return self.bound_of_work(input, choices, terms, tiers);
+        }
         let tokens = self.input_tokens_max(input, choices)?;
         let reach = self.reach(tokens, terms, tiers)?;
         let fixed = self.input_cost_max(input, tokens, &reach)?;
@@ -222,12 +225,12 @@ impl PriceEntry {
     }
 
     /// The tiers, bands and factor that the call can meet.
-    fn reach(&self, input_tokens: u64, terms: &PriceTerms<'_>, tiers: [Tier; 2]) -> Result<Reach, PriceError> {
-        Ok(Reach { tiers, input_tokens, factor: self.factor(|when| may_apply(when, terms))? })
+    pub(super) fn reach(&self, input_tokens: u64, terms: &PriceTerms<'_>, tiers: [Tier; 2]) -> Result<Reach, PriceError> {
+        Ok(Reach { tiers, input_tokens, factor: self.factor(terms.factor, |when| may_apply(when, terms))? })
     }
 
     /// The dearest rate in pico-USD of any of the meters, within reach.
-    fn worst(&self, reach: &Reach, meters: impl Iterator<Item = Meter>) -> Result<i64, PriceError> {
+    pub(super) fn worst(&self, reach: &Reach, meters: impl Iterator<Item = Meter>) -> Result<i64, PriceError> {
         let mut worst = None;
         for meter in meters {
             for tier in reach.tiers {
@@ -243,10 +246,10 @@ impl PriceEntry {
 }
 
 /// What a call can meet.
-struct Reach {
+pub(super) struct Reach {
     tiers: [Tier; 2],
     input_tokens: u64,
-    factor: Factor,
+    pub(super) factor: Factor,
 }
 
 impl Reach {
@@ -275,6 +278,6 @@ fn may_apply(when: &Condition, terms: &PriceTerms<'_>) -> bool {
     }
 }
 
-fn product(rate: i64, quantity: u64) -> Result<i128, PriceError> {
+pub(super) fn product(rate: i64, quantity: u64) -> Result<i128, PriceError> {
     i128::from(rate).checked_mul(i128::from(quantity)).ok_or(PriceError::OutOfRange)
 }

@@ -45,8 +45,9 @@ impl PriceEntry {
         let tier = self.tier(terms.tier)?;
         let band = self.band(usage.input_total());
         let off_peak = self.off_peak.as_ref().filter(|windows| terms.at.is_some_and(|at| windows.contains(at)));
-        let factor = self.factor(|when| applies(when, terms))?;
+        let factor = self.factor(terms.factor, |when| applies(when, terms))?;
         Ok(usage.used().filter(|(meter, _)| self.is_charged(*meter, usage)).map(move |(meter, quantity)| {
+            let quantity = self.charged_quantity(meter, quantity);
             let cheaper = off_peak.and_then(|off_peak| off_peak.rates.find(meter, tier, band));
             let rate = cheaper.map_or_else(|| self.price(meter, tier, band), Ok)?;
             let factor = if meter.is_token() { factor } else { Factor::ONE };
@@ -80,10 +81,10 @@ impl PriceEntry {
         self.bands.iter().copied().rev().find(|above| reached(*above)).unwrap_or(0)
     }
 
-    /// The product of the multipliers whose condition holds.
-    pub(super) fn factor(&self, holds: impl Fn(&Condition) -> bool) -> Result<Factor, PriceError> {
+    /// The product of the operator's own factor and of the multipliers whose condition holds.
+    pub(super) fn factor(&self, own: Factor, holds: impl Fn(&Condition) -> bool) -> Result<Factor, PriceError> {
         let applied = self.multipliers.iter().filter(|multiplier| holds(&multiplier.when));
-        applied.map(|multiplier| multiplier.factor).try_fold(Factor::ONE, Factor::times).ok_or(PriceError::OutOfRange)
+        applied.map(|multiplier| multiplier.factor).try_fold(own, Factor::times).ok_or(PriceError::OutOfRange)
     }
 
     /// The price of one unit: of the meter on its tier, else on the standard tier, else of the meter that stands in.

@@ -1,7 +1,12 @@
 //! How many tokens an image can be at the most, by model family (providers.md §17.3).
 
+use super::PriceEntry;
+
 /// Prefixes of OpenAI's names, the longer ones first. Tiles: base + 8 · tile; patches: the cap times the factor.
-const OPENAI: [(&str, u64); 17] = [
+/// GPT Image 1 at high fidelity: 65, 129 for each of 8 tiles, and 6,240 for what it keeps; its successors count less.
+const OPENAI: [(&str, u64); 19] = [
+    ("gpt-image", 65 + 8 * 129 + 6_240),
+    ("chatgpt-image", 65 + 8 * 129 + 6_240),
     ("gpt-4o-mini", 2_833 + 8 * 5_667),
     ("gpt-4o", 85 + 8 * 170),
     ("chatgpt-4o", 85 + 8 * 170),
@@ -29,6 +34,13 @@ const OTHERS: [(&str, u64); 5] = [
     ("gemini", 2_240),
     ("nova", 1_700),
 ];
+
+impl PriceEntry {
+    /// The most tokens of one image that is given; `None` when the family is unknown.
+    pub(super) fn image_tokens_max(&self) -> Option<u64> {
+        image_tokens_max(self.provider(), self.model()).or(self.limits.max_input_tokens)
+    }
+}
 
 /// The most tokens of one image; `None` when the family is unknown, and only the model's context bounds it.
 pub(super) fn image_tokens_max(provider: &str, model: &str) -> Option<u64> {

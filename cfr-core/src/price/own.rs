@@ -26,6 +26,9 @@ pub struct OwnPrice {
     pub limits: Limits,
 }
 
+/// What is free by the token is free by the piece.
+const PIECES: [Meter; 4] = [Meter::InputSeconds, Meter::InputCharacters, Meter::InputImages, Meter::OutputImages];
+
 impl PriceTable {
     /// The same table with the operator's prices in it; they replace the table's own for the same model, at any time.
     ///
@@ -56,6 +59,8 @@ impl From<&OwnPrice> for PriceEntry {
         let rate = |meter, price| Rate { meter, tier: Tier::Standard, above: 0, price };
         let cache_read = own.cache_read.map(|price| rate(Meter::CacheReadTokens, price));
         let tokens = [rate(Meter::InputTokens, own.input), rate(Meter::OutputTokens, own.output)];
+        let is_free = own.input == UnitPrice::FREE && own.output == UnitPrice::FREE;
+        let pieces = PIECES.map(|meter| rate(meter, UnitPrice::FREE)).into_iter().filter(|_| is_free);
         Self {
             provider: Arc::from(&*own.provider),
             model: own.model.clone(),
@@ -67,7 +72,7 @@ impl From<&OwnPrice> for PriceEntry {
             shutdown_date: None,
             flags: Box::default(),
             capabilities: Box::default(),
-            rates: Rates::new(tokens.into_iter().chain(cache_read).collect()).unwrap_or_default(),
+            rates: Rates::new(tokens.into_iter().chain(cache_read).chain(pieces).collect()).unwrap_or_default(),
             reserve: Box::default(),
             off_peak: None,
             fees: Box::default(),

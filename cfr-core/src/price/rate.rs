@@ -79,6 +79,7 @@ pub(super) const fn fallback(meter: Meter) -> Option<Meter> {
         Meter::WebSearchCallsLow | Meter::WebSearchCallsMedium | Meter::WebSearchCallsHigh => {
             Some(Meter::WebSearchCalls)
         }
+        Meter::OutputImages => Some(Meter::InputImages), // some tables call the price of an image so, whichever way it goes
         _ => None,
     }
 }
