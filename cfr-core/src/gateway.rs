@@ -26,6 +26,7 @@ use crate::upstream::{Order, Reply, StreamReply, UpstreamError, Upstreams, Whole
 mod batch;
 mod cached;
 mod caller;
+mod count;
 mod error;
 mod open_call;
 mod quote;
@@ -34,6 +35,7 @@ mod stream;
 pub use batch::AdmittedLine;
 pub(crate) use caller::covers;
 pub use caller::{Caller, ModelAccess};
+pub use count::PromptCount;
 pub use error::{BudgetExceeded, GatewayError};
 pub use stream::AnswerStream;
 
@@ -99,7 +101,7 @@ pub struct Offer {
 
 impl Offer {
     fn has_price(&self, target: &Target, at: Timestamp) -> bool {
-        self.prices.find(&target.provider, &target.model, at).is_some()
+        target.entry(&self.prices, at).is_some()
     }
 }
 
@@ -417,8 +419,8 @@ impl OpenCall {
             this.asks(&target);
             let outcome = this.attempt(&target).await;
             match &outcome {
-                Ok(_) => target.health.succeeded(),
-                Err(error) => target.health.failed(error, this.gateway.clock.uptime()),
+                Ok(_) => target.succeeded(),
+                Err(error) => target.failed(error, this.gateway.clock.uptime()),
             }
             outcome.map(|reply| (target, reply))
         });

@@ -29,6 +29,19 @@ pub trait Upstream: Debug + Send + Sync + 'static {
     /// # Cancel safety
     /// Dropping the future, or the stream that it returned, aborts the call at the provider.
     async fn send(&self, order: Order<'_>) -> Result<Reply, UpstreamError>;
+
+    /// Counts the tokens of a call's prompt, where the provider does so for nothing; none where it has no counter. A count
+    /// is the provider's estimate and no bound.
+    ///
+    /// # Errors
+    /// As [`Upstream::send`].
+    ///
+    /// # Cancel safety
+    /// Dropping the future aborts the request.
+    async fn count(&self, order: Order<'_>) -> Result<Option<TokenCount>, UpstreamError> {
+        let _ = order;
+        Ok(None)
+    }
 }
 
 const _: fn(&dyn Upstream) = |_| {};
@@ -121,6 +134,15 @@ pub enum Reply {
     Whole(WholeReply),
     /// To be read as it comes.
     Stream(StreamReply),
+}
+
+/// The tokens of a prompt, as its provider counts them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TokenCount {
+    /// How many.
+    pub tokens: u64,
+    /// The provider's own answer, where the caller speaks its dialect.
+    pub body: Option<Bytes>,
 }
 
 /// A complete answer in the caller's dialect.

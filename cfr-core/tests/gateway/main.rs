@@ -2,6 +2,7 @@
 #![allow(clippy::expect_used, clippy::panic, unreachable_pub, reason = "this is a test")]
 
 mod cached;
+mod counted;
 mod durability;
 mod scripted;
 mod streamed;

@@ -21,7 +21,8 @@ use cfr_core::price::PriceTable;
 use cfr_core::route::{Routes, Target};
 use cfr_core::time::{Clock, ManualClock, Period, TimeZone, Timestamp};
 use cfr_core::upstream::{
-    Capabilities, FinishReason, Order, Reply, Report, StreamEvent, StreamReply, Upstream, UpstreamError, WholeReply,
+    Capabilities, FinishReason, Order, Reply, Report, StreamEvent, StreamReply, TokenCount, Upstream, UpstreamError,
+    WholeReply,
 };
 use http::HeaderValue;
 use tokio::sync::{mpsc, oneshot};
@@ -52,6 +53,7 @@ pub enum Step {
 #[derive(Debug, Default)]
 pub struct Scripted {
     steps: Mutex<VecDeque<Step>>,
+    counts: Mutex<VecDeque<Result<Option<TokenCount>, UpstreamError>>>,
     pub calls: AtomicUsize,
     pub caps: Mutex<Vec<Option<u64>>>,
 }
@@ -66,6 +68,10 @@ impl Scripted {
     pub fn then(&self, step: Step) -> &Self {
         self.steps.lock().expect("not poisoned").push_back(step);
         self
+    }
+
+    pub fn counts(&self, outcome: Result<Option<TokenCount>, UpstreamError>) {
+        self.counts.lock().expect("not poisoned").push_back(outcome);
     }
 
     pub fn then_stream(&self) -> Events {
@@ -101,6 +107,10 @@ impl Upstream for Scripted {
                 Ok(Reply::Stream(StreamReply { events: Box::pin(events), upstream_id: None, dropped: Vec::new() }))
             }
         }
+    }
+
+    async fn count(&self, _: Order<'_>) -> Result<Option<TokenCount>, UpstreamError> {
+        self.counts.lock().expect("not poisoned").pop_front().expect("an unexpected count")
     }
 }
 
