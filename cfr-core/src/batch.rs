@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::chat::Operation;
+use crate::price::PricedAs;
 use crate::time::Timestamp;
 use crate::upstream::{Order, Report, UpstreamError};
 
@@ -46,6 +47,9 @@ pub struct BatchModel {
     /// The region of the endpoint, for prices that depend on it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub region: Option<Arc<str>>,
+    /// What the operator said of its price.
+    #[serde(default)]
+    pub price: PricedAs,
 }
 
 /// A batch that is to be made.

@@ -4,7 +4,12 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::StatusCode;
+use jiff::Timestamp;
 use smallvec::SmallVec;
+
+use crate::price::{PriceEntry, PriceTable, PricedAs};
+use crate::upstream::UpstreamError;
 
 mod failover;
 mod health;
@@ -30,8 +35,12 @@ pub struct Target {
     pub order: u32,
     /// The region of its endpoint, for prices that depend on it.
     pub region: Option<Arc<str>>,
+    /// What the operator says of its price.
+    pub price: PricedAs,
     /// Whether it answers at present.
     pub health: Health,
+    /// Whether our account there is good; targets of one account share it.
+    pub account: Arc<Health>,
 }
 
 impl Target {
@@ -45,8 +54,36 @@ impl Target {
             weight: 1,
             order: 0,
             region: None,
+            price: PricedAs::default(),
             health: Health::default(),
+            account: Arc::default(),
         }
+    }
+}
+
+impl Target {
+    /// The price that holds at a moment.
+    #[must_use]
+    pub fn entry<'a>(&self, prices: &'a PriceTable, at: Timestamp) -> Option<&'a PriceEntry> {
+        self.price.find(prices, &self.provider, &self.model, at)
+    }
+
+    /// Whether it is to be left alone at this uptime.
+    #[must_use]
+    pub fn is_cooling(&self, uptime: Duration) -> bool {
+        self.health.is_cooling(uptime) || self.account.is_cooling(uptime)
+    }
+
+    /// It answered.
+    pub fn succeeded(&self) {
+        self.health.succeeded();
+    }
+
+    /// It failed. A refusal of our key is every target's of the account; being forbidden something may be one model's.
+    pub fn failed(&self, error: &UpstreamError, uptime: Duration) {
+        let refused = matches!(error, UpstreamError::Account { status, .. } if *status != StatusCode::FORBIDDEN);
+        let health = if refused { &*self.account } else { &self.health };
+        health.failed(error, uptime);
     }
 }
 
@@ -96,7 +133,7 @@ pub type Plan = SmallVec<[Arc<Target>; 4]>;
 pub fn plan(model: &Model, uptime: Duration, pick: u64) -> Plan {
     let mut targets: Plan = model.targets.iter().cloned().collect();
     if targets.len() > 1 {
-        let rank = |target: &Target| (target.health.is_cooling(uptime), target.order);
+        let rank = |target: &Target| (target.is_cooling(uptime), target.order);
         targets.sort_by_cached_key(|target| rank(target));
         let best = rank(&targets[0]);
         let rivals = targets.iter().take_while(|target| rank(target) == best).count();
@@ -142,6 +179,19 @@ mod tests {
         let model = model(vec![cooling, Target { order: 9, ..Target::new("other", "p", "m") }]);
         assert_eq!(&*plan(&model, Duration::from_secs(1), 0)[0].upstream, "other");
         assert_eq!(&*plan(&model, Duration::from_secs(6), 0)[0].upstream, "cooling");
+    }
+
+    #[test]
+    fn a_refused_key_cools_every_target_of_the_account_and_a_forbidden_model_itself_alone() {
+        let account = Arc::<Health>::default();
+        let target = |model| Target { account: Arc::clone(&account), ..Target::new("one", "p", model) };
+        let (first, second, other) = (target("a"), target("b"), Target::new("two", "p", "a"));
+        let refused = |status| UpstreamError::Account { status, message: "".into() };
+        let cooling = || [&first, &second, &other].map(|target| target.is_cooling(Duration::from_secs(1)));
+        first.failed(&refused(StatusCode::FORBIDDEN), Duration::ZERO);
+        assert_eq!(cooling(), [true, false, false]);
+        first.failed(&refused(StatusCode::UNAUTHORIZED), Duration::ZERO);
+        assert_eq!(cooling(), [true, true, false]);
     }
 
     #[test]

@@ -37,6 +37,7 @@ fn check(table: &PriceTable, vector: &Value) {
         region: word("region").or(word("location")),
         geo: word("inference_geo"),
         at: Some(at),
+        ..PriceTerms::default()
     };
     let entry = table.find(text("provider"), text("model"), at).unwrap();
     let usage = usage(vector["usage"].as_object().unwrap(), word("search_context_size"));

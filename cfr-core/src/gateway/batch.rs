@@ -57,6 +57,7 @@ impl BatchModel {
             provider: Arc::clone(&target.provider),
             model: Arc::clone(&target.model),
             region: target.region.clone(),
+            price: target.price.clone(),
         }
     }
 }
@@ -97,19 +98,20 @@ impl Offer {
     /// When something that was used has no price.
     pub fn batch_cost(&self, model: &BatchModel, usage: &Usage, at: Timestamp) -> Result<PicoUsd, PriceError> {
         let unknown = || PriceError::UnknownModel { model: (&*model.public).into() };
-        let entry = self.prices.find(&model.provider, &model.model, at).ok_or_else(unknown)?;
+        let entry = model.price.find(&self.prices, &model.provider, &model.model, at).ok_or_else(unknown)?;
         entry.cost(usage, &terms(model, at))
     }
 
     fn bound_in_batch(&self, model: &BatchModel, envelope: &Envelope, at: Timestamp) -> Result<Bound, GatewayError> {
         let unpriced = || GatewayError::ModelNotPriced { model: (&*model.public).into() };
-        let entry = self.prices.find(&model.provider, &model.model, at).ok_or_else(unpriced)?;
+        let entry = model.price.find(&self.prices, &model.provider, &model.model, at).ok_or_else(unpriced)?;
         Ok(entry.batch_upper_bound(&envelope.input, envelope.choices, &terms(model, at))?)
     }
 }
 
 fn terms(model: &BatchModel, at: Timestamp) -> PriceTerms<'_> {
-    PriceTerms { tier: Some(Tier::Batch.name()), region: model.region.as_deref(), geo: None, at: Some(at) }
+    let (region, factor) = (model.region.as_deref(), model.price.factor);
+    PriceTerms { tier: Some(Tier::Batch.name()), region, geo: None, at: Some(at), factor }
 }
 
 /// A batch is a service of its own, and its answers do not stream.

@@ -292,8 +292,8 @@ impl OpenCall {
         Some((usage, self.cost(&usage, source).ok()?))
     }
 
-    /// The provider's own word, else priced as the model that answered when the table knows it, else as the one that was
-    /// asked.
+    /// The provider's own word, else priced as the operator says, else as the model that answered when the table knows it,
+    /// else as the one that was asked.
     fn cost(&self, usage: &Usage, source: UsageSource) -> Result<PicoUsd, PriceError> {
         if let Some(cost) = self.provider_cost().filter(|_| source == UsageSource::ProviderCost) {
             return Ok(cost);
@@ -301,12 +301,13 @@ impl OpenCall {
         let unknown = || PriceError::UnknownModel { model: self.call.envelope.model.clone() };
         let target = self.asked().ok_or_else(unknown)?;
         let find = |model: &str| self.offer.prices.find(&target.provider, model, self.quote.at);
-        let served = self.report.model.as_deref().and_then(find);
-        let entry = served.or_else(|| find(&target.model)).ok_or_else(unknown)?;
+        let served = self.report.model.as_deref().filter(|_| target.price.model.is_none()).and_then(find);
+        let entry = served.or_else(|| target.entry(&self.offer.prices, self.quote.at)).ok_or_else(unknown)?;
         let asked = self.call.envelope.service_tier.as_deref();
         let tier = self.report.service_tier.as_deref().or(asked);
         let geo = self.call.envelope.geo.as_deref().filter(|_| !self.dropped.iter().any(|field| &**field == GEO_FIELD));
-        entry.cost(usage, &PriceTerms { tier, region: target.region.as_deref(), geo, at: Some(self.quote.at) })
+        let (region, factor) = (target.region.as_deref(), target.price.factor);
+        entry.cost(usage, &PriceTerms { tier, region, geo, at: Some(self.quote.at), factor })
     }
 
     fn record(&self, ending: Ending<'_>, usage: Usage, source: UsageSource, charge: Charge) -> UsageRecord {

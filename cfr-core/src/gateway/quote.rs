@@ -137,13 +137,14 @@ fn bounds(offer: &Offer, plan: &Plan, call: &Call, at: Timestamp) -> Result<Smal
     let envelope = &call.envelope;
     plan.iter()
         .map(|target| {
-            let entry = offer.prices.find(&target.provider, &target.model, at);
-            let entry = entry.ok_or_else(|| GatewayError::ModelNotPriced { model: envelope.model.clone() })?;
+            let unpriced = || GatewayError::ModelNotPriced { model: envelope.model.clone() };
+            let entry = target.entry(&offer.prices, at).ok_or_else(unpriced)?;
             let terms = PriceTerms {
                 tier: envelope.service_tier.as_deref(),
                 region: target.region.as_deref(),
                 geo: envelope.geo.as_deref(),
                 at: Some(at),
+                factor: target.price.factor,
             };
             Ok(entry.upper_bound(&envelope.input, envelope.choices, &terms)?)
         })

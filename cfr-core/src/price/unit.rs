@@ -122,8 +122,45 @@ pub struct Factor {
     denominator: i64,
 }
 
+/// A text that is not a factor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a factor is a plain decimal number above 0 and at most {}, of at most 6 decimal places", Factor::WHOLE_MAX)]
+pub struct FactorError;
+
+/// Once.
+impl Default for Factor {
+    fn default() -> Self {
+        Self::ONE
+    }
+}
+
+impl FromStr for Factor {
+    type Err = FactorError;
+    fn from_str(text: &str) -> Result<Self, FactorError> {
+        Self::parse(text).filter(|factor| factor.numerator <= Self::WHOLE_MAX * factor.denominator).ok_or(FactorError)
+    }
+}
+
+/// Both numbers, as they are kept.
+impl Serialize for Factor {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        (self.numerator, self.denominator).serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Factor {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let (numerator, denominator) = <(i64, i64)>::deserialize(deserializer)?;
+        let kept = (denominator > 0).then_some(Self { numerator, denominator });
+        kept.and_then(Self::shortened).ok_or_else(|| serde::de::Error::custom(FactorError))
+    }
+}
+
 impl Factor {
-    pub(super) const ONE: Self = Self { numerator: 1, denominator: 1 };
+    /// Once.
+    pub const ONE: Self = Self { numerator: 1, denominator: 1 };
+    /// What an operator can say: a price a thousand times as high is a typing error.
+    const WHOLE_MAX: i64 = 1_000;
     const DECIMALS_MAX: usize = 6;
     const NUMERATOR_MAX: i64 = 1_000_000_000;
 
