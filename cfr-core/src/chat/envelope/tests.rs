@@ -12,6 +12,7 @@ mod messages;
 mod moderations;
 mod rerank;
 mod responses;
+mod work;
 
 const CHAT: Operation = Operation::ChatCompletions;
 
