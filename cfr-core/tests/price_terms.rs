@@ -5,7 +5,7 @@
 
 use cfr_core::chat::envelope::InputBound;
 use cfr_core::chat::{Meter, Usage};
-use cfr_core::price::{PriceEntry, PriceError, PriceTable, PriceTerms};
+use cfr_core::price::{Factor, PriceEntry, PriceError, PriceTable, PriceTerms};
 use cfr_core::time::Timestamp;
 use serde_json::{Value, json};
 
@@ -99,6 +99,17 @@ fn check_multiplier(when: Value, terms: PriceTerms<'_>, on_bill: bool, on_bound:
     let times = |applies: bool, amount: i128| if applies { amount * 3 / 2 } else { amount };
     assert_eq!(cost(&entry, &Usage::text(1, 1), &terms), times(on_bill, INPUT + OUTPUT), "the bill");
     assert_eq!(bound(&entry, 10, &terms), held(10, times(on_bound, INPUT), times(on_bound, OUTPUT)), "the bound");
+}
+
+#[test]
+fn the_operators_factor_multiplies_the_bill_and_the_bound() {
+    let entry = entry(json!({}));
+    let terms = PriceTerms { factor: "1.1".parse().unwrap(), ..PriceTerms::default() };
+    assert_eq!(cost(&entry, &Usage::text(10, 10), &terms), (INPUT + OUTPUT) * 11);
+    assert_eq!(bound(&entry, 10, &terms), held(10, INPUT * 11 / 10, OUTPUT * 11 / 10));
+    for text in ["0", "-1", "1,1", "1001", "1.0000001", ""] {
+        assert!(text.parse::<Factor>().is_err(), "{text}");
+    }
 }
 
 #[test]

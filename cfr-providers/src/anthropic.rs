@@ -10,6 +10,8 @@ use http::{HeaderMap, HeaderValue, StatusCode};
 
 use crate::adapter::Adapter;
 use crate::dialog::{Answer, Dialog, Drops, Manners, StreamReader, SystemTurns, ToolIds, Wire};
+use crate::gemini;
+use crate::media::MediaKind;
 use crate::transport::{BadAddress, WireRequest};
 
 mod answer;
@@ -27,7 +29,6 @@ mod wire;
 #[cfg(test)]
 mod tests;
 
-pub use count::{counted, counting};
 pub(crate) use models::{Rules, SamplingRule, ThinkingRule};
 pub use native::Native;
 pub use request::Hosting;
@@ -68,12 +69,13 @@ impl Anthropic {
         Ok(Self { native: Native::new(base_url.unwrap_or(BASE_URL))? })
     }
 
-    /// Vertex, by the address of its publisher: `https://HOST/v1/projects/P/locations/L/publishers/anthropic`.
+    /// Vertex for a project in a location, at its usual address or another, which ends with the version: `https://…/v1`.
     ///
     /// # Errors
-    /// When the address is not one.
-    pub fn on_vertex(publisher_url: &str) -> Result<Self, BadAddress> {
-        Ok(Self { native: Native::on_vertex(publisher_url)? })
+    /// When the project or the location is not a name, or the address is not one.
+    pub fn on_vertex(project: &str, location: &str, base_url: Option<&str>) -> Result<Self, BadAddress> {
+        let publisher = gemini::publisher(project, location, base_url, ("v1", "anthropic"))?;
+        Ok(Self { native: Native::on_vertex(&publisher)? })
     }
 
     /// Asks for features that are not for everybody yet, by their names separated by commas.
@@ -90,6 +92,10 @@ impl Wire for Anthropic {
 
     fn capabilities(&self) -> Capabilities {
         CAPABILITIES
+    }
+
+    fn fetches(&self, _: MediaKind, _: &str) -> bool {
+        self.native.hosting().fetches()
     }
 
     fn manners(&self, model: &str) -> Manners {
@@ -112,6 +118,19 @@ impl Wire for Anthropic {
 
     fn stream(&self) -> Box<dyn StreamReader> {
         Box::new(stream::EventReader::default())
+    }
+
+    fn count(
+        &self,
+        dialog: &Dialog,
+        order: &Order<'_>,
+        drops: &mut Drops,
+    ) -> Result<Option<WireRequest>, UpstreamError> {
+        count::of_dialog(&self.native, order.model, dialog, drops).map(Some)
+    }
+
+    fn counted(&self, headers: &HeaderMap, body: &Bytes) -> Result<u64, UpstreamError> {
+        count::counted(headers, body).map_err(error::without_body)
     }
 
     fn own(&self, call: &Call) -> Option<&dyn Adapter> {

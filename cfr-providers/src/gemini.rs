@@ -13,6 +13,7 @@ use http::{HeaderMap, StatusCode};
 use crate::adapter::Adapter;
 use crate::dialog::{Answer, Dialog, Drops, Manners, StreamReader, Wire};
 use crate::embeddings::Embeddings;
+use crate::media::MediaKind;
 use crate::transport::{BadAddress, WireRequest};
 
 mod answer;
@@ -32,6 +33,7 @@ mod surface;
 mod usage;
 mod wire;
 
+pub(crate) use place::publisher;
 use place::{Place, Site};
 pub use surface::{GENERATE_SURFACE, GenerateSurface};
 
@@ -75,30 +77,6 @@ impl Gemini {
         let (native, embeddings) = (native::Native::new(&place), Embeddings(embeddings::Vectors::new(&place)));
         Self { place, native, embeddings }
     }
-
-    /// The request that counts the prompt of a conversation, complete but for the signature. Counting is free.
-    ///
-    /// # Errors
-    /// [`UpstreamError::Unsupported`] when the provider has no words for the conversation.
-    pub fn count_tokens(&self, dialog: &Dialog, model: &str, drops: &mut Drops) -> Result<WireRequest, UpstreamError> {
-        count::request(&self.place, dialog, model, drops)
-    }
-
-    /// The request that counts for a client who speaks Google's dialect: its body stays as it is.
-    ///
-    /// # Errors
-    /// [`UpstreamError::Unsupported`] when the model's name can be in no address.
-    pub fn count_tokens_of_body(&self, body: Bytes, model: &str) -> Result<WireRequest, UpstreamError> {
-        self.place.request(model, "countTokens", body)
-    }
-
-    /// What the answer to either request says.
-    ///
-    /// # Errors
-    /// [`UpstreamError::Malformed`] when it is no such answer.
-    pub fn counted(body: &[u8]) -> Result<u64, UpstreamError> {
-        count::answer(body)
-    }
 }
 
 impl Wire for Gemini {
@@ -108,6 +86,11 @@ impl Wire for Gemini {
 
     fn capabilities(&self) -> Capabilities {
         CAPABILITIES
+    }
+
+    /// Vertex does, where the address says what is there; AI Studio wants the bytes.
+    fn fetches(&self, _: MediaKind, address: &str) -> bool {
+        self.place.site == Site::Vertex && request::media_type_of(address).is_some()
     }
 
     fn manners(&self, _model: &str) -> Manners {
@@ -133,6 +116,19 @@ impl Wire for Gemini {
 
     fn stream(&self) -> Box<dyn StreamReader> {
         Box::new(stream::ChunkReader::default())
+    }
+
+    fn count(
+        &self,
+        dialog: &Dialog,
+        order: &Order<'_>,
+        drops: &mut Drops,
+    ) -> Result<Option<WireRequest>, UpstreamError> {
+        count::of_dialog(&self.place, dialog, order.model, drops).map(Some)
+    }
+
+    fn counted(&self, _: &HeaderMap, body: &Bytes) -> Result<u64, UpstreamError> {
+        count::counted(body)
     }
 
     fn own(&self, call: &Call) -> Option<&dyn Adapter> {

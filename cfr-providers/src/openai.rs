@@ -7,15 +7,17 @@
 
 use bytes::Bytes;
 use cfr_core::chat::{Call, Dialect, Operation};
-use cfr_core::upstream::{Capabilities, Order, UpstreamError, WholeReply};
+use cfr_core::upstream::{Capabilities, Order, TokenCount, UpstreamError, WholeReply};
 use http::{HeaderMap, HeaderValue, StatusCode};
 
 use crate::adapter::{Adapter, StreamDecoder};
 use crate::dialog::Translated;
 use crate::responses;
-use crate::transport::{BadAddress, Endpoint, WireRequest};
+use crate::transport::{BadAddress, WireRequest};
 
+mod azure;
 mod bridge;
+mod count;
 pub(crate) mod decode;
 mod encode;
 pub(crate) mod error;
@@ -23,6 +25,7 @@ mod fields;
 mod host;
 pub(crate) mod models;
 pub mod quirks;
+mod results;
 mod stream;
 mod surface;
 mod synthesis;
@@ -33,9 +36,10 @@ pub(crate) mod wire;
 pub mod words;
 
 use bridge::EitherDecoder;
-use host::Host;
+use host::{Host, Path};
 use target::Target;
 
+pub use azure::{API_VERSION as AZURE_API_VERSION, AzureAddressError};
 pub use quirks::{CapField, Quirks, UsageRule};
 pub use surface::{CHAT_SURFACE, ChatSurface};
 pub use words::{EffortRule, Words};
@@ -57,18 +61,23 @@ impl OpenAi {
     /// # Errors
     /// When the address is not one, or is missing where there is no usual one.
     pub fn new(quirks: &'static Quirks, base_url: Option<&str>) -> Result<Self, BadAddress> {
-        let host = Host::new(quirks, base_url)?;
-        Ok(Self { target: Translated(Target(host.clone())), host })
+        Ok(Self::at(Host::new(quirks, base_url)?))
     }
 
-    /// The address where a call is answered in the caller's own dialect; none when that is not to be had.
-    fn own_endpoint(&self, operation: Operation) -> Option<&std::sync::Arc<Endpoint>> {
-        let (host, can) = (&self.host, self.host.quirks.capabilities);
+    fn at(host: Host) -> Self {
+        Self { target: Translated(Target(host.clone())), host }
+    }
+
+    /// Where a call is answered in the caller's own dialect; none when that is not to be had.
+    fn own_path(&self, operation: Operation) -> Option<Path> {
+        let can = self.host.quirks.capabilities;
         match operation {
-            Operation::ChatCompletions if can.chat => Some(&host.chat),
-            Operation::Completions if can.completions => Some(&host.completions),
-            Operation::Embeddings if can.embeddings => Some(&host.embeddings),
-            Operation::Responses if can.chat && host.quirks.responses => Some(&host.responses),
+            Operation::ChatCompletions if can.chat => Some(Path::Chat),
+            Operation::Completions if can.completions => Some(Path::Completions),
+            Operation::Embeddings if can.embeddings => Some(Path::Embeddings),
+            Operation::Responses if can.chat && self.host.quirks.responses => Some(Path::Responses),
+            Operation::Moderations if can.moderations => Some(Path::Moderations),
+            Operation::Rerank if can.rerank => Some(Path::Rerank),
             _ => None,
         }
     }
@@ -80,6 +89,8 @@ enum Spoken {
     Completion,
     /// The caller's own: Responses.
     Response,
+    /// The caller's own: a list of results.
+    Results,
     /// Not the caller's.
     Foreign,
 }
@@ -89,10 +100,11 @@ impl OpenAi {
     fn spoken(&self, call: &Call, body: &Bytes) -> Spoken {
         let is_response = || self.host.quirks.responses && bridge::is_response(body);
         match call.operation {
-            operation if self.own_endpoint(operation).is_none() => Spoken::Foreign,
+            operation if self.own_path(operation).is_none() => Spoken::Foreign,
             Operation::ChatCompletions if is_response() => Spoken::Foreign,
             Operation::Responses if !is_response() => Spoken::Foreign,
             Operation::Responses => Spoken::Response,
+            Operation::Moderations | Operation::Rerank => Spoken::Results,
             _ => Spoken::Completion,
         }
     }
@@ -113,8 +125,8 @@ impl Adapter for OpenAi {
             return Err(UpstreamError::Unsupported { message: operation.name().into() });
         }
         let bridged = operation == Operation::ChatCompletions && bridge::is_needed(&self.host, order);
-        match self.own_endpoint(operation).filter(|_| !bridged) {
-            Some(endpoint) => Ok(self.host.request(endpoint, encode::body(self.host.quirks, order)?)),
+        match self.own_path(operation).filter(|_| !bridged) {
+            Some(path) => self.host.request(path, order.model, encode::body(self.host.quirks, order)?),
             None => self.target.encode(order),
         }
     }
@@ -124,6 +136,7 @@ impl Adapter for OpenAi {
         match self.spoken(call, &body) {
             Spoken::Completion => decode::whole(quirks, call, headers, body),
             Spoken::Response => responses::own::whole(quirks, headers, body),
+            Spoken::Results => results::whole(headers, body),
             Spoken::Foreign => self.target.decode(call, headers, body),
         }
     }
@@ -139,7 +152,7 @@ impl Adapter for OpenAi {
     fn stream_decoder(&self, call: &Call) -> Box<dyn StreamDecoder> {
         let quirks = self.host.quirks;
         let own: Box<dyn StreamDecoder> = match call.operation {
-            operation if self.own_endpoint(operation).is_none() => return self.target.stream_decoder(call),
+            operation if self.own_path(operation).is_none() => return self.target.stream_decoder(call),
             Operation::Responses => Box::new(responses::own::EventDecoder::new(quirks)),
             _ => Box::new(stream::ChunkDecoder::new(quirks, call)),
         };
@@ -158,7 +171,23 @@ impl Adapter for OpenAi {
                 Ok(WholeReply { content_type: HeaderValue::from_static("text/event-stream"), body, ..reply })
             }
             Spoken::Response => responses::own::stream_of_whole(quirks, call, headers, body),
+            Spoken::Results => results::whole(headers, body),
             Spoken::Foreign => self.target.stream_of_whole(call, headers, body),
+        }
+    }
+
+    fn encode_count(&self, order: &Order<'_>) -> Result<Option<WireRequest>, UpstreamError> {
+        match order.call.operation {
+            _ if !self.host.quirks.counts_tokens => Ok(None),
+            Operation::Responses => count::of_body(&self.host, order).map(Some),
+            _ => self.target.encode_count(order),
+        }
+    }
+
+    fn decode_count(&self, call: &Call, headers: &HeaderMap, body: Bytes) -> Result<TokenCount, UpstreamError> {
+        match call.operation {
+            Operation::Responses => Ok(TokenCount { tokens: count::counted(&body)?, body: Some(body) }),
+            _ => self.target.decode_count(call, headers, body),
         }
     }
 }

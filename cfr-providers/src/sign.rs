@@ -9,6 +9,7 @@ use crate::transport::WireRequest;
 
 pub mod aws;
 pub mod bearer;
+pub mod entra;
 pub mod google;
 pub mod header;
 pub mod kept;

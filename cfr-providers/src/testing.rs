@@ -1,22 +1,33 @@
 //! What tests of several wire formats share: calls, and what a client of OpenAI's dialect makes of the answers.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use cfr_core::chat::{Call, Meter, Operation, Usage};
 use cfr_core::id::RequestId;
 use cfr_core::time::Timestamp;
-use cfr_core::upstream::{Report, UpstreamError};
+use cfr_core::upstream::{Order, Report, UpstreamError};
 use serde_json::{Value, json};
 
 use crate::adapter::Adapter;
 use crate::framing::Relay;
+
+mod key_server;
+
+pub(crate) use key_server::KeyServer;
 
 /// A chat completion.
 pub(crate) fn call(body: &Value) -> Call {
     let body = Bytes::from(body.to_string());
     let call = Call::parse(Operation::ChatCompletions, body, Timestamp::UNIX_EPOCH).expect("a call");
     Call { id: RequestId::from_u128(1), ..call }
+}
+
+/// One attempt at a call, by the provider's own name of the model.
+pub(crate) fn order<'a>(call: &'a Call, model: &'a str) -> Order<'a> {
+    let (timeout, idle_timeout) = (Duration::ZERO, Duration::ZERO);
+    Order { call, model, output_tokens_max: None, timeout, idle_timeout }
 }
 
 /// A short conversation with more members.

@@ -1,22 +1,29 @@
 //! An upstream over HTTP: a wire format, a signature and a transport, put together.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
+use cfr_core::chat::Call;
 use cfr_core::secret::Secret;
-use cfr_core::upstream::{Capabilities, Order, Reply, StreamEvent, StreamReply, Upstream, UpstreamError, WholeReply};
+use cfr_core::upstream::{
+    Capabilities, Order, Reply, StreamEvent, StreamReply, TokenCount, Upstream, UpstreamError, WholeReply,
+};
 use futures_util::{StreamExt, stream};
 use http::{HeaderMap, Response, StatusCode, header};
 
 use crate::adapter::{Adapter, Framing};
+use crate::media::{FetchMedia, Fetched};
 use crate::openai::{OpenAi, Quirks};
 use crate::sign::{Bearer, KeyError, Signer, Unsigned};
-use crate::transport::{self, BadAddress, Body, Transport};
+use crate::transport::{self, BadAddress, Body, Transport, WireRequest};
 
 mod pump;
 
 /// The largest complete answer that is taken.
 pub const WHOLE_BODY_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// The largest count of tokens that is read.
+pub const COUNT_BODY_BYTES_MAX: usize = 64 * 1024;
 /// The largest error body that is read.
 pub const ERROR_BODY_BYTES_MAX: usize = 64 * 1024;
 
@@ -36,8 +43,26 @@ const REQUEST_ID_HEADERS: [&str; 8] = [
 #[derive(Debug, Clone)]
 pub struct HttpUpstream {
     adapter: Arc<dyn Adapter>,
+    /// The wire formats of models whose names begin so.
+    others: Vec<(&'static str, Arc<dyn Adapter>)>,
     signer: Arc<dyn Signer>,
     transport: Arc<dyn Transport>,
+    manner: Manner,
+    /// Fetches pictures and documents by their addresses; without one a provider that wants bytes refuses addresses.
+    media: Option<Arc<dyn FetchMedia>>,
+}
+
+/// What an operator wants of every call to one upstream.
+#[derive(Debug, Clone, Default)]
+pub struct Manner {
+    /// Headers beside those of the wire format. They win over it; the signature wins over them.
+    pub headers: HeaderMap,
+    /// How long it may take to begin its answer, in place of what the gateway says.
+    pub header_timeout: Option<Duration>,
+    /// How long its streams may be silent, in place of what the gateway says.
+    pub idle_timeout: Option<Duration>,
+    /// Whether what it has no words for is left out whatever the caller says.
+    pub drop_params: bool,
 }
 
 /// Why an upstream cannot be built.
@@ -60,7 +85,36 @@ impl HttpUpstream {
     /// Puts the three together.
     #[must_use]
     pub fn new(adapter: Arc<dyn Adapter>, signer: Arc<dyn Signer>, transport: Arc<dyn Transport>) -> Self {
-        Self { adapter, signer, transport }
+        Self { adapter, others: Vec::new(), signer, transport, manner: Manner::default(), media: None }
+    }
+
+    /// Speaks another wire format to models whose names begin with `prefix`.
+    #[must_use]
+    pub fn with_models(mut self, prefix: &'static str, adapter: Arc<dyn Adapter>) -> Self {
+        self.others.push((prefix, adapter));
+        self
+    }
+
+    /// Fetches by these means what callers give by its address and the provider wants as bytes.
+    #[must_use]
+    pub fn with_media(self, media: Arc<dyn FetchMedia>) -> Self {
+        Self { media: Some(media), ..self }
+    }
+
+    /// Sends these headers too.
+    #[must_use]
+    pub fn with_headers(mut self, headers: HeaderMap) -> Self {
+        self.manner.headers.extend(headers);
+        self
+    }
+
+    /// Treats every call like that. Headers that were added before stay.
+    #[must_use]
+    pub fn with_manner(mut self, manner: &Manner) -> Self {
+        let mut headers = std::mem::take(&mut self.manner.headers);
+        headers.extend(manner.headers.clone());
+        self.manner = Manner { headers, ..manner.clone() };
+        self
     }
 
     /// A server that speaks OpenAI's dialect, at its usual address or another, over a connection pool of its own.
@@ -88,6 +142,29 @@ impl HttpUpstream {
         Ok(Self::new(Arc::new(OpenAi::new(quirks, base_url)?), signer, transport))
     }
 
+    fn adapter(&self, model: &str) -> &dyn Adapter {
+        let other = self.others.iter().find(|(prefix, _)| model.starts_with(prefix));
+        other.map_or(&*self.adapter, |(_, adapter)| &**adapter)
+    }
+
+    /// The request for a call, with what had to be fetched for it.
+    async fn encoded(&self, order: &Order<'_>) -> Result<WireRequest, UpstreamError> {
+        let adapter = self.adapter(order.model);
+        let Some(media) = &self.media else { return adapter.encode(order) };
+        let wanted = adapter.wanted(order)?;
+        if wanted.is_empty() {
+            return adapter.encode(order);
+        }
+        adapter.encode_with(order, &Fetched::fetch(&**media, wanted).await?)
+    }
+
+    /// The request as it goes over the wire.
+    async fn signed(&self, mut request: WireRequest) -> Result<WireRequest, UpstreamError> {
+        request.headers.extend(self.manner.headers.clone());
+        self.signer.sign(&mut request).await?;
+        Ok(request)
+    }
+
     async fn reply(
         &self,
         order: Order<'_>,
@@ -99,19 +176,19 @@ impl HttpUpstream {
         if !head.status.is_success() {
             return Err(self.refusal(&order, head.status, &head.headers, &mut body).await);
         }
-        let wants_stream = order.call.envelope.stream;
-        if wants_stream && is_stream(self.adapter.framing(), &head.headers) {
-            let decoder = (self.adapter.framing(), self.adapter.stream_decoder(order.call));
+        let (adapter, wants_stream) = (self.adapter(order.model), order.call.envelope.stream);
+        if wants_stream && is_stream(adapter.framing(), &head.headers) {
+            let decoder = (adapter.framing(), adapter.stream_decoder(order.call));
             let events = pump::events(body, decoder, order.idle_timeout);
             return Ok(Reply::Stream(StreamReply { events, upstream_id, dropped }));
         }
         let body = transport::whole(&mut body, order.idle_timeout, WHOLE_BODY_BYTES_MAX).await?;
         if wants_stream {
-            let WholeReply { body, report, .. } = self.adapter.stream_of_whole(order.call, &head.headers, body)?;
+            let WholeReply { body, report, .. } = adapter.stream_of_whole(order.call, &head.headers, body)?;
             let events = stream::iter([Ok(StreamEvent { bytes: body, report })]).boxed();
             return Ok(Reply::Stream(StreamReply { events, upstream_id, dropped }));
         }
-        let reply = self.adapter.decode(order.call, &head.headers, body)?;
+        let reply = adapter.decode(order.call, &head.headers, body)?;
         Ok(Reply::Whole(WholeReply { upstream_id, dropped, ..reply }))
     }
 
@@ -124,7 +201,23 @@ impl HttpUpstream {
         body: &mut Body,
     ) -> UpstreamError {
         let body = transport::whole(body, order.idle_timeout, ERROR_BODY_BYTES_MAX).await.unwrap_or_default();
-        self.adapter.decode_error(order.call, status, headers, &body)
+        self.adapter(order.model).decode_error(order.call, status, headers, &body)
+    }
+}
+
+impl Manner {
+    /// The call by somebody who allows that something is left out, where only the operator does.
+    fn relaxed(&self, call: &Call) -> Option<Call> {
+        (self.drop_params && !call.drop_params).then(|| Call { drop_params: true, ..call.clone() })
+    }
+
+    fn applied<'a>(&self, order: Order<'a>, relaxed: Option<&'a Call>) -> Order<'a> {
+        Order {
+            call: relaxed.unwrap_or(order.call),
+            timeout: self.header_timeout.unwrap_or(order.timeout),
+            idle_timeout: self.idle_timeout.unwrap_or(order.idle_timeout),
+            ..order
+        }
     }
 }
 
@@ -135,11 +228,24 @@ impl Upstream for HttpUpstream {
     }
 
     async fn send(&self, order: Order<'_>) -> Result<Reply, UpstreamError> {
-        let mut request = self.adapter.encode(&order)?;
+        let relaxed = self.manner.relaxed(order.call);
+        let order = self.manner.applied(order, relaxed.as_ref());
+        let mut request = self.encoded(&order).await?;
         let dropped = std::mem::take(&mut request.dropped);
-        self.signer.sign(&mut request).await?;
-        let response = self.transport.send(request, order.timeout).await?;
+        let response = self.transport.send(self.signed(request).await?, order.timeout).await?;
         self.reply(order, dropped, response).await
+    }
+
+    async fn count(&self, order: Order<'_>) -> Result<Option<TokenCount>, UpstreamError> {
+        let order = self.manner.applied(order, None);
+        let adapter = self.adapter(order.model);
+        let Some(request) = adapter.encode_count(&order)? else { return Ok(None) };
+        let (head, mut body) = self.transport.send(self.signed(request).await?, order.timeout).await?.into_parts();
+        if !head.status.is_success() {
+            return Err(self.refusal(&order, head.status, &head.headers, &mut body).await);
+        }
+        let body = transport::whole(&mut body, order.idle_timeout, COUNT_BODY_BYTES_MAX).await?;
+        adapter.decode_count(order.call, &head.headers, body).map(Some)
     }
 }
 

@@ -11,7 +11,7 @@ use cfr_core::gateway::{Answer, Caller, GatewayConfig, GatewayError, Offer};
 use cfr_core::hook::{DenyReason, PostHook, PreHook, Verdict};
 use cfr_core::ledger::UsageRecord;
 use cfr_core::limit::{Limit, LimitExceeded, Permit, RateLimiter};
-use cfr_core::price::PicoUsd;
+use cfr_core::price::{PicoUsd, PricedAs};
 use cfr_core::route::{Routes, Target};
 use cfr_core::time::Clock as _;
 use cfr_core::upstream::{FinishReason, Rejection, Report, UpstreamError};
@@ -227,6 +227,29 @@ async fn a_target_without_a_price_is_left_out_and_a_model_without_one_is_refused
     assert_eq!((world.first.calls.load(Ordering::SeqCst), world.record().charged_nanos), (0, PRICE_NANOS));
     world.gateway.set_offer(offering(vec![unpriced()]));
     assert!(matches!(world.ask("").await, Err(GatewayError::ModelNotPriced { .. })));
+}
+
+/// What an answer of a target costs that says that another, cheaper model answered.
+async fn charged_at(target: Target) -> (i64, i64) {
+    let world = Setup::default().build();
+    let routes = Arc::new(Routes::default().with(MODEL, vec![target]));
+    world.gateway.set_offer(Offer { routes, ..Offer::clone(&world.gateway.offer()) });
+    let (usage, model) = (Some(Usage::text(100, 10)), Some("gpt-5.4-nano".into()));
+    world.first.then(Step::Says(Report { usage, model, ..Report::default() }));
+    world.ask(r#","max_tokens":10"#).await.expect("an answer");
+    (world.record().charged_nanos, world.record().overrun_nanos)
+}
+
+#[tokio::test]
+async fn a_deployment_costs_what_the_operator_says_whatever_model_answers() {
+    let factor = "1.1".parse().expect("a factor");
+    let price = PricedAs { model: Some(MODEL.into()), factor };
+    let deployment = Target { price, ..Target::new(FIRST, "openai", "my-deployment") };
+    assert_eq!(charged_at(deployment).await, (PRICE_NANOS * 11 / 10, 0));
+    let plain = charged_at(Target::new(FIRST, "openai", MODEL)).await.0;
+    assert!(plain < PRICE_NANOS, "as the model that answered: {plain}");
+    let dearer = Target { price: PricedAs { model: None, factor }, ..Target::new(FIRST, "openai", MODEL) };
+    assert_eq!(charged_at(dearer).await.0, plain * 11 / 10);
 }
 
 #[tokio::test]

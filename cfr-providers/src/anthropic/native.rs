@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 use cfr_core::chat::envelope::{CapField, Edit, splice};
 use cfr_core::chat::{Call, Envelope, Operation};
-use cfr_core::upstream::{Capabilities, Order, Report, UpstreamError, WholeReply};
+use cfr_core::upstream::{Capabilities, Order, Report, TokenCount, UpstreamError, WholeReply};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -17,7 +17,7 @@ use super::stream::{self, Progress};
 use super::surface::{MESSAGES_SURFACE, strip_foreign};
 use super::usage::WireUsage;
 use super::wire::{self, Block, Delta, Event, Message};
-use super::{CAPABILITIES, answer, error, models};
+use super::{CAPABILITIES, answer, count, error, models};
 use crate::adapter::{Adapter, Forward, StreamDecoder, WireEvent};
 use crate::dialog::Surface;
 use crate::transport::{BadAddress, Endpoint, WireRequest, path_segment};
@@ -54,12 +54,12 @@ impl Native {
         })
     }
 
-    pub(super) fn on_vertex(publisher_url: &str) -> Result<Self, BadAddress> {
+    pub(super) fn on_vertex(publisher: &Endpoint) -> Result<Self, BadAddress> {
         Ok(Self {
             hosting: Hosting::Vertex,
             headers: headers(),
-            messages: Endpoint::below(publisher_url, "/models").map(Arc::new)?,
-            tokens: Endpoint::below(publisher_url, "/models/count-tokens:rawPredict").map(Arc::new)?,
+            messages: publisher.join("/models").map(Arc::new)?,
+            tokens: publisher.join("/models/count-tokens:rawPredict").map(Arc::new)?,
         })
     }
 
@@ -80,6 +80,13 @@ impl Native {
     /// The request that has the tokens of this body counted.
     pub(super) fn token_request(&self, body: Bytes) -> WireRequest {
         self.to(Arc::clone(&self.tokens), body)
+    }
+
+    fn with_betas_of(&self, call: &Call, mut request: WireRequest) -> Result<WireRequest, UpstreamError> {
+        if let Some(betas) = &call.betas {
+            request.headers.insert(BETA, joined(self.headers.get(BETA), betas)?);
+        }
+        Ok(request)
     }
 
     fn to(&self, endpoint: Arc<Endpoint>, body: Bytes) -> WireRequest {
@@ -123,11 +130,7 @@ impl Adapter for Native {
 
     fn encode(&self, order: &Order<'_>) -> Result<WireRequest, UpstreamError> {
         let body = body(self.hosting, order)?;
-        let mut request = self.request(order.model, order.call.envelope.stream, body)?;
-        if let Some(betas) = &order.call.betas {
-            request.headers.insert(BETA, joined(self.headers.get(BETA), betas)?);
-        }
-        Ok(request)
+        self.with_betas_of(order.call, self.request(order.model, order.call.envelope.stream, body)?)
     }
 
     fn decode(&self, _: &Call, headers: &HeaderMap, body: Bytes) -> Result<WholeReply, UpstreamError> {
@@ -153,6 +156,15 @@ impl Adapter for Native {
         writer.end(&mut out);
         let content_type = HeaderValue::from_static("text/event-stream; charset=utf-8");
         Ok(WholeReply { content_type, body: out.freeze(), report, upstream_id: None, dropped: Vec::new() })
+    }
+
+    fn encode_count(&self, order: &Order<'_>) -> Result<Option<WireRequest>, UpstreamError> {
+        let request = count::of_body(self, order.model, &order.call.body)?;
+        self.with_betas_of(order.call, request).map(Some)
+    }
+
+    fn decode_count(&self, _: &Call, headers: &HeaderMap, body: Bytes) -> Result<TokenCount, UpstreamError> {
+        Ok(TokenCount { tokens: count::counted(headers, &body)?, body: Some(body) })
     }
 }
 

@@ -42,13 +42,8 @@ impl Place {
     }
 
     pub(super) fn vertex(project: &str, location: &str, base_url: Option<&str>) -> Result<Self, BadAddress> {
-        if project.is_empty() || !is_location(location) {
-            return Err(BadAddress { address: format!("projects/{project}/locations/{location}").into() });
-        }
-        let usual = || format!("https://{}/v1beta1", vertex_host(location));
-        let base = Endpoint::below(&base_url.map_or_else(usual, str::to_owned), "")?;
-        let path = format!("/projects/{}/locations/{location}/publishers/google", path_segment(project));
-        Ok(Self { site: Site::Vertex, base: base.join(&path)?, headers: headers() })
+        let base = publisher(project, location, base_url, ("v1beta1", "google"))?;
+        Ok(Self { site: Site::Vertex, base, headers: headers() })
     }
 
     /// The request for an answer of a model.
@@ -64,6 +59,25 @@ impl Place {
         })?;
         Ok(WireRequest { endpoint: Arc::new(endpoint), headers: self.headers.clone(), body, dropped: Vec::new() })
     }
+}
+
+/// The address of a maker's models on Vertex, in a version of its API, for a project in a location. Another address ends
+/// with the version itself.
+///
+/// # Errors
+/// When the project or the location is not a name, or the address is not one.
+pub(crate) fn publisher(
+    project: &str,
+    location: &str,
+    base_url: Option<&str>,
+    (version, maker): (&str, &str),
+) -> Result<Endpoint, BadAddress> {
+    if project.is_empty() || !is_location(location) {
+        return Err(BadAddress { address: format!("projects/{project}/locations/{location}").into() });
+    }
+    let usual = || format!("https://{}/{version}", vertex_host(location));
+    let base = Endpoint::below(&base_url.map_or_else(usual, str::to_owned), "")?;
+    base.join(&format!("/projects/{}/locations/{location}/publishers/{maker}", path_segment(project)))
 }
 
 /// A model's name as Google lists it has its collection before it.

@@ -3,21 +3,65 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use cfr_core::upstream::UpstreamError;
 use http::{HeaderMap, HeaderValue, header};
 
+use super::azure::Deployments;
 use super::models;
 use super::quirks::Quirks;
 use crate::transport::{BadAddress, Endpoint, WireRequest};
+
+/// Where an operation is, below the server's address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Path {
+    Chat,
+    Completions,
+    Embeddings,
+    Responses,
+    InputTokens,
+    Moderations,
+    Rerank,
+}
+
+impl Path {
+    /// In the order of their values.
+    const ALL: [Self; 7] = [
+        Self::Chat,
+        Self::Completions,
+        Self::Embeddings,
+        Self::Responses,
+        Self::InputTokens,
+        Self::Moderations,
+        Self::Rerank,
+    ];
+
+    pub(super) const fn text(self) -> &'static str {
+        match self {
+            Self::Chat => "/chat/completions",
+            Self::Completions => "/completions",
+            Self::Embeddings => "/embeddings",
+            Self::Responses => "/responses",
+            Self::InputTokens => "/responses/input_tokens",
+            Self::Moderations => "/moderations",
+            Self::Rerank => "/rerank",
+        }
+    }
+}
 
 /// Where a server's operations are, and what every request to it carries.
 #[derive(Debug, Clone)]
 pub(super) struct Host {
     pub(super) quirks: &'static Quirks,
     headers: HeaderMap,
-    pub(super) chat: Arc<Endpoint>,
-    pub(super) completions: Arc<Endpoint>,
-    pub(super) embeddings: Arc<Endpoint>,
-    pub(super) responses: Arc<Endpoint>,
+    addresses: Addresses,
+}
+
+#[derive(Debug, Clone)]
+enum Addresses {
+    /// Each operation has one, in the order of [`Path::ALL`].
+    OfOperations(Arc<[Arc<Endpoint>]>),
+    /// Each model has its own.
+    OfDeployments(Arc<Deployments>),
 }
 
 impl Host {
@@ -27,24 +71,26 @@ impl Host {
     /// When the address is not one, or is missing where there is no usual one.
     pub(super) fn new(quirks: &'static Quirks, base_url: Option<&str>) -> Result<Self, BadAddress> {
         let base = base_url.unwrap_or(quirks.base_url);
-        let below = |path| Endpoint::below(base, path).map(Arc::new);
-        let mut headers = HeaderMap::new();
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        headers.insert(header::ACCEPT, HeaderValue::from_static("application/json, text/event-stream"));
-        headers.insert(header::USER_AGENT, HeaderValue::from_static(concat!("cfr/", env!("CARGO_PKG_VERSION"))));
-        Ok(Self {
-            quirks,
-            headers,
-            chat: below("/chat/completions")?,
-            completions: below("/completions")?,
-            embeddings: below("/embeddings")?,
-            responses: below("/responses")?,
-        })
+        let endpoints = Path::ALL.into_iter().map(|path| Endpoint::below(base, path.text()).map(Arc::new));
+        let addresses = Addresses::OfOperations(endpoints.collect::<Result<_, _>>()?);
+        Ok(Self { quirks, headers: headers(), addresses })
     }
 
-    /// A request to one of the addresses.
-    pub(super) fn request(&self, endpoint: &Arc<Endpoint>, body: Bytes) -> WireRequest {
-        WireRequest { endpoint: Arc::clone(endpoint), headers: self.headers.clone(), body, dropped: Vec::new() }
+    /// A server that has an address for each model.
+    pub(super) fn of_deployments(quirks: &'static Quirks, deployments: Deployments) -> Self {
+        Self { quirks, headers: headers(), addresses: Addresses::OfDeployments(Arc::new(deployments)) }
+    }
+
+    /// A request for an operation of a model.
+    ///
+    /// # Errors
+    /// [`UpstreamError::Unsupported`] when the model's name can be in no address.
+    pub(super) fn request(&self, path: Path, model: &str, body: Bytes) -> Result<WireRequest, UpstreamError> {
+        let endpoint = match &self.addresses {
+            Addresses::OfOperations(endpoints) => Arc::clone(&endpoints[path as usize]),
+            Addresses::OfDeployments(deployments) => deployments.endpoint(path, model)?,
+        };
+        Ok(WireRequest { endpoint, headers: self.headers.clone(), body, dropped: Vec::new() })
     }
 
     /// Whether a model answers on `/responses` only.
@@ -57,5 +103,25 @@ impl Host {
     /// Whether its models may refuse on chat completions what they do on `/responses`.
     pub(super) const fn bridges(&self) -> bool {
         self.quirks.responses && self.quirks.words.openai_models
+    }
+}
+
+fn headers() -> HeaderMap {
+    HeaderMap::from_iter([
+        (header::CONTENT_TYPE, HeaderValue::from_static("application/json")),
+        (header::ACCEPT, HeaderValue::from_static("application/json, text/event-stream")),
+        (header::USER_AGENT, HeaderValue::from_static(concat!("cfr/", env!("CARGO_PKG_VERSION")))),
+    ])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_path_stands_at_its_own_place() {
+        for (place, path) in Path::ALL.into_iter().enumerate() {
+            assert_eq!(path as usize, place, "{path:?}");
+        }
     }
 }

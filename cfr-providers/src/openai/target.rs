@@ -5,11 +5,12 @@ use bytes::Bytes;
 use cfr_core::upstream::{Capabilities, Order, UpstreamError};
 use http::{HeaderMap, StatusCode};
 
-use super::host::Host;
-use super::{bridge, error, models};
+use super::host::{Host, Path};
+use super::{bridge, count, error, models};
 use crate::adapter::WireEvent;
 use crate::dialog::{Answer, Dialog, Drops, Manners, Piece, StreamReader, Wire};
 use crate::responses;
+use crate::media::MediaKind;
 use crate::transport::WireRequest;
 
 mod answer;
@@ -34,17 +35,22 @@ impl Wire for Target {
         self.0.quirks.capabilities
     }
 
+    /// Pictures alone: chat completions have no address for a document.
+    fn fetches(&self, kind: MediaKind, _: &str) -> bool {
+        kind == MediaKind::Image
+    }
+
     fn manners(&self, _model: &str) -> Manners {
         self.0.quirks.words.manners
     }
 
     fn request(&self, dialog: &Dialog, order: &Order<'_>, drops: &mut Drops) -> Result<WireRequest, UpstreamError> {
-        let (endpoint, body) = if self.answers_on_responses_only(dialog, order.model) {
-            (&self.0.responses, responses::request::body(dialog, order.model, drops)?)
+        let (path, body) = if self.answers_on_responses_only(dialog, order.model) {
+            (Path::Responses, responses::request::body(dialog, order.model, drops)?)
         } else {
-            (&self.0.chat, request::body(self.0.quirks, dialog, order.model, drops)?)
+            (Path::Chat, request::body(self.0.quirks, dialog, order.model, drops)?)
         };
-        Ok(self.0.request(endpoint, body))
+        self.0.request(path, order.model, body)
     }
 
     fn answer(&self, headers: &HeaderMap, body: &Bytes) -> Result<Answer, UpstreamError> {
@@ -56,6 +62,19 @@ impl Wire for Target {
 
     fn error(&self, status: StatusCode, headers: &HeaderMap, body: &Bytes) -> UpstreamError {
         without_body(error::read(status, headers, body))
+    }
+
+    fn count(
+        &self,
+        dialog: &Dialog,
+        order: &Order<'_>,
+        drops: &mut Drops,
+    ) -> Result<Option<WireRequest>, UpstreamError> {
+        count::of_dialog(&self.0, dialog, order.model, drops).map(Some)
+    }
+
+    fn counted(&self, _: &HeaderMap, body: &Bytes) -> Result<u64, UpstreamError> {
+        count::counted(body)
     }
 
     fn stream(&self) -> Box<dyn StreamReader> {

@@ -35,11 +35,13 @@ const _: fn(&dyn AwsCredentials) = |_| {};
 
 mod container;
 mod machine;
+mod source;
 mod temporary;
 mod web_identity;
 
 pub use container::{Container, ContainerAddressError};
 pub use machine::Machine;
+pub use source::{AwsSource, AwsSourceError, ContainerAddress, ContainerToken};
 pub use temporary::{AwsKeySource, TemporaryKeys};
 pub use web_identity::WebIdentity;
 

@@ -1,59 +1,14 @@
 //! Sources of keys, each against a server that keeps what it is asked.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
-use async_trait::async_trait;
-use bytes::Bytes;
 use cfr_core::secret::Secret;
 use cfr_core::time::{ManualClock, Timestamp};
 use cfr_core::upstream::UpstreamError;
-use futures_util::{StreamExt, stream};
-use http::{Response, StatusCode};
 
 use super::*;
-use crate::transport::{Body, Transport, TransportError, WireRequest};
-
-/// Answers by the end of the path; anything else is refused.
-#[derive(Debug)]
-struct Server {
-    answers: &'static [(&'static str, &'static str)],
-    asked: Mutex<Vec<WireRequest>>,
-}
-
-impl Server {
-    fn new(answers: &'static [(&'static str, &'static str)]) -> Arc<Self> {
-        Arc::new(Self { answers, asked: Mutex::default() })
-    }
-
-    /// Method, address and body of each question.
-    fn asked(&self) -> Vec<(String, String)> {
-        let asked = self.asked.lock().expect("a lock");
-        let told = asked.iter().map(|request| {
-            let endpoint = &request.endpoint;
-            (format!("{} {}", endpoint.method(), endpoint.uri()), String::from_utf8_lossy(&request.body).into_owned())
-        });
-        told.collect()
-    }
-
-    fn header(&self, question: usize, name: &str) -> Option<String> {
-        let asked = self.asked.lock().expect("a lock");
-        Some(asked[question].headers.get(name)?.to_str().expect("text").to_owned())
-    }
-}
-
-#[async_trait]
-impl Transport for Server {
-    async fn send(&self, request: WireRequest, _: Duration) -> Result<Response<Body>, TransportError> {
-        let path = request.endpoint.uri().path().to_owned();
-        self.asked.lock().expect("a lock").push(request);
-        let answer = self.answers.iter().find(|(end, _)| path.ends_with(end));
-        let body = Bytes::from_static(answer.map_or("no", |(_, body)| body).as_bytes());
-        let mut response = Response::new(stream::iter([Ok(body)]).boxed() as Body);
-        *response.status_mut() = if answer.is_some() { StatusCode::OK } else { StatusCode::FORBIDDEN };
-        Ok(response)
-    }
-}
+use crate::testing::KeyServer;
 
 const KEYS: &str = r#"{"Code":"Success","AccessKeyId":"AKIA1","SecretAccessKey":"s3cret","Token":"t","Expiration":"1970-01-01T01:00:00Z"}"#;
 
@@ -67,7 +22,7 @@ fn expected() -> AwsKeys {
 
 #[tokio::test]
 async fn a_container_shows_its_token_as_it_is_at_that_moment() {
-    let server = Server::new(&[("/keys", KEYS)]);
+    let server = KeyServer::new(&[("/keys", KEYS)]);
     let folder = std::env::temp_dir().join(format!("cfr-container-{}", std::process::id()));
     std::fs::write(&folder, "first\n").expect("a file");
     let container = Container::at_url("http://169.254.170.23/v1/keys", server.clone()).expect("an address");
@@ -85,7 +40,7 @@ async fn a_container_shows_its_token_as_it_is_at_that_moment() {
 
 #[tokio::test]
 async fn ecs_gives_a_path_and_perhaps_a_token() {
-    let server = Server::new(&[("/v2/credentials/x", KEYS)]);
+    let server = KeyServer::new(&[("/v2/credentials/x", KEYS)]);
     let container = Container::at_path("/v2/credentials/x", server.clone()).expect("a path");
     container.with_token(Secret::new("t0")).keys().await.expect("keys");
     assert_eq!(server.asked()[0].0, "GET http://169.254.170.2/v2/credentials/x");
@@ -94,7 +49,7 @@ async fn ecs_gives_a_path_and_perhaps_a_token() {
 
 #[test]
 fn keys_are_not_asked_for_in_the_clear_elsewhere() {
-    let server: Arc<Server> = Server::new(&[]);
+    let server: Arc<KeyServer> = KeyServer::new(&[]);
     for url in ["http://keys.example/x", "http://169.254.170.2.example/", "ftp://127.0.0.1/"] {
         Container::at_url(url, server.clone()).expect_err(url);
     }
@@ -107,7 +62,7 @@ fn keys_are_not_asked_for_in_the_clear_elsewhere() {
 #[tokio::test]
 async fn a_machine_is_asked_in_a_session_for_its_role_and_for_the_keys_of_it() {
     let server =
-        Server::new(&[("/api/token", "session0"), ("/security-credentials/", "a role\n"), ("/a%20role", KEYS)]);
+        KeyServer::new(&[("/api/token", "session0"), ("/security-credentials/", "a role\n"), ("/a%20role", KEYS)]);
     let machine = Machine::new(None, server.clone()).expect("an address");
     assert_eq!(machine.keys().await.expect("keys").0, expected());
     let roles = "http://169.254.169.254/latest/meta-data/iam/security-credentials/";
@@ -117,7 +72,7 @@ async fn a_machine_is_asked_in_a_session_for_its_role_and_for_the_keys_of_it() {
     assert!(server.header(0, "x-aws-ec2-metadata-token-ttl-seconds").is_some());
     let sessions = [1, 2].map(|question| server.header(question, "x-aws-ec2-metadata-token"));
     assert_eq!(sessions, [Some("session0".to_owned()), Some("session0".to_owned())]);
-    let bare = Server::new(&[("/api/token", "session0"), ("/security-credentials/", "\n")]);
+    let bare = KeyServer::new(&[("/api/token", "session0"), ("/security-credentials/", "\n")]);
     let error = Machine::new(None, bare).expect("an address").keys().await.expect_err("no role");
     assert_eq!(error.name(), "account");
 }
@@ -128,7 +83,7 @@ async fn a_role_is_taken_on_with_the_token_in_a_file() {
         <AccessKeyId>AKIA1</AccessKeyId><SecretAccessKey>s3cret</SecretAccessKey><SessionToken>t</SessionToken>
         <Expiration>1970-01-01T01:00:00Z</Expiration></Credentials></AssumeRoleWithWebIdentityResult>
         </AssumeRoleWithWebIdentityResponse>";
-    let server = Server::new(&[("/", ANSWER)]);
+    let server = KeyServer::new(&[("/", ANSWER)]);
     let file = std::env::temp_dir().join(format!("cfr-identity-{}", std::process::id()));
     std::fs::write(&file, "a.b&c\n").expect("a file");
     let url = "https://sts.eu-central-1.amazonaws.com";
@@ -143,7 +98,7 @@ async fn a_role_is_taken_on_with_the_token_in_a_file() {
 
 #[tokio::test]
 async fn keys_are_kept_until_five_minutes_before_their_end() {
-    let server = Server::new(&[("/keys", KEYS)]);
+    let server = KeyServer::new(&[("/keys", KEYS)]);
     let container = Container::at_url("http://127.0.0.1/keys", server.clone()).expect("an address");
     let clock = Arc::new(ManualClock::new(Timestamp::UNIX_EPOCH));
     let keys = TemporaryKeys::new(Arc::new(container), clock.clone());
@@ -156,7 +111,7 @@ async fn keys_are_kept_until_five_minutes_before_their_end() {
 
 #[tokio::test]
 async fn a_server_that_refuses_is_the_accounts_trouble_and_not_asked_at_once_again() {
-    let server = Server::new(&[]);
+    let server = KeyServer::new(&[]);
     let container = Container::at_url("http://127.0.0.1/keys", server.clone()).expect("an address");
     let clock = Arc::new(ManualClock::new(Timestamp::UNIX_EPOCH));
     let keys = TemporaryKeys::new(Arc::new(container), clock);
