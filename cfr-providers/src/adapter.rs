@@ -5,9 +5,10 @@ use std::fmt::Debug;
 
 use bytes::Bytes;
 use cfr_core::chat::Call;
-use cfr_core::upstream::{Capabilities, Order, Report, UpstreamError, WholeReply};
+use cfr_core::upstream::{Capabilities, Order, Report, TokenCount, UpstreamError, WholeReply};
 use http::{HeaderMap, StatusCode};
 
+use crate::media::{Fetched, Wanted};
 use crate::transport::WireRequest;
 
 /// A provider's wire format. It holds addresses and names, and nothing that changes.
@@ -29,6 +30,24 @@ pub trait Adapter: Debug + Send + Sync + 'static {
     /// [`UpstreamError::Unsupported`] when the provider has no words for the call.
     fn encode(&self, order: &Order<'_>) -> Result<WireRequest, UpstreamError>;
 
+    /// Pictures and documents of a call that the caller gives by their addresses and the provider wants as bytes.
+    ///
+    /// # Errors
+    /// As [`Adapter::encode`].
+    fn wanted(&self, order: &Order<'_>) -> Result<Vec<Wanted>, UpstreamError> {
+        let _ = order;
+        Ok(Vec::new())
+    }
+
+    /// As [`Adapter::encode`], with what was fetched of [`Adapter::wanted`].
+    ///
+    /// # Errors
+    /// As [`Adapter::encode`].
+    fn encode_with(&self, order: &Order<'_>, fetched: &Fetched) -> Result<WireRequest, UpstreamError> {
+        let _ = fetched;
+        self.encode(order)
+    }
+
     /// The meaning of a complete answer with a success status.
     ///
     /// # Errors
@@ -46,6 +65,25 @@ pub trait Adapter: Debug + Send + Sync + 'static {
     /// # Errors
     /// As [`Adapter::decode`].
     fn stream_of_whole(&self, call: &Call, headers: &HeaderMap, body: Bytes) -> Result<WholeReply, UpstreamError>;
+
+    /// The request that has the prompt of a call counted for nothing, complete but for the signature; none where the
+    /// provider has no counter for the model. What it has no words for is not counted.
+    ///
+    /// # Errors
+    /// As [`Adapter::encode`].
+    fn encode_count(&self, order: &Order<'_>) -> Result<Option<WireRequest>, UpstreamError> {
+        let _ = order;
+        Ok(None)
+    }
+
+    /// What the answer to that request says. Who has no counter is never asked.
+    ///
+    /// # Errors
+    /// As [`Adapter::decode`].
+    fn decode_count(&self, call: &Call, headers: &HeaderMap, body: Bytes) -> Result<TokenCount, UpstreamError> {
+        let _ = (call, headers, body);
+        Err(UpstreamError::Unsupported { message: "counting tokens".into() })
+    }
 }
 
 const _: fn(&dyn Adapter) = |_| {};

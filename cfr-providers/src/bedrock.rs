@@ -14,6 +14,8 @@ use crate::adapter::{Adapter, Framing};
 use crate::anthropic;
 use crate::dialog::{Answer, Dialog, Drops, Manners, StreamReader, ToolIds, Wire};
 use crate::embeddings::Embeddings;
+use crate::rerank::Reranking;
+use crate::media::MediaKind;
 use crate::transport::{BadAddress, Endpoint, WireRequest, path_segment};
 
 mod answer;
@@ -22,15 +24,16 @@ mod embed;
 mod error;
 mod family;
 mod request;
+mod rerank;
 mod stream;
 mod usage;
 
 #[cfg(test)]
 mod tests;
 
-pub use count::counted;
 use embed::Invoke;
 use family::Family;
+use rerank::InvokeRerank;
 
 /// The provider's name, for logs and metrics.
 const NAME: &str = "bedrock";
@@ -38,10 +41,14 @@ const NAME: &str = "bedrock";
 /// The service's name in signatures: shorter than in addresses.
 pub const SIGNING_NAME: &str = "bedrock";
 
+/// How addresses begin from which it fetches by itself.
+const S3: &str = "s3://";
+
 /// What is thought is charged and may be hidden.
 pub(crate) const CAPABILITIES: Capabilities = {
     let mut capabilities = Capabilities::TEXT;
     capabilities.completions = false;
+    capabilities.rerank = true;
     capabilities.visible_output = false;
     capabilities
 };
@@ -51,6 +58,7 @@ pub(crate) const CAPABILITIES: Capabilities = {
 pub struct Bedrock {
     site: Arc<Site>,
     embeddings: Embeddings<Invoke>,
+    reranking: Reranking<InvokeRerank>,
 }
 
 /// Where it is.
@@ -83,7 +91,8 @@ impl Bedrock {
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         headers.insert(header::USER_AGENT, HeaderValue::from_static(concat!("cfr/", env!("CARGO_PKG_VERSION"))));
         let site = Arc::new(Site { base: Endpoint::below(base_url, "")?, headers });
-        Ok(Self { embeddings: Embeddings(Invoke(Arc::clone(&site))), site })
+        let (embeddings, reranking) = (Invoke(Arc::clone(&site)), InvokeRerank(Arc::clone(&site)));
+        Ok(Self { embeddings: Embeddings(embeddings), reranking: Reranking(reranking), site })
     }
 }
 
@@ -111,6 +120,11 @@ impl Wire for Bedrock {
         Framing::AwsEventStream
     }
 
+    /// From S3 alone.
+    fn fetches(&self, _: MediaKind, address: &str) -> bool {
+        address.starts_with(S3)
+    }
+
     fn manners(&self, model: &str) -> Manners {
         let family = Family::of(model);
         let tool_ids = if family == Family::Mistral { ToolIds::Nine } else { ToolIds::Word64 };
@@ -136,7 +150,28 @@ impl Wire for Bedrock {
         Box::new(stream::EventReader::default())
     }
 
+    /// Of the models here only Anthropic's can be counted for.
+    fn count(
+        &self,
+        dialog: &Dialog,
+        order: &Order<'_>,
+        drops: &mut Drops,
+    ) -> Result<Option<WireRequest>, UpstreamError> {
+        if Family::of(order.model) != Family::Claude {
+            return Ok(None);
+        }
+        count::of_dialog(&self.site, dialog, order.model, drops).map(Some)
+    }
+
+    fn counted(&self, _: &HeaderMap, body: &Bytes) -> Result<u64, UpstreamError> {
+        count::counted(body)
+    }
+
     fn own(&self, call: &Call) -> Option<&dyn Adapter> {
-        (call.operation == Operation::Embeddings).then_some(&self.embeddings)
+        match call.operation {
+            Operation::Embeddings => Some(&self.embeddings),
+            Operation::Rerank => Some(&self.reranking),
+            _ => None,
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! A provider without a network: answers every model like a model would, the same prompt always the same way.
 //!
 //! For demonstrations, tests and benchmarks. It honours caps, `stop`, `n`, tools, response formats, log probabilities,
-//! legacy completions and embeddings, streams token by token, and reports usage.
+//! legacy completions, embeddings, moderations and reranks, streams token by token, and reports usage.
 //!
 //! **Counting.** A prompt costs one token per four bytes of its texts, tools and schema, rounded up: never more than
 //! it has bytes. Images are accepted and cost nothing. An answer costs the tokens that it really has; a word with the
@@ -14,11 +14,12 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use cfr_core::chat::{Dialect, Operation};
-use cfr_core::upstream::{Capabilities, Order, Reply, Upstream, UpstreamError};
+use cfr_core::upstream::{Capabilities, Order, Reply, TokenCount, Upstream, UpstreamError};
 
 mod answer;
 mod embedding;
 mod foreign;
+mod judged;
 pub mod log;
 mod prompt;
 mod render;
@@ -33,6 +34,14 @@ use prompt::Prompt;
 
 /// The time between two tokens when none is set.
 pub const PACE_DEFAULT: Duration = Duration::from_millis(5);
+
+/// What it can do.
+pub const CAPABILITIES: Capabilities = {
+    let mut can = Capabilities::TEXT;
+    can.moderations = true;
+    can.rerank = true;
+    can
+};
 
 /// The provider without a network.
 #[derive(Debug, Clone)]
@@ -70,7 +79,7 @@ impl Fake {
 #[async_trait]
 impl Upstream for Fake {
     fn capabilities(&self) -> Capabilities {
-        Capabilities::TEXT
+        CAPABILITIES
     }
 
     async fn send(&self, order: Order<'_>) -> Result<Reply, UpstreamError> {
@@ -78,6 +87,14 @@ impl Upstream for Fake {
             Dialect::OpenAi => self.answer(order).await,
             _ => foreign::send(self, order).await,
         }
+    }
+
+    async fn count(&self, order: Order<'_>) -> Result<Option<TokenCount>, UpstreamError> {
+        let tokens = match order.call.operation.dialect() {
+            Dialect::OpenAi => Prompt::read(&order)?.tokens,
+            _ => foreign::count(&order)?,
+        };
+        Ok(Some(TokenCount { tokens, body: None }))
     }
 }
 
@@ -89,6 +106,9 @@ impl Fake {
         script::obey_before(&prompt.script, &order).await?;
         if order.call.operation == Operation::Embeddings {
             return embedding::reply(&prompt, &order, entry);
+        }
+        if matches!(order.call.operation, Operation::Moderations | Operation::Rerank) {
+            return Ok(judged::reply(&prompt, &order, entry));
         }
         let answers = answer::compose(&prompt, order.model);
         if order.call.envelope.stream {

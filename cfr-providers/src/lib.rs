@@ -15,7 +15,7 @@
 //!
 //! | feature | adds |
 //! |---|---|
-//! | `reqwest` (default) | the bundled transport |
+//! | `reqwest` (default) | the bundled transport, and the client that fetches pictures by their addresses |
 //! | `conformance` | the public test suite for upstreams; not under semver |
 
 pub mod adapter;
@@ -30,10 +30,13 @@ pub mod fake;
 pub mod framing;
 pub mod gemini;
 mod json;
+pub mod media;
+mod no_stream;
 pub mod ollama;
 pub mod openai;
 pub mod patience;
 pub mod registry;
+pub mod rerank;
 pub mod responses;
 pub mod sign;
 #[cfg(test)]

@@ -11,6 +11,7 @@ use http::{HeaderMap, HeaderValue, StatusCode, header};
 use crate::adapter::{Adapter, Framing};
 use crate::dialog::{Answer, Dialog, Drops, Manners, StreamReader, Wire};
 use crate::embeddings::Embeddings;
+use crate::media::MediaKind;
 use crate::transport::{BadAddress, Endpoint, WireRequest};
 
 mod answer;
@@ -73,6 +74,10 @@ impl Wire for Ollama {
 
     fn framing(&self) -> Framing {
         Framing::JsonLines
+    }
+
+    fn fetches(&self, _: MediaKind, _: &str) -> bool {
+        false
     }
 
     fn manners(&self, _model: &str) -> Manners {

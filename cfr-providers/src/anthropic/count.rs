@@ -6,9 +6,10 @@ use http::HeaderMap;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
+use super::native::Native;
 use super::surface::strip_foreign;
-use super::{Anthropic, error, request};
-use crate::dialog::{Dialog, Drops, Wire, invalid};
+use super::{error, request};
+use crate::dialog::{Dialog, Drops, invalid};
 use crate::transport::WireRequest;
 
 /// The fields of a request that say something of its prompt; a count takes no others.
@@ -26,20 +27,25 @@ const COUNTED: [&str; 10] = [
 ];
 
 /// The request that has the prompt of a client's own body counted: for a body of the Messages dialect.
-///
-/// # Errors
-/// When the body is not a JSON object.
-pub fn counting(provider: &Anthropic, model: &str, body: &Bytes) -> Result<WireRequest, UpstreamError> {
+pub(super) fn of_body(native: &Native, model: &str, body: &Bytes) -> Result<WireRequest, UpstreamError> {
     let own = strip_foreign(body).unwrap_or_else(|| body.clone());
     let body: Map<String, Value> = serde_json::from_slice(&own).map_err(|cause| invalid(cause.to_string()))?;
-    Ok(provider.native.token_request(counted_body(body, model)))
+    Ok(native.token_request(counted_body(body, model)))
 }
 
-/// The number that an answer says.
-///
-/// # Errors
-/// [`UpstreamError::Malformed`] when it says none, or the error that it carries.
-pub fn counted(headers: &HeaderMap, body: &Bytes) -> Result<u64, UpstreamError> {
+/// The request that has the prompt of a dialog counted, for clients of other dialects.
+pub(super) fn of_dialog(
+    native: &Native,
+    model: &str,
+    dialog: &Dialog,
+    drops: &mut Drops,
+) -> Result<WireRequest, UpstreamError> {
+    let body = request::body(dialog, model, native.hosting(), drops)?;
+    Ok(native.token_request(counted_body(body, model)))
+}
+
+/// The number that an answer says, or the error that it carries.
+pub(super) fn counted(headers: &HeaderMap, body: &Bytes) -> Result<u64, UpstreamError> {
     #[derive(Deserialize)]
     struct Count {
         input_tokens: Option<u64>,
@@ -48,24 +54,6 @@ pub fn counted(headers: &HeaderMap, body: &Bytes) -> Result<u64, UpstreamError> 
     let count: Count =
         crate::json::parse(body).map_err(|cause| malformed(format!("not a count of tokens: {cause}")))?;
     count.input_tokens.ok_or_else(|| error::in_success(headers, body))
-}
-
-impl Anthropic {
-    /// The request that has the prompt of a dialog counted, for clients of other dialects. The dialog need not be in
-    /// order yet.
-    ///
-    /// # Errors
-    /// As for the request that asks for the next turn.
-    pub fn counting_dialog(
-        &self,
-        model: &str,
-        mut dialog: Dialog,
-        drops: &mut Drops,
-    ) -> Result<WireRequest, UpstreamError> {
-        self.manners(model).apply(&mut dialog, drops)?;
-        let body = request::body(&dialog, model, self.native.hosting(), drops)?;
-        Ok(self.native.token_request(counted_body(body, model)))
-    }
 }
 
 /// Wherever it is hosted, a count names its model in the body.

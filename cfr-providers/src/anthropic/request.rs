@@ -43,7 +43,7 @@ impl Hosting {
     }
 
     /// Whether the server fetches pictures and documents from addresses.
-    const fn fetches(self) -> bool {
+    pub(super) const fn fetches(self) -> bool {
         matches!(self, Self::Anthropic)
     }
 

@@ -244,7 +244,7 @@ fn a_hosted_body_names_a_version_and_no_model() {
 #[test]
 fn on_vertex_the_path_names_the_model_as_one_segment() {
     let vertex = Translated(
-        Anthropic::on_vertex("https://host.example/v1/projects/p/locations/l/publishers/anthropic").unwrap(),
+        Anthropic::on_vertex("p", "l", Some("https://host.example/v1")).unwrap(),
     );
     let messages =
         json!({"model": "x", "max_tokens": 5, "messages": [{"role": "user", "content": "Hi"}], "stream": true});
@@ -472,22 +472,26 @@ fn only_callers_of_the_dialect_see_anthropics_error_body() {
 #[test]
 fn tokens_are_counted_for_the_prompt_alone() {
     let recording: Value = serde_json::from_slice(&fixture("anthropic/count_tokens.json")).unwrap();
-    let provider = Anthropic::new(Some("https://api.anthropic.com/v1")).unwrap();
+    let provider = Translated(Anthropic::new(Some("https://api.anthropic.com/v1")).unwrap());
+    let counting = |call: &Call| provider.encode_count(&order(call, "claude-sonnet-5-5", None)).unwrap().unwrap();
     let mut asked = recording["request"]["body"].clone();
     asked["max_tokens"] = 5.into();
     asked["stream"] = true.into();
-    let request = counting(&provider, "claude-sonnet-5-5", &asked.to_string().into()).unwrap();
+    let messages = call(Operation::Messages, &asked);
+    let request = counting(&messages);
     assert_eq!(request.endpoint.uri().path(), recording["request"]["path"].as_str().unwrap());
     assert_eq!(serde_json::from_slice::<Value>(&request.body).unwrap(), recording["request"]["body"]);
     let (_, answer) = recorded("count_tokens");
-    assert_eq!(counted(&HeaderMap::new(), &answer).unwrap(), 8);
+    let counted = provider.decode_count(&messages, &HeaderMap::new(), answer.clone()).unwrap();
+    assert_eq!((counted.tokens, counted.body), (8, Some(answer.clone())));
     let error = Bytes::from_static(br#"{"type":"error","error":{"type":"rate_limit_error","message":"slow"}}"#);
-    assert_eq!(counted(&HeaderMap::new(), &error).unwrap_err().name(), "rate_limited");
+    assert_eq!(provider.decode_count(&messages, &HeaderMap::new(), error).unwrap_err().name(), "rate_limited");
 
-    let dialog = Dialog { turns: Vec::new(), choices: 1, stream: true, ..Dialog::default() };
-    let request = provider.counting_dialog(MODEL, dialog, &mut Drops::default()).unwrap();
-    let expected = json!({"model": MODEL, "messages": [{"role": "user", "content": "(start)"}]});
-    assert_eq!(serde_json::from_slice::<Value>(&request.body).unwrap(), expected);
+    let chat = json!({"model": "x", "stream": true, "messages": [{"role": "user", "content": "Hi"}]});
+    let chat = call(Operation::ChatCompletions, &chat);
+    let expected = json!({"model": "claude-sonnet-5-5", "messages": [{"role": "user", "content": "Hi"}]});
+    assert_eq!(serde_json::from_slice::<Value>(&counting(&chat).body).unwrap(), expected);
+    assert_eq!(provider.decode_count(&chat, &HeaderMap::new(), answer).unwrap().body, None);
 }
 
 #[test]

@@ -5,39 +5,30 @@ use cfr_core::upstream::UpstreamError;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{Bedrock, request};
-use crate::dialog::{Dialog, Drops, Wire};
+use super::{Site, request};
+use crate::dialog::{Dialog, Drops};
 use crate::transport::WireRequest;
 
 /// The members of a request that say something of its prompt; a count takes no others.
 const COUNTED: [&str; 4] = ["messages", "system", "toolConfig", "additionalModelRequestFields"];
 
-impl Bedrock {
-    /// The request that has the prompt of a dialog counted. The dialog need not be in order yet.
-    ///
-    /// # Errors
-    /// As for the request that asks for the next turn.
-    pub fn counting_dialog(
-        &self,
-        model: &str,
-        mut dialog: Dialog,
-        drops: &mut Drops,
-    ) -> Result<WireRequest, UpstreamError> {
-        self.manners(model).apply(&mut dialog, drops)?;
-        let mut body = request::body(&dialog, model, drops)?;
-        if let Value::Object(members) = &mut body {
-            members.retain(|name, _| COUNTED.contains(&name.as_str()));
-        }
-        let body = json!({"input": {"converse": body}});
-        self.site.request(model, "count-tokens", body.to_string().into())
+/// The request that has the prompt of a dialog counted.
+pub(super) fn of_dialog(
+    site: &Site,
+    dialog: &Dialog,
+    model: &str,
+    drops: &mut Drops,
+) -> Result<WireRequest, UpstreamError> {
+    let mut body = request::body(dialog, model, drops)?;
+    if let Value::Object(members) = &mut body {
+        members.retain(|name, _| COUNTED.contains(&name.as_str()));
     }
+    let body = json!({"input": {"converse": body}});
+    site.request(model, "count-tokens", body.to_string().into())
 }
 
 /// The number that an answer says.
-///
-/// # Errors
-/// [`UpstreamError::Malformed`] when it says none.
-pub fn counted(body: &Bytes) -> Result<u64, UpstreamError> {
+pub(super) fn counted(body: &Bytes) -> Result<u64, UpstreamError> {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
     struct Count {

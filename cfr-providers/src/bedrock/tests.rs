@@ -491,6 +491,52 @@ mod answers {
     }
 }
 
+mod reranks {
+    use cfr_core::chat::Operation;
+    use cfr_core::time::Timestamp;
+
+    use super::*;
+
+    fn call(more: Value) -> Call {
+        let mut body = json!({"model": "m", "query": "q", "documents": ["a", {"text": "b"}]});
+        if let (Some(body), Value::Object(more)) = (body.as_object_mut(), more) {
+            body.extend(more);
+        }
+        Call::parse(Operation::Rerank, body.to_string().into(), Timestamp::UNIX_EPOCH).expect("a call")
+    }
+
+    fn asked(more: Value, model: &str) -> Result<(String, Value), UpstreamError> {
+        let (call, timeout, idle_timeout) = (call(more), Duration::ZERO, Duration::ZERO);
+        let order = Order { call: &call, model, output_tokens_max: None, timeout, idle_timeout };
+        let request = bedrock().encode(&order)?;
+        let body = serde_json::from_slice(&request.body).expect("JSON");
+        Ok((request.endpoint.uri().path().to_owned(), body))
+    }
+
+    #[test]
+    fn every_maker_is_asked_in_its_own_words() {
+        let (path, body) = asked(json!({"top_n": 1}), "cohere.rerank-v3-5:0").expect("a request");
+        assert_eq!(path, "/model/cohere.rerank-v3-5%3A0/invoke");
+        let documents = json!(["a", "b"]);
+        let cohere = json!({"query": "q", "documents": documents, "top_n": 1, "api_version": 2, "max_tokens_per_doc": 4_096});
+        assert_eq!(body, cohere);
+        let (_, body) = asked(json!({}), "amazon.rerank-v1:0").expect("a request");
+        assert_eq!(body, json!({"query": "q", "documents": documents}));
+        let uncut = asked(json!({"max_tokens_per_doc": 9}), "amazon.rerank-v1:0").expect_err("nothing cuts there");
+        assert_eq!(uncut.name(), "unsupported");
+        assert_eq!(asked(json!({}), "x.y").expect_err("nobody's model").name(), "unsupported");
+    }
+
+    #[test]
+    fn places_are_read_and_nothing_says_what_was_used() {
+        let body = Bytes::from_static(br#"{"results":[{"index":1,"relevance_score":0.5}]}"#);
+        let reply = bedrock().decode(&call(json!({})), &HeaderMap::new(), body).expect("places");
+        assert_eq!(reply.report.usage, None);
+        let answer: Value = serde_json::from_slice(&reply.body).expect("JSON");
+        assert_eq!(answer["results"], json!([{"index": 1, "relevance_score": 0.5}]));
+    }
+}
+
 mod embeddings {
     use cfr_core::chat::{Meter, Operation, Usage};
     use cfr_core::time::Timestamp;
@@ -557,19 +603,30 @@ mod embeddings {
 
 mod counts {
     use super::*;
-    use crate::dialog::{Drops, surface_of};
 
-    #[test]
-    fn a_count_is_asked_of_the_prompt_alone() {
+    fn counting(model: &str) -> Option<WireRequest> {
         let call = call(&asking(json!({"temperature": 0.5, "stop": ["END"], "messages": [
             {"role": "system", "content": "S"}, {"role": "user", "content": "Hi"}]})));
-        let dialog = surface_of(call.operation).expect("a surface").read(&call).expect("a dialog");
-        let request = bedrock().0.counting_dialog(CLAUDE, dialog, &mut Drops::default()).expect("a request");
+        let (timeout, idle_timeout) = (Duration::ZERO, Duration::ZERO);
+        let order = Order { call: &call, model, output_tokens_max: None, timeout, idle_timeout };
+        bedrock().encode_count(&order).expect("words for it")
+    }
+
+    #[test]
+    fn a_count_is_asked_of_the_prompt_alone_and_of_anthropics_models_only() {
+        let request = counting(CLAUDE).expect("a counter");
         assert_eq!(request.endpoint.uri().path(), format!("/model/{CLAUDE}/count-tokens"));
         let body: Value = serde_json::from_slice(&request.body).expect("JSON");
         let prompt = json!({"system": [{"text": "S"}], "messages": [{"role": "user", "content": [{"text": "Hi"}]}]});
         assert_eq!(body, json!({"input": {"converse": prompt}}));
-        assert_eq!(crate::bedrock::counted(&Bytes::from_static(br#"{"inputTokens":7}"#)).expect("a number"), 7);
-        crate::bedrock::counted(&Bytes::from_static(b"{}")).expect_err("no number");
+        assert!(counting(LLAMA).is_none());
+    }
+
+    #[test]
+    fn an_answer_says_a_number() {
+        let call = call(&asking(json!({})));
+        let counted = |body: &'static str| bedrock().decode_count(&call, &HeaderMap::new(), body.into());
+        assert_eq!(counted(r#"{"inputTokens":7}"#).expect("a number").tokens, 7);
+        counted("{}").expect_err("no number");
     }
 }

@@ -2,7 +2,8 @@
 
 use serde_json::{Map, Number, Value};
 
-use super::part::{CacheMark, Text, Turn};
+use super::part::{CacheMark, Part, Source, Text, Turn};
+use crate::media::MediaKind;
 
 /// A conversation that waits for its next answer, with everything that shapes it.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -54,6 +55,22 @@ pub struct Dialog {
     /// Fields of the caller's dialect that none of the above stands for: a target that speaks another dialect cannot be
     /// told of them.
     pub unread: Vec<Box<str>>,
+}
+
+impl Dialog {
+    /// Where the pictures and documents of the conversation are.
+    pub(crate) fn sources(&mut self) -> impl Iterator<Item = (MediaKind, &mut Source)> {
+        let parts = self.turns.iter_mut().flat_map(|turn| &mut turn.parts);
+        let parts = parts.flat_map(|part| match part {
+            Part::ToolResult(result) => result.content.iter_mut(),
+            part => std::slice::from_mut(part).iter_mut(),
+        });
+        parts.filter_map(|part| match part {
+            Part::Image(image) => Some((MediaKind::Image, &mut image.source)),
+            Part::File(file) => Some((MediaKind::Pdf, &mut file.source)),
+            _ => None,
+        })
+    }
 }
 
 /// How the next token is chosen. The numbers are the caller's own, as they stand in the body.

@@ -4,15 +4,17 @@ use std::fmt::Debug;
 
 use bytes::{Bytes, BytesMut};
 use cfr_core::chat::Call;
-use cfr_core::upstream::{Capabilities, Order, Report, UpstreamError, WholeReply};
+use cfr_core::upstream::{Capabilities, Order, Report, TokenCount, UpstreamError, WholeReply};
 use http::{HeaderMap, HeaderValue, StatusCode};
 
 use super::answer::{Answer, Piece};
 use super::drops::Drops;
 use super::manners::Manners;
+use super::part::Source;
 use super::request::Dialog;
 use super::surface::{StreamWriter, Surface, surface_of};
 use crate::adapter::{Adapter, Forward, Framing, StreamDecoder, WireEvent};
+use crate::media::{Fetched, MediaKind, Wanted};
 use crate::transport::WireRequest;
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
@@ -29,6 +31,12 @@ pub trait Wire: Debug + Send + Sync + 'static {
     /// How its streams are cut into events.
     fn framing(&self) -> Framing {
         Framing::Sse
+    }
+
+    /// Whether the provider fetches by itself what is at an address. Otherwise it gets the bytes, where we may fetch them.
+    fn fetches(&self, kind: MediaKind, address: &str) -> bool {
+        let _ = (kind, address);
+        true
     }
 
     /// What it demands of the order of turns.
@@ -53,6 +61,30 @@ pub trait Wire: Debug + Send + Sync + 'static {
 
     /// Reads one streamed answer.
     fn stream(&self) -> Box<dyn StreamReader>;
+
+    /// The request that has the prompt of a dialog counted for nothing; none where the provider has no counter for the
+    /// model. The dialog is in the provider's order.
+    ///
+    /// # Errors
+    /// As [`Wire::request`].
+    fn count(
+        &self,
+        dialog: &Dialog,
+        order: &Order<'_>,
+        drops: &mut Drops,
+    ) -> Result<Option<WireRequest>, UpstreamError> {
+        let _ = (dialog, order, drops);
+        Ok(None)
+    }
+
+    /// The number in the answer to that request. Who has no counter is never asked.
+    ///
+    /// # Errors
+    /// As [`Wire::answer`].
+    fn counted(&self, headers: &HeaderMap, body: &Bytes) -> Result<u64, UpstreamError> {
+        let _ = (headers, body);
+        Err(UpstreamError::Unsupported { message: "counting tokens".into() })
+    }
 
     /// Who serves an operation without translation: callers of the provider's own dialect, and what is no conversation.
     fn own(&self, call: &Call) -> Option<&dyn Adapter> {
@@ -90,8 +122,9 @@ impl<W: Wire> Translated<W> {
         self.0.own(call)
     }
 
-    fn dialog(&self, order: &Order<'_>, drops: &mut Drops) -> Result<Dialog, UpstreamError> {
+    fn dialog(&self, order: &Order<'_>, fetched: &Fetched, drops: &mut Drops) -> Result<Dialog, UpstreamError> {
         let mut dialog = surface(order.call)?.read(order.call)?;
+        dialog.sources().for_each(|(kind, source)| fetched.put_into(kind, source));
         for field in std::mem::take(&mut dialog.unread) {
             drops.harmless(String::from(field));
         }
@@ -116,11 +149,30 @@ impl<W: Wire> Adapter for Translated<W> {
     }
 
     fn encode(&self, order: &Order<'_>) -> Result<WireRequest, UpstreamError> {
+        self.encode_with(order, &Fetched::default())
+    }
+
+    fn wanted(&self, order: &Order<'_>) -> Result<Vec<Wanted>, UpstreamError> {
+        let input = &order.call.envelope.input;
+        if self.own(order.call).is_some() || (input.images == 0 && !input.unbounded) {
+            return Ok(Vec::new()); // most calls bring nothing but words
+        }
+        let mut dialog = surface(order.call)?.read(order.call)?;
+        let wanted = dialog.sources().filter_map(|(kind, source)| match source {
+            Source::Url(address) if !self.0.fetches(kind, address) => {
+                Some(Wanted { kind, address: std::mem::take(address) })
+            }
+            _ => None,
+        });
+        Ok(wanted.collect())
+    }
+
+    fn encode_with(&self, order: &Order<'_>, fetched: &Fetched) -> Result<WireRequest, UpstreamError> {
         if let Some(own) = self.own(order.call) {
             return own.encode(order);
         }
         let mut drops = Drops::new(order.call.drop_params);
-        let dialog = self.dialog(order, &mut drops)?;
+        let dialog = self.dialog(order, fetched, &mut drops)?;
         let request = self.0.request(&dialog, order, &mut drops)?;
         Ok(WireRequest { dropped: drops.into_names(), ..request })
     }
@@ -167,6 +219,23 @@ impl<W: Wire> Adapter for Translated<W> {
             upstream_id: None,
             dropped: Vec::new(),
         })
+    }
+
+    /// A count is no answer: nothing is lost by leaving out what the provider has no words for, and no cap matters.
+    fn encode_count(&self, order: &Order<'_>) -> Result<Option<WireRequest>, UpstreamError> {
+        if let Some(own) = self.own(order.call) {
+            return own.encode_count(order);
+        }
+        let mut drops = Drops::new(true);
+        let dialog = Dialog { output_tokens_max: None, ..self.dialog(order, &Fetched::default(), &mut drops)? };
+        self.0.count(&dialog, order, &mut drops)
+    }
+
+    fn decode_count(&self, call: &Call, headers: &HeaderMap, body: Bytes) -> Result<TokenCount, UpstreamError> {
+        match self.own(call) {
+            Some(own) => own.decode_count(call, headers, body),
+            None => Ok(TokenCount { tokens: self.0.counted(headers, &body)?, body: None }),
+        }
     }
 }
 

@@ -7,6 +7,7 @@ use futures_util::{StreamExt, stream};
 use http::HeaderMap;
 
 use super::Fake;
+use super::prompt::Prompt;
 use crate::adapter::{Adapter, Framing};
 use crate::framing::Relay;
 use crate::framing::relay::Relayed;
@@ -34,6 +35,14 @@ pub(super) async fn send(fake: &Fake, order: Order<'_>) -> Result<Reply, Upstrea
         }
         other => Ok(other),
     }
+}
+
+/// What the same call's prompt costs.
+pub(super) fn count(order: &Order<'_>) -> Result<u64, UpstreamError> {
+    let nowhere = |_| UpstreamError::Unreachable { message: NOWHERE.into() };
+    let request = OpenAi::new(&CUSTOM, Some(NOWHERE)).map_err(nowhere)?.encode(order)?;
+    let chat = chat(order.call, request.body)?;
+    Ok(Prompt::read(&Order { call: &chat, ..*order })?.tokens)
 }
 
 /// The same call in OpenAI's words.

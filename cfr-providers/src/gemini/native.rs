@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 use cfr_core::chat::Call;
 use cfr_core::chat::envelope::{CapField, Edit, splice};
-use cfr_core::upstream::{Capabilities, Order, Report, UpstreamError, WholeReply};
+use cfr_core::upstream::{Capabilities, Order, Report, TokenCount, UpstreamError, WholeReply};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde_json::Value;
 
@@ -16,7 +16,7 @@ use super::stream::Progress;
 use super::surface::seal;
 use super::usage::Tally;
 use super::wire::{Candidate, Part, Response, str_of};
-use super::{answer, error};
+use super::{answer, count, error};
 use crate::adapter::{Adapter, Forward, StreamDecoder, WireEvent};
 use crate::transport::WireRequest;
 
@@ -70,6 +70,14 @@ impl Adapter for Native {
         frame.extend_from_slice(value.to_string().as_bytes());
         frame.extend_from_slice(b"\r\n\r\n");
         Ok(WholeReply { content_type: HeaderValue::from_static("text/event-stream"), body: frame.freeze(), ..reply })
+    }
+
+    fn encode_count(&self, order: &Order<'_>) -> Result<Option<WireRequest>, UpstreamError> {
+        count::of_body(&self.place, &body(order), order.model).map(Some)
+    }
+
+    fn decode_count(&self, _: &Call, _: &HeaderMap, body: Bytes) -> Result<TokenCount, UpstreamError> {
+        Ok(TokenCount { tokens: count::counted(&body)?, body: Some(body) })
     }
 }
 

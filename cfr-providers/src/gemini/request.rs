@@ -14,7 +14,7 @@ use crate::dialog::{Dialog, Drops, Format, Modalities, Reasoning, Tool, ToolChoi
 mod contents;
 
 use contents::Content;
-pub(super) use contents::NOT_GOOGLES;
+pub(super) use contents::{NOT_GOOGLES, media_type_of};
 
 /// Texts that may end an answer.
 const STOPS_MAX: usize = 5;

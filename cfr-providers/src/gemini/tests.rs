@@ -495,7 +495,8 @@ fn counting_takes_the_prompt_alone_or_a_whole_request() {
     let gemini = Gemini::studio(None).expect("an address");
     let count = |body: Value| {
         let dialog = GENERATE_SURFACE.read(&call("m", false, &body.to_string())).expect("a dialog");
-        let request = gemini.count_tokens(&dialog, "gemini-3.8-flash", &mut Drops::default()).expect("a request");
+        let drops = &mut Drops::default();
+        let request = count::of_dialog(&gemini.place, &dialog, "gemini-3.8-flash", drops).expect("a request");
         (request.endpoint.uri().path().to_owned(), json_of(&request.body))
     };
     let path = "/v1beta/models/gemini-3.8-flash:countTokens".to_owned();
@@ -506,8 +507,25 @@ fn counting_takes_the_prompt_alone_or_a_whole_request() {
     let asked = count(json!({"contents": contents, "systemInstruction": system}));
     assert_eq!(asked, (path, json!({"generateContentRequest": whole})));
     let case = fixture("gemini/count_tokens.json");
-    let counted = Gemini::counted(case["response"]["body"].to_string().as_bytes()).expect("a count");
+    let counted = count::counted(case["response"]["body"].to_string().as_bytes()).expect("a count");
     assert_eq!(Some(counted), case["expect"]["input_tokens"].as_u64());
+}
+
+#[test]
+fn a_client_of_googles_has_its_own_body_counted_as_each_host_takes_it() {
+    let body = json!({"contents": [{"parts": [{"text": "hi"}]}], "safetySettings": [], "tools": []});
+    let counted = |gemini: Gemini| {
+        let call = call("m", false, &body.to_string());
+        let (timeout, idle_timeout) = (Duration::ZERO, Duration::ZERO);
+        let order = Order { call: &call, model: "gemini-3.8-flash", output_tokens_max: None, timeout, idle_timeout };
+        let request = Translated(gemini).encode_count(&order).expect("a request").expect("a counter");
+        json_of(&request.body)
+    };
+    let mut whole = body.clone();
+    whole["model"] = "models/gemini-3.8-flash".into();
+    assert_eq!(counted(Gemini::studio(None).expect("an address")), json!({"generateContentRequest": whole}));
+    let vertex = Gemini::vertex("p", "global", None).expect("an address");
+    assert_eq!(counted(vertex), json!({"contents": body["contents"], "tools": []}));
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use cfr_core::chat::envelope::{CapField, Edit, OutputCap, splice};
-use cfr_core::chat::{Envelope, Operation};
+use cfr_core::chat::{Call, Envelope, Operation};
 use cfr_core::upstream::{Order, UpstreamError};
 use serde_json::value::RawValue;
 
@@ -18,6 +18,7 @@ const CHAT_CAPS: [&str; 2] = [CapField::MaxTokens.name(), CapField::MaxCompletio
 /// The body to send.
 pub(super) fn body(quirks: &Quirks, order: &Order<'_>) -> Result<Bytes, UpstreamError> {
     let call = order.call;
+    refuse_uncapped_tools(quirks, call)?;
     let mut drops = quirks.drops.to_vec();
     drops.extend(surplus_cap(quirks, call.operation, &call.envelope, &call.body));
     if call.operation == Operation::Responses {
@@ -34,19 +35,30 @@ pub(super) fn body(quirks: &Quirks, order: &Order<'_>) -> Result<Bytes, Upstream
     edited(quirks, order, &envelope, &kept)
 }
 
+/// Tools that run at the provider are priced by a cap on their calls. OpenAI alone keeps `max_tool_calls`; a server of
+/// the operator's own, which has no list prices, may do as it likes.
+fn refuse_uncapped_tools(quirks: &Quirks, call: &Call) -> Result<(), UpstreamError> {
+    let keeps_cap = quirks.words.openai_models || quirks.price_provider.is_none();
+    if keeps_cap || call.operation != Operation::Responses || call.envelope.input.hosted_calls == 0 {
+        return Ok(());
+    }
+    let message = format!("tools: nothing caps the calls of hosted tools at {}", quirks.name);
+    Err(UpstreamError::Unsupported { message: message.into() })
+}
+
 fn edited(quirks: &Quirks, order: &Order<'_>, envelope: &Envelope, body: &Bytes) -> Result<Bytes, UpstreamError> {
     let operation = order.call.operation;
-    let model = model(order, envelope);
     let cap = order.output_tokens_max.map(|tokens| tokens.to_string());
     let options = stream_options(quirks, operation, envelope, body)?;
 
-    let mut edits = Vec::with_capacity(4);
-    if let Some((json, span)) = model.as_ref().zip(envelope.model_span.clone()) {
-        edits.push(Edit::Replace { span, json: json.as_bytes().into() });
-    }
+    let mut edits: Vec<Edit<'_>> = Vec::with_capacity(4);
+    edits.extend(model(order, envelope, body));
     if let Some(field) = cap_field(quirks, operation) {
         edits.extend(cap_name(quirks, operation, envelope, body));
         edits.extend(cap.as_ref().and_then(|tokens| cap_value(field, envelope, order.output_tokens_max, tokens)));
+    }
+    for edit in envelope.hosted_edits() {
+        edits.push(edit);
     }
     if let Some(json) = &options {
         let json = json.as_bytes().into();
@@ -58,9 +70,12 @@ fn edited(quirks: &Quirks, order: &Order<'_>, envelope: &Envelope, body: &Bytes)
     Ok(splice(body, &edits))
 }
 
-/// The model's value when the provider has another name for it.
-fn model(order: &Order<'_>, envelope: &Envelope) -> Option<String> {
-    (order.model != &*envelope.model).then(|| serde_json::Value::from(order.model).to_string())
+/// The model when the provider has another name for it, or the caller gave none.
+fn model(order: &Order<'_>, envelope: &Envelope, body: &[u8]) -> Option<Edit<'static>> {
+    let json = || serde_json::Value::from(order.model).to_string().into_bytes().into();
+    let Some(span) = envelope.model_span.clone() else { return Some(Edit::Insert { field: "model", json: json() }) };
+    let differs = order.model != &*envelope.model || body.get(span.clone()) == Some(b"null");
+    differs.then(|| Edit::Replace { span, json: json() })
 }
 
 /// The field that caps answer tokens, where there are any.
@@ -144,13 +159,22 @@ fn with_usage(options: &[u8]) -> serde_json::Result<String> {
 mod tests {
     use std::time::Duration;
 
-    use cfr_core::chat::Call;
     use cfr_core::id::RequestId;
 
     use super::*;
     use crate::openai::quirks::{CUSTOM, GROQ, LLAMACPP, MISTRAL, OPENAI, OPENROUTER, XAI};
 
     fn encoded(quirks: &Quirks, operation: Operation, body: &str, model: &str, cap: Option<u64>) -> String {
+        String::from_utf8(tried(quirks, operation, body, model, cap).unwrap().to_vec()).unwrap()
+    }
+
+    fn tried(
+        quirks: &Quirks,
+        operation: Operation,
+        body: &str,
+        model: &str,
+        cap: Option<u64>,
+    ) -> Result<Bytes, UpstreamError> {
         let body = Bytes::copy_from_slice(body.as_bytes());
         let envelope = Envelope::parse(operation, &body).unwrap();
         let (tags, cache) = (cfr_core::chat::Tags::default(), cfr_core::cache::CacheUse::default());
@@ -167,7 +191,7 @@ mod tests {
         };
         let (timeout, idle_timeout) = (Duration::ZERO, Duration::ZERO);
         let order = Order { call: &call, model, output_tokens_max: cap, timeout, idle_timeout };
-        String::from_utf8(super::body(quirks, &order).unwrap().to_vec()).unwrap()
+        super::body(quirks, &order)
     }
 
     #[track_caller]
@@ -186,6 +210,14 @@ mod tests {
         let body = r#"{"messages":[{"role":"user","content":"m"}],"model": "m" ,"x":1.50}"#;
         let sent = encoded(&OPENAI, Operation::ChatCompletions, body, "a\"b", None);
         assert_eq!(sent, r#"{"messages":[{"role":"user","content":"m"}],"model": "a\"b" ,"x":1.50}"#);
+    }
+
+    #[test]
+    fn a_model_that_the_caller_left_out_is_named() {
+        let sent = |body: &str| encoded(&OPENAI, Operation::Moderations, body, "omni-moderation-latest", None);
+        assert_eq!(sent(r#"{"input":"x"}"#), r#"{"model":"omni-moderation-latest","input":"x"}"#);
+        let null = sent(r#"{"input":"x","model": null}"#);
+        assert_eq!(null, r#"{"input":"x","model": "omni-moderation-latest"}"#);
     }
 
     #[test]
@@ -216,6 +248,18 @@ mod tests {
         let body = r#"{"model":"m","input":"p","max_output_tokens":50,"max_tokens":9999,"stream":true}"#;
         let sent = encoded(&LLAMACPP, Operation::Responses, body, "m", Some(70));
         assert_eq!(sent, r#"{"model":"m","input":"p","max_output_tokens":50,"stream":true}"#);
+    }
+
+    #[test]
+    fn hosted_tools_get_the_cap_that_their_price_relies_on_or_are_refused() {
+        let body = r#"{"model":"m","input":"p","max_output_tokens":5,"tools":[{"type":"web_search"},{"type":"new"}]}"#;
+        let sent = encoded(&OPENAI, Operation::Responses, body, "m", None);
+        assert_eq!(sent, body.replacen('{', r#"{"max_tool_calls":10,"#, 1));
+        let capped = body.replacen('{', r#"{"max_tool_calls":3,"#, 1);
+        assert_eq!(encoded(&OPENAI, Operation::Responses, &capped, "m", None), capped);
+        let error = tried(&XAI, Operation::Responses, body, "m", None).unwrap_err();
+        assert!(matches!(&error, UpstreamError::Unsupported { message } if message.starts_with("tools: ")), "{error}");
+        tried(&LLAMACPP, Operation::Responses, body, "m", None).unwrap();
     }
 
     #[test]

@@ -32,6 +32,8 @@ pub struct Quirks {
     pub capabilities: Capabilities,
     /// Whether it serves `/responses` too. Where it does not, callers of Responses are served by chat completions.
     pub responses: bool,
+    /// Whether it counts the tokens of a prompt for nothing, at `/responses/input_tokens`.
+    pub counts_tokens: bool,
     /// What it understands of calls that were made in another dialect.
     pub words: Words,
 }
@@ -62,6 +64,12 @@ const CHAT_AND_EMBEDDINGS: Capabilities = {
     can
 };
 
+const TEXT_AND_RERANK: Capabilities = {
+    let mut can = Capabilities::TEXT;
+    can.rerank = true;
+    can
+};
+
 /// OpenAI itself. Its reasoning models think unseen.
 pub const OPENAI: Quirks = Quirks {
     name: "openai",
@@ -76,10 +84,12 @@ pub const OPENAI: Quirks = Quirks {
     provider_cost_authoritative: false,
     capabilities: {
         let mut can = Capabilities::TEXT;
+        can.moderations = true;
         can.visible_output = false;
         can
     },
     responses: true,
+    counts_tokens: true,
     words: words::OPENAI,
 };
 
@@ -89,6 +99,12 @@ pub const AZURE: Quirks = Quirks {
     base_url: "",
     price_provider: Some("azure"),
     key_variable: Some("AZURE_OPENAI_API_KEY"),
+    capabilities: {
+        let mut can = OPENAI.capabilities;
+        can.moderations = false;
+        can
+    },
+    counts_tokens: false,
     ..OPENAI
 };
 
@@ -102,8 +118,13 @@ pub const CUSTOM: Quirks = Quirks {
     cap_field: CapField::MaxTokens,
     cap_field_only: true,
     drops: &["n_predict"],
-    capabilities: Capabilities::TEXT,
+    capabilities: {
+        let mut can = TEXT_AND_RERANK;
+        can.moderations = true;
+        can
+    },
     responses: false,
+    counts_tokens: false,
     words: words::COMPATIBLE,
     ..OPENAI
 };
@@ -127,7 +148,11 @@ pub const MISTRAL: Quirks = Quirks {
         "modalities",
     ],
     accepts_stream_options: false,
-    capabilities: CHAT_AND_EMBEDDINGS,
+    capabilities: {
+        let mut can = CHAT_AND_EMBEDDINGS;
+        can.moderations = true;
+        can
+    },
     words: words::MISTRAL,
     ..CUSTOM
 };
@@ -186,6 +211,7 @@ pub const TOGETHER: Quirks = Quirks {
     base_url: "https://api.together.xyz/v1",
     price_provider: Some("together"),
     key_variable: Some("TOGETHER_API_KEY"),
+    capabilities: TEXT_AND_RERANK,
     ..CUSTOM
 };
 
@@ -195,6 +221,7 @@ pub const FIREWORKS: Quirks = Quirks {
     base_url: "https://api.fireworks.ai/inference/v1",
     price_provider: Some("fireworks"),
     key_variable: Some("FIREWORKS_API_KEY"),
+    capabilities: TEXT_AND_RERANK,
     ..CUSTOM
 };
 
@@ -247,19 +274,41 @@ pub const PERPLEXITY: Quirks = Quirks {
 };
 
 /// A vLLM server.
-pub const VLLM: Quirks =
-    Quirks { name: "vllm", base_url: "http://127.0.0.1:8000/v1", cap_field_only: false, responses: true, ..CUSTOM };
+pub const VLLM: Quirks = Quirks {
+    name: "vllm",
+    base_url: "http://127.0.0.1:8000/v1",
+    cap_field_only: false,
+    capabilities: TEXT_AND_RERANK,
+    responses: true,
+    ..CUSTOM
+};
 
 /// A llama.cpp server.
-pub const LLAMACPP: Quirks =
-    Quirks { name: "llamacpp", base_url: "http://127.0.0.1:8080/v1", responses: true, ..CUSTOM };
+pub const LLAMACPP: Quirks = Quirks {
+    name: "llamacpp",
+    base_url: "http://127.0.0.1:8080/v1",
+    capabilities: TEXT_AND_RERANK,
+    responses: true,
+    ..CUSTOM
+};
 
 /// LM Studio.
-pub const LMSTUDIO: Quirks =
-    Quirks { name: "lmstudio", base_url: "http://127.0.0.1:1234/v1", responses: true, ..CUSTOM };
+pub const LMSTUDIO: Quirks = Quirks {
+    name: "lmstudio",
+    base_url: "http://127.0.0.1:1234/v1",
+    capabilities: Capabilities::TEXT,
+    responses: true,
+    ..CUSTOM
+};
 
 /// Ollama by its compatible endpoint.
-pub const OLLAMA: Quirks = Quirks { name: "ollama", base_url: "http://127.0.0.1:11434/v1", responses: true, ..CUSTOM };
+pub const OLLAMA: Quirks = Quirks {
+    name: "ollama",
+    base_url: "http://127.0.0.1:11434/v1",
+    capabilities: Capabilities::TEXT,
+    responses: true,
+    ..CUSTOM
+};
 
 static ALL: [Quirks; 16] = [
     OPENAI, AZURE, MISTRAL, GROQ, DEEPSEEK, XAI, TOGETHER, FIREWORKS, OPENROUTER, CEREBRAS, PERPLEXITY, VLLM, LLAMACPP,

@@ -5,6 +5,7 @@ use serde_json::{Map, Value, json};
 
 use super::document::{self, Names};
 use crate::anthropic::Marks;
+use crate::bedrock::S3;
 use crate::bedrock::family::Family;
 use crate::dialog::{
     CacheMark, Drops, File, Image, Part, Role, Seal, Source, Text, Thought, ToolCall, ToolResult, Turn, value_of,
@@ -16,8 +17,6 @@ const EMPTY: &str = "(empty)";
 const BESIDE_DOCUMENT: &str = "(document)";
 /// The pictures that models see, by the word behind `image/`.
 const IMAGE_FORMATS: [&str; 4] = ["png", "jpeg", "gif", "webp"];
-/// The service that keeps what Bedrock may fetch itself.
-const S3: &str = "s3://";
 
 /// Writes what is said.
 pub(in crate::bedrock) struct Content<'a> {

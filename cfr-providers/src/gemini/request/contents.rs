@@ -237,7 +237,7 @@ fn raw(json: String) -> Result<Box<RawValue>, UpstreamError> {
 }
 
 /// What an address leads to, by its end.
-fn media_type_of(url: &str) -> Option<&'static str> {
+pub(in crate::gemini) fn media_type_of(url: &str) -> Option<&'static str> {
     let path = url.split(['?', '#']).next().unwrap_or_default();
     let (_, end) = path.rsplit_once('.')?;
     Some(match end.to_ascii_lowercase().as_str() {
