@@ -8,7 +8,7 @@
 use bytes::Bytes;
 use cfr_core::chat::{Call, Dialect, Operation};
 use cfr_core::upstream::{Capabilities, Order, TokenCount, UpstreamError, WholeReply};
-use http::{HeaderMap, HeaderValue, StatusCode};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
 
 use crate::adapter::{Adapter, StreamDecoder};
 use crate::dialog::Translated;
@@ -23,6 +23,7 @@ mod encode;
 pub(crate) mod error;
 mod fields;
 mod host;
+mod media;
 pub(crate) mod models;
 pub mod quirks;
 mod results;
@@ -40,7 +41,7 @@ use host::{Host, Path};
 use target::Target;
 
 pub use azure::{API_VERSION as AZURE_API_VERSION, AzureAddressError};
-pub use quirks::{CapField, Quirks, UsageRule};
+pub use quirks::{CapField, Quirks, SpeechWords, UsageRule};
 pub use surface::{CHAT_SURFACE, ChatSurface};
 pub use words::{EffortRule, Words};
 
@@ -78,6 +79,11 @@ impl OpenAi {
             Operation::Responses if can.chat && self.host.quirks.responses => Some(Path::Responses),
             Operation::Moderations if can.moderations => Some(Path::Moderations),
             Operation::Rerank if can.rerank => Some(Path::Rerank),
+            Operation::ImageGenerations if can.images => Some(Path::ImageGenerations),
+            Operation::ImageEdits if can.images => Some(Path::ImageEdits),
+            Operation::Speech if can.speech => Some(Path::Speech),
+            Operation::Transcriptions if can.transcriptions => Some(Path::Transcriptions),
+            Operation::Translations if can.transcriptions => Some(Path::Translations),
             _ => None,
         }
     }
@@ -91,6 +97,8 @@ enum Spoken {
     Response,
     /// The caller's own: a list of results.
     Results,
+    /// The caller's own: images, sound, a transcript.
+    Media,
     /// Not the caller's.
     Foreign,
 }
@@ -105,6 +113,7 @@ impl OpenAi {
             Operation::Responses if !is_response() => Spoken::Foreign,
             Operation::Responses => Spoken::Response,
             Operation::Moderations | Operation::Rerank => Spoken::Results,
+            operation if media::is_media(operation) => Spoken::Media,
             _ => Spoken::Completion,
         }
     }
@@ -126,6 +135,12 @@ impl Adapter for OpenAi {
         }
         let bridged = operation == Operation::ChatCompletions && bridge::is_needed(&self.host, order);
         match self.own_path(operation).filter(|_| !bridged) {
+            Some(path) if media::is_media(operation) => {
+                let (body, content_type) = media::body(self.host.quirks, order)?;
+                let mut request = self.host.request(path, order.model, body)?;
+                request.headers.insert(header::CONTENT_TYPE, content_type);
+                Ok(request)
+            }
             Some(path) => self.host.request(path, order.model, encode::body(self.host.quirks, order)?),
             None => self.target.encode(order),
         }
@@ -137,6 +152,7 @@ impl Adapter for OpenAi {
             Spoken::Completion => decode::whole(quirks, call, headers, body),
             Spoken::Response => responses::own::whole(quirks, headers, body),
             Spoken::Results => results::whole(headers, body),
+            Spoken::Media => media::whole(quirks, call, headers, body),
             Spoken::Foreign => self.target.decode(call, headers, body),
         }
     }
@@ -154,6 +170,7 @@ impl Adapter for OpenAi {
         let own: Box<dyn StreamDecoder> = match call.operation {
             operation if self.own_path(operation).is_none() => return self.target.stream_decoder(call),
             Operation::Responses => Box::new(responses::own::EventDecoder::new(quirks)),
+            operation if media::is_media(operation) => Box::new(media::MediaDecoder::new(quirks, call)),
             _ => Box::new(stream::ChunkDecoder::new(quirks, call)),
         };
         if call.operation.is_chat() && quirks.responses {
@@ -172,6 +189,7 @@ impl Adapter for OpenAi {
             }
             Spoken::Response => responses::own::stream_of_whole(quirks, call, headers, body),
             Spoken::Results => results::whole(headers, body),
+            Spoken::Media => media::stream_of_whole(quirks, call, headers, body),
             Spoken::Foreign => self.target.stream_of_whole(call, headers, body),
         }
     }

@@ -253,7 +253,7 @@ impl Upstream for HttpUpstream {
 fn is_stream(framing: Framing, headers: &HeaderMap) -> bool {
     let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     match framing {
-        Framing::Sse => !content_type.contains("json") && !content_type.contains("html"),
+        Framing::Sse => !["json", "html", "audio/"].iter().any(|other| content_type.contains(other)),
         Framing::JsonLines => content_type.contains("ndjson"),
         Framing::AwsEventStream => content_type.contains("eventstream"),
     }

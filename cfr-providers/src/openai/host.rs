@@ -21,11 +21,16 @@ pub(super) enum Path {
     InputTokens,
     Moderations,
     Rerank,
+    ImageGenerations,
+    ImageEdits,
+    Speech,
+    Transcriptions,
+    Translations,
 }
 
 impl Path {
     /// In the order of their values.
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 12] = [
         Self::Chat,
         Self::Completions,
         Self::Embeddings,
@@ -33,6 +38,11 @@ impl Path {
         Self::InputTokens,
         Self::Moderations,
         Self::Rerank,
+        Self::ImageGenerations,
+        Self::ImageEdits,
+        Self::Speech,
+        Self::Transcriptions,
+        Self::Translations,
     ];
 
     pub(super) const fn text(self) -> &'static str {
@@ -44,6 +54,11 @@ impl Path {
             Self::InputTokens => "/responses/input_tokens",
             Self::Moderations => "/moderations",
             Self::Rerank => "/rerank",
+            Self::ImageGenerations => "/images/generations",
+            Self::ImageEdits => "/images/edits",
+            Self::Speech => "/audio/speech",
+            Self::Transcriptions => "/audio/transcriptions",
+            Self::Translations => "/audio/translations",
         }
     }
 }

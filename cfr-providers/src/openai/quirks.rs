@@ -34,6 +34,10 @@ pub struct Quirks {
     pub responses: bool,
     /// Whether it counts the tokens of a prompt for nothing, at `/responses/input_tokens`.
     pub counts_tokens: bool,
+    /// Whether it takes images to edit as addresses in JSON only, and no forms.
+    pub edits_in_json: bool,
+    /// In whose words it speaks of speech and transcripts.
+    pub speech: SpeechWords,
     /// What it understands of calls that were made in another dialect.
     pub words: Words,
 }
@@ -49,6 +53,15 @@ pub enum UsageRule {
     HitAndMiss,
     /// As [`UsageRule::ReasoningOnTop`], with citations and searches as meters of their own.
     Search,
+}
+
+/// In whose words a server speaks of speech and transcripts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SpeechWords {
+    /// OpenAI's.
+    OpenAi,
+    /// Mistral's: other names of a few fields and events, and sound in JSON.
+    Mistral,
 }
 
 const CHAT_ONLY: Capabilities = {
@@ -70,6 +83,20 @@ const TEXT_AND_RERANK: Capabilities = {
     can
 };
 
+/// The same with images, speech and transcripts.
+const fn with_media(can: Capabilities) -> Capabilities {
+    let mut can = with_sound(can);
+    can.images = true;
+    can
+}
+
+/// The same with speech and transcripts.
+const fn with_sound(mut can: Capabilities) -> Capabilities {
+    can.speech = true;
+    can.transcriptions = true;
+    can
+}
+
 /// OpenAI itself. Its reasoning models think unseen.
 pub const OPENAI: Quirks = Quirks {
     name: "openai",
@@ -86,10 +113,12 @@ pub const OPENAI: Quirks = Quirks {
         let mut can = Capabilities::TEXT;
         can.moderations = true;
         can.visible_output = false;
-        can
+        with_media(can)
     },
     responses: true,
     counts_tokens: true,
+    edits_in_json: false,
+    speech: SpeechWords::OpenAi,
     words: words::OPENAI,
 };
 
@@ -121,7 +150,7 @@ pub const CUSTOM: Quirks = Quirks {
     capabilities: {
         let mut can = TEXT_AND_RERANK;
         can.moderations = true;
-        can
+        with_media(can)
     },
     responses: false,
     counts_tokens: false,
@@ -151,8 +180,9 @@ pub const MISTRAL: Quirks = Quirks {
     capabilities: {
         let mut can = CHAT_AND_EMBEDDINGS;
         can.moderations = true;
-        can
+        with_sound(can)
     },
+    speech: SpeechWords::Mistral,
     words: words::MISTRAL,
     ..CUSTOM
 };
@@ -166,7 +196,7 @@ pub const GROQ: Quirks = Quirks {
     cap_field: CapField::MaxCompletionTokens,
     cap_field_only: false,
     drops: &["logit_bias", "logprobs", "top_logprobs"],
-    capabilities: CHAT_ONLY,
+    capabilities: with_sound(CHAT_ONLY),
     words: words::GROQ,
     ..CUSTOM
 };
@@ -184,7 +214,7 @@ pub const DEEPSEEK: Quirks = Quirks {
 };
 
 /// xAI counts reasoning on top of the completion and reports its cost in ticks. A deferred answer would be charged and
-/// never seen.
+/// never seen, and what a larger image costs has no price.
 pub const XAI: Quirks = Quirks {
     name: "xai",
     base_url: "https://api.x.ai/v1",
@@ -192,14 +222,16 @@ pub const XAI: Quirks = Quirks {
     key_variable: Some("XAI_API_KEY"),
     cap_field: CapField::MaxCompletionTokens,
     cap_field_only: false,
-    drops: &["deferred"],
+    drops: &["deferred", "resolution"],
     usage_rule: UsageRule::ReasoningOnTop,
     provider_cost_authoritative: true,
     capabilities: {
         let mut can = CHAT_ONLY;
         can.visible_output = false;
+        can.images = true;
         can
     },
+    edits_in_json: true,
     responses: true,
     words: words::XAI,
     ..CUSTOM
@@ -211,7 +243,7 @@ pub const TOGETHER: Quirks = Quirks {
     base_url: "https://api.together.xyz/v1",
     price_provider: Some("together"),
     key_variable: Some("TOGETHER_API_KEY"),
-    capabilities: TEXT_AND_RERANK,
+    capabilities: with_media(TEXT_AND_RERANK),
     ..CUSTOM
 };
 
@@ -278,7 +310,7 @@ pub const VLLM: Quirks = Quirks {
     name: "vllm",
     base_url: "http://127.0.0.1:8000/v1",
     cap_field_only: false,
-    capabilities: TEXT_AND_RERANK,
+    capabilities: with_media(TEXT_AND_RERANK),
     responses: true,
     ..CUSTOM
 };
