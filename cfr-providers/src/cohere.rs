@@ -1,4 +1,4 @@
-//! Cohere (providers.md §11): chat and embeddings by the second version of its own dialect.
+//! Cohere (providers.md §11): chat, embeddings and reranks by the second version of its own dialect.
 
 use std::sync::Arc;
 
@@ -10,6 +10,7 @@ use http::{HeaderMap, HeaderValue, StatusCode, header};
 use crate::adapter::Adapter;
 use crate::dialog::{Answer, Dialog, Drops, Manners, StreamReader, Wire};
 use crate::embeddings::Embeddings;
+use crate::rerank::Reranking;
 use crate::transport::{BadAddress, Endpoint, WireRequest};
 
 mod answer;
@@ -17,6 +18,7 @@ mod citation;
 mod embed;
 mod error;
 mod request;
+mod rerank;
 mod stream;
 mod usage;
 
@@ -24,6 +26,7 @@ mod usage;
 mod tests;
 
 use embed::Embed;
+use rerank::Rerank;
 
 /// The provider's name, for logs and metrics.
 const NAME: &str = "cohere";
@@ -34,6 +37,7 @@ pub const BASE_URL: &str = "https://api.cohere.com";
 pub(crate) const CAPABILITIES: Capabilities = {
     let mut capabilities = Capabilities::TEXT;
     capabilities.completions = false;
+    capabilities.rerank = true;
     capabilities
 };
 
@@ -47,6 +51,7 @@ pub struct Cohere {
     chat: Arc<Endpoint>,
     headers: HeaderMap,
     embeddings: Embeddings<Embed>,
+    reranking: Reranking<Rerank>,
 }
 
 impl Cohere {
@@ -60,7 +65,9 @@ impl Cohere {
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         headers.insert(header::USER_AGENT, HeaderValue::from_static(concat!("cfr/", env!("CARGO_PKG_VERSION"))));
         let embed = Embed::new(Arc::new(Endpoint::below(base, "/v2/embed")?), headers.clone());
-        Ok(Self { chat: Arc::new(Endpoint::below(base, "/v2/chat")?), headers, embeddings: Embeddings(embed) })
+        let rerank = Rerank::new(Arc::new(Endpoint::below(base, "/v2/rerank")?), headers.clone());
+        let chat = Arc::new(Endpoint::below(base, "/v2/chat")?);
+        Ok(Self { chat, headers, embeddings: Embeddings(embed), reranking: Reranking(rerank) })
     }
 }
 
@@ -95,6 +102,10 @@ impl Wire for Cohere {
     }
 
     fn own(&self, call: &Call) -> Option<&dyn Adapter> {
-        (call.operation == Operation::Embeddings).then_some(&self.embeddings)
+        match call.operation {
+            Operation::Embeddings => Some(&self.embeddings),
+            Operation::Rerank => Some(&self.reranking),
+            _ => None,
+        }
     }
 }

@@ -14,8 +14,9 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
-use crate::adapter::{Adapter, Forward, StreamDecoder, WireEvent};
+use crate::adapter::{Adapter, StreamDecoder};
 use crate::dialog::{Drops, Fields};
+use crate::no_stream::NoStream;
 use crate::transport::WireRequest;
 
 /// What a caller asks for.
@@ -135,7 +136,7 @@ impl<W: EmbeddingWire> Adapter for Embeddings<W> {
     }
 
     fn stream_decoder(&self, _call: &Call) -> Box<dyn StreamDecoder> {
-        Box::new(NoStream)
+        Box::new(NoStream("embeddings"))
     }
 
     fn stream_of_whole(&self, call: &Call, headers: &HeaderMap, body: Bytes) -> Result<WholeReply, UpstreamError> {
@@ -189,29 +190,6 @@ fn base64_of(vector: &RawValue) -> Result<String, UpstreamError> {
 
 fn malformed(message: impl Into<Box<str>>) -> UpstreamError {
     UpstreamError::Malformed { message: message.into() }
-}
-
-/// Embeddings do not stream.
-struct NoStream;
-
-impl NoStream {
-    fn error() -> UpstreamError {
-        malformed("a stream of embeddings")
-    }
-}
-
-impl StreamDecoder for NoStream {
-    fn feed(&mut self, _: &WireEvent<'_>, _: &mut Report) -> Result<Forward, UpstreamError> {
-        Err(Self::error())
-    }
-
-    fn is_done(&self) -> bool {
-        false
-    }
-
-    fn finish(&mut self, _: &mut Report) -> Result<Bytes, UpstreamError> {
-        Err(Self::error())
-    }
 }
 
 #[cfg(test)]

@@ -351,6 +351,33 @@ fn what_there_are_no_words_for_is_refused_by_name_or_reported() {
 }
 
 #[test]
+fn reranks_say_where_documents_are_cut_and_are_charged_by_searches() {
+    let case = recording("rerank.json");
+    let rerank = |asked: Value| {
+        Call::parse(Operation::Rerank, asked.to_string().into(), Timestamp::UNIX_EPOCH).expect("a call")
+    };
+    let asked = rerank(case["request"]["body"].clone());
+    let request = encoded(&asked, "rerank-v4.0-pro").expect("a request");
+    assert_eq!(request.endpoint.uri().path(), case["request"]["path"].as_str().expect("a path"));
+    let mut expected = case["request"]["body"].clone();
+    expected["max_tokens_per_doc"] = 4_096.into();
+    assert_eq!(body_of(&request), expected);
+    let more = json!({"model": "m", "query": "q", "documents": [{"text": "a"}], "max_tokens_per_doc": 9, "user": "u"});
+    let request = encoded(&rerank(more), "rerank-v3.5").expect("a request");
+    let body = json!({"model": "rerank-v3.5", "query": "q", "documents": ["a"], "max_tokens_per_doc": 9});
+    assert_eq!((body_of(&request), request.dropped), (body, vec!["user".into()]));
+
+    let body = Bytes::from(case["response"]["body"].to_string());
+    let reply = cohere().decode(&asked, &HeaderMap::new(), body).expect("places");
+    let answer: Value = serde_json::from_slice(&reply.body).expect("JSON");
+    assert_eq!(answer["results"], case["response"]["body"]["results"]);
+    assert_eq!(answer["meta"]["billed_units"], json!({"search_units": 1}));
+    assert_eq!(reply.report.usage, Some(Usage::default().with(Meter::RerankQueries, 1)));
+    let none = Bytes::from_static(br#"{"id":"fx"}"#);
+    assert_eq!(cohere().decode(&asked, &HeaderMap::new(), none).expect_err("no places").name(), "malformed");
+}
+
+#[test]
 fn embeddings_are_asked_for_and_answered_in_openais_words() {
     let case = recording("embed.json");
     let embeddings = |asked: Value| {

@@ -68,6 +68,7 @@ fn said(operation: Operation, body: &Value) -> Vec<String> {
             messages(body).iter().map(|message| texts(&message["content"]).concat()).collect()
         }
         Operation::Completions => texts(&body["prompt"]),
+        Operation::Rerank => [texts(&body["query"]), texts(&body["documents"])].concat(),
         _ => texts(&body["input"]),
     }
 }

@@ -246,9 +246,13 @@ fn operation_of(path: &str) -> Option<Operation> {
     if path.ends_with("/chat/completions") {
         return Some(Operation::ChatCompletions);
     }
-    [(Operation::Completions, "/completions"), (Operation::Embeddings, "/embeddings")]
-        .into_iter()
-        .find_map(|(operation, end)| path.ends_with(end).then_some(operation))
+    let ends = [
+        (Operation::Completions, "/completions"),
+        (Operation::Embeddings, "/embeddings"),
+        (Operation::Moderations, "/moderations"),
+        (Operation::Rerank, "/rerank"),
+    ];
+    ends.into_iter().find_map(|(operation, end)| path.ends_with(end).then_some(operation))
 }
 
 #[track_caller]
@@ -267,6 +271,7 @@ pub fn check_usage(name: &str, expected: &Value, report: &Report) {
         ("cache_write_12h", half_day),
         ("output_total", usage.output_total()),
         ("reasoning", usage.get(Meter::ReasoningTokens)),
+        ("search_units", usage.get(Meter::RerankQueries)),
     ];
     for (field, quantity) in found {
         assert_eq!(expected.get(field).and_then(Value::as_u64).unwrap_or(0), quantity, "{name}: {field}");
