@@ -168,6 +168,15 @@ impl Kind {
         }
     }
 
+    /// The environment variable in which its address usually is, where each customer has one of their own.
+    #[must_use]
+    pub fn address_variable(self) -> Option<&'static str> {
+        match self {
+            Self::AzureAnthropic => Some("ANTHROPIC_FOUNDRY_BASE_URL"),
+            kind => kind.is_azure().then_some("AZURE_OPENAI_ENDPOINT"),
+        }
+    }
+
     /// Whose prices hold, by the name in the price table; none for servers that set their own.
     #[must_use]
     pub const fn price_provider(self) -> Option<&'static str> {
@@ -298,10 +307,10 @@ impl Kind {
 }
 
 impl Account {
-    /// What proves who we are, for people to read.
+    /// What proves who we are, for people to read; none where nothing was said of it.
     #[must_use]
-    pub const fn proof(&self) -> &'static str {
-        match self {
+    pub const fn proof(&self) -> Option<&'static str> {
+        Some(match self {
             Self { entra: Some(_), .. } => "tokens of Entra",
             Self { aws: Some(AwsSource::Keys(_)), .. } => "keys of AWS",
             Self { aws: Some(AwsSource::WebIdentity { .. }), .. } => "a role of AWS",
@@ -310,8 +319,8 @@ impl Account {
             Self { service_account: Some(_), .. } => "a service account",
             Self { key: Some(_), bearer: true, .. } => "a bearer token",
             Self { key: Some(_), .. } => "a key",
-            _ => "no key",
-        }
+            _ => return None,
+        })
     }
 
     fn aws_region(&self) -> Result<&str, AccountError> {

@@ -12,9 +12,11 @@ use cfr_billing::store::OrphanPolicy;
 use cfr_core::cache::CachePolicy;
 use cfr_core::gateway::{Durability, GatewayConfig};
 use cfr_core::money::FxRate;
-use cfr_core::price::OwnPrice;
+use cfr_core::price::{Factor, OwnPrice, PricedAs};
 use cfr_core::secret::Secret;
+use cfr_providers::media::MediaRules;
 use cfr_providers::registry::{Account, Kind};
+use cfr_providers::upstream::Manner;
 use cfr_store_sqlite::Synchronous;
 use http::StatusCode;
 
@@ -26,7 +28,7 @@ mod offer;
 mod resolve;
 
 pub use database::{DatabaseConfig, DatabaseUrl, FILE as DATABASE, Migration, PostgresUrl};
-pub use offer::{Offering, offer, offering, prices, summary};
+pub use offer::{Offering, offer, offering, prices, prices_json, summary};
 
 /// Where the server listens when nobody says.
 pub const LISTEN: &str = "127.0.0.1:4000";
@@ -36,6 +38,8 @@ pub const DATA: &str = "./cfr-data";
 pub const FILE: &str = "cfr.toml";
 /// The largest request body when nobody says.
 pub const BODY_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// The largest form with files when nothing else is configured: OpenAI takes recordings of 25 MB and images of 50 MB.
+pub const FORM_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// How long running calls may take to finish at the end, when nobody says.
 pub const DRAIN: Duration = Duration::from_secs(30);
 /// What the only process of an SQLite file calls itself.
@@ -80,6 +84,8 @@ pub struct Config {
     pub drain: Duration,
     /// How long calls and their parts may take.
     pub timeouts: Timeouts,
+    /// What is fetched of pictures and documents that callers give by their addresses; none when nothing is.
+    pub media: Option<MediaRules>,
     /// What waits for what.
     pub ledger: LedgerConfig,
     /// What every request reads.
@@ -125,6 +131,8 @@ pub struct CacheConfig {
 pub struct Settings {
     /// The largest request body.
     pub body_bytes_max: usize,
+    /// The largest form with files.
+    pub form_bytes_max: usize,
     /// The status of an exhausted budget.
     pub budget_status: StatusCode,
     /// Whether answers say what they cost.
@@ -180,9 +188,24 @@ pub struct UpstreamConfig {
     pub provider: String,
     /// Whether its priced models are public under their own names.
     pub expose: bool,
+    /// What is wanted of every call to it.
+    pub manner: Manner,
+    /// What prices of the table are multiplied with.
+    pub price_factor: Factor,
     /// Prices of models that the table does not have.
     pub prices: Vec<OwnPrice>,
+    /// Models under names of our own, which cost what others of the table do.
+    pub deployments: Vec<DeploymentConfig>,
     line: Option<usize>,
+}
+
+/// A model under a name of our own.
+#[derive(Debug)]
+pub struct DeploymentConfig {
+    /// The upstream's name for it.
+    pub model: String,
+    /// What it costs.
+    pub price: PricedAs,
 }
 
 /// What an upstream is.
@@ -378,6 +401,11 @@ impl Default for Timeouts {
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { body_bytes_max: BODY_BYTES_MAX, budget_status: StatusCode::PAYMENT_REQUIRED, cost_headers: false }
+        Self {
+            body_bytes_max: BODY_BYTES_MAX,
+            form_bytes_max: FORM_BYTES_MAX,
+            budget_status: StatusCode::PAYMENT_REQUIRED,
+            cost_headers: false,
+        }
     }
 }

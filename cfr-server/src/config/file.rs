@@ -1,9 +1,12 @@
 //! The TOML file, word for word. Unknown keys are refused.
 
+use std::collections::BTreeMap;
+
 use serde::Deserialize;
 use toml::Spanned;
 
 use super::Problem;
+use cfr_core::price::Mode;
 use cfr_core::secret::Secret;
 
 /// The whole file.
@@ -22,6 +25,8 @@ pub(super) struct File {
     pub(super) ledger: Ledger,
     #[serde(default)]
     pub(super) limits: Limits,
+    #[serde(default)]
+    pub(super) media: Media,
     #[serde(default)]
     pub(super) money: Money,
     #[serde(default)]
@@ -118,10 +123,22 @@ impl From<Synchronous> for cfr_store_sqlite::Synchronous {
 #[serde(deny_unknown_fields)]
 pub(super) struct Limits {
     pub(super) body_bytes_max: Option<Spanned<usize>>,
+    pub(super) form_bytes_max: Option<Spanned<usize>>,
     pub(super) drain_seconds: Option<u64>,
     pub(super) header_seconds: Option<Spanned<u64>>,
     pub(super) idle_seconds: Option<Spanned<u64>>,
     pub(super) hold_seconds: Option<Spanned<u64>>,
+}
+
+/// `[media]`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Media {
+    pub(super) fetch: Option<bool>,
+    #[serde(default)]
+    pub(super) http: bool,
+    #[serde(default)]
+    pub(super) hosts: Vec<Spanned<String>>,
 }
 
 /// `[money]`.
@@ -145,6 +162,11 @@ pub(super) struct Upstream {
     pub(super) api_key: Option<Secret>,
     pub(super) api_key_env: Option<Spanned<String>>,
     pub(super) api_key_file: Option<Spanned<String>>,
+    pub(super) auth: Option<Auth>,
+    pub(super) entra: Option<Spanned<Entra>>,
+    pub(super) api_version: Option<String>,
+    pub(super) anthropic_beta: Option<String>,
+    pub(super) organization: Option<String>,
     pub(super) region: Option<String>,
     pub(super) project: Option<String>,
     pub(super) service_account_file: Option<Spanned<String>>,
@@ -154,7 +176,50 @@ pub(super) struct Upstream {
     pub(super) provider: Option<String>,
     pub(super) expose: Option<bool>,
     #[serde(default)]
+    pub(super) headers: BTreeMap<Spanned<String>, Secret>,
+    pub(super) header_seconds: Option<Spanned<u64>>,
+    pub(super) idle_seconds: Option<Spanned<u64>>,
+    #[serde(default)]
+    pub(super) drop_params: bool,
+    pub(super) price_factor: Option<Spanned<String>>,
+    #[serde(default)]
     pub(super) price: Vec<Spanned<Price>>,
+}
+
+/// How a key is sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Auth {
+    /// In the header that the provider has for keys.
+    Key,
+    /// As a token of OAuth's.
+    Bearer,
+}
+
+/// `[upstream.entra]`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Entra {
+    pub(super) tenant_id: Option<String>,
+    pub(super) client_id: Option<String>,
+    pub(super) client_secret: Option<Secret>,
+    pub(super) client_secret_env: Option<Spanned<String>>,
+    pub(super) client_secret_file: Option<Spanned<String>>,
+    pub(super) token_file: Option<String>,
+    #[serde(default)]
+    pub(super) managed_identity: bool,
+    pub(super) scope: Option<String>,
+    pub(super) authority: Option<String>,
+}
+
+impl Entra {
+    /// Whether something is to prove that the application is ours.
+    pub(super) const fn has_proof(&self) -> bool {
+        self.client_secret.is_some()
+            || self.client_secret_env.is_some()
+            || self.client_secret_file.is_some()
+            || self.token_file.is_some()
+    }
 }
 
 /// `[[upstream.price]]`.
@@ -162,15 +227,29 @@ pub(super) struct Upstream {
 #[serde(deny_unknown_fields)]
 pub(super) struct Price {
     pub(super) model: String,
-    #[serde(default)]
-    pub(super) embedding: bool,
+    pub(super) mode: Option<Mode>,
     pub(super) input_per_million: Option<String>,
     pub(super) output_per_million: Option<String>,
     pub(super) cache_read_per_million: Option<String>,
     pub(super) input_tokens_max: Option<u64>,
     pub(super) output_tokens_max: Option<u64>,
+    pub(super) like: Option<String>,
+    pub(super) factor: Option<Spanned<String>>,
     #[serde(default)]
     pub(super) free: bool,
+}
+
+impl Price {
+    /// Whether it has figures, which a price like another one has no use for.
+    pub(super) const fn states_figures(&self) -> bool {
+        self.free
+            || self.mode.is_some()
+            || self.input_per_million.is_some()
+            || self.output_per_million.is_some()
+            || self.cache_read_per_million.is_some()
+            || self.input_tokens_max.is_some()
+            || self.output_tokens_max.is_some()
+    }
 }
 
 /// `[[model]]`.

@@ -1,18 +1,22 @@
 //! From a configuration and a price table to what a gateway offers: who answers, under which names, at which prices.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use cfr_core::Upstream;
 use cfr_core::gateway::Offer;
-use cfr_core::price::{Mode, OwnPrice, PriceEntry, PriceTable, PriceTableError};
-use cfr_core::route::{Routes, Target};
+use cfr_core::price::{BUNDLED_JSON, Mode, OwnPrice, PriceEntry, PriceTable, PricedAs};
+use cfr_core::route::{Health, Routes, Target};
 use cfr_core::time::{SystemClock, Timestamp};
 use cfr_core::upstream::{Capabilities, Upstreams};
-use cfr_providers::Fake;
+use cfr_providers::HttpUpstream;
+use cfr_providers::fake::{self, Fake};
+use cfr_providers::media::{FetchMedia, MediaClient};
+use cfr_providers::transport::reqwest::ClientError;
 use cfr_providers::transport::{ReqwestTransport, Transport};
 
-use super::{Config, ModelConfig, Problem, Problems, TargetConfig, UpstreamConfig, UpstreamKind};
+use super::{Config, DeploymentConfig, ModelConfig, Problem, Problems, TargetConfig, UpstreamConfig, UpstreamKind};
 
 /// How the price table marks models that only answer on a surface that we do not have.
 const OTHER_SURFACE_ONLY: &str = "responses_api_only";
@@ -63,20 +67,24 @@ fn with_own(table: &PriceTable, own: &[OwnPrice]) -> Result<PriceTable, Problem>
 /// # Errors
 /// When it cannot be read.
 pub fn prices(config: &Config, imported: Option<&[u8]>) -> Result<Arc<PriceTable>, Problem> {
-    let unreadable = |name: &str, error: PriceTableError| problem(None, "prices", format!("{name}: {error}"));
-    match (&config.prices, imported) {
-        (Some(path), _) => {
-            let name = path.display().to_string();
-            let json = std::fs::read(path).map_err(|error| problem(None, "prices", format!("{name}: {error}")))?;
-            PriceTable::from_json(&json).map(Arc::new).map_err(|error| unreadable(&name, error))
-        }
+    let json = prices_json(config, imported)?;
+    let (name, table) = match (&config.prices, imported) {
+        (Some(path), _) => (path.display().to_string(), PriceTable::from_json(&json).map(Arc::new)),
         // Prices that look like mistakes were accepted by whoever imported them.
-        (None, Some(json)) => {
-            let table = PriceTable::from_json_waived(json).map(Arc::new);
-            table.map_err(|error| unreadable("the imported price table", error))
-        }
-        (None, None) => PriceTable::bundled().map_err(|error| unreadable("the bundled price table", error)),
-    }
+        (None, Some(_)) => ("the imported price table".into(), PriceTable::from_json_waived(&json).map(Arc::new)),
+        (None, None) => ("the bundled price table".into(), PriceTable::bundled()),
+    };
+    table.map_err(|error| problem(None, "prices", format!("{name}: {error}")))
+}
+
+/// The JSON of that table.
+///
+/// # Errors
+/// When the operator's file cannot be read.
+pub fn prices_json<'a>(config: &Config, imported: Option<&'a [u8]>) -> Result<Cow<'a, [u8]>, Problem> {
+    let Some(path) = &config.prices else { return Ok(Cow::Borrowed(imported.unwrap_or(BUNDLED_JSON))) };
+    let unreadable = |error| problem(None, "prices", format!("{}: {error}", path.display()));
+    std::fs::read(path).map(Cow::Owned).map_err(unreadable)
 }
 
 fn problem(line: Option<usize>, key: &str, what: impl Into<String>) -> Problem {
@@ -84,10 +92,10 @@ fn problem(line: Option<usize>, key: &str, what: impl Into<String>) -> Problem {
 }
 
 fn upstreams(config: &Config, problems: &mut Vec<Problem>) -> Upstreams {
-    let mut transport = None;
+    let mut wires = None;
     let mut upstreams = Upstreams::new();
     for upstream in &config.upstreams {
-        match build(upstream, &mut transport) {
+        match build(upstream, config, &mut wires) {
             Ok(built) => drop(upstreams.insert(upstream.name.as_str().into(), built)),
             Err(what) => problems.push(problem(upstream.line, "upstream", format!("`{}`: {what}", upstream.name))),
         }
@@ -95,73 +103,140 @@ fn upstreams(config: &Config, problems: &mut Vec<Problem>) -> Upstreams {
     upstreams
 }
 
-/// All upstreams share one transport, and so one pool of connections.
-fn build(upstream: &UpstreamConfig, transport: &mut Option<Arc<dyn Transport>>) -> Result<Arc<dyn Upstream>, String> {
+/// What all upstreams share: one pool of connections to providers, and the means to fetch what callers have elsewhere.
+#[derive(Debug, Clone)]
+struct Wires {
+    transport: Arc<dyn Transport>,
+    media: Option<Arc<dyn FetchMedia>>,
+}
+
+impl Wires {
+    fn new(config: &Config) -> Result<Self, ClientError> {
+        let client = config.media.clone().map(MediaClient::new).transpose()?;
+        let media = client.map(|client| Arc::new(client) as Arc<dyn FetchMedia>);
+        Ok(Self { transport: Arc::new(ReqwestTransport::new()?), media })
+    }
+}
+
+fn build(upstream: &UpstreamConfig, config: &Config, wires: &mut Option<Wires>) -> Result<Arc<dyn Upstream>, String> {
     let UpstreamKind::Provider(kind) = upstream.kind else { return Ok(Arc::new(Fake::default())) };
-    let shared = match transport {
-        Some(shared) => Arc::clone(shared),
-        None => {
-            let made: Arc<dyn Transport> = Arc::new(ReqwestTransport::new().map_err(|error| error.to_string())?);
-            Arc::clone(transport.insert(made))
-        }
+    let Wires { transport, media } = match wires {
+        Some(wires) => wires.clone(),
+        None => wires.insert(Wires::new(config).map_err(|error| error.to_string())?).clone(),
     };
-    let built = kind.upstream(&upstream.account, shared, Arc::new(SystemClock::new()));
-    built.map(|built| Arc::new(built) as _).map_err(|error| error.to_string())
+    let built = kind.upstream(&upstream.account, transport, Arc::new(SystemClock::new()));
+    let built = built.map_err(|error| error.to_string())?.with_manner(&upstream.manner);
+    Ok(Arc::new(media.into_iter().fold(built, HttpUpstream::with_media)))
 }
 
 /// Every priced model of every exposed upstream under its own name, a provider listed earlier first; then the
 /// configured names, which replace those.
 fn routes(config: &Config, prices: &PriceTable, now: Timestamp) -> Routes {
+    let accounts: Vec<Account<'_>> = config.upstreams.iter().map(Account::of).collect();
     let mut own_names = BTreeMap::<&str, Vec<Target>>::new();
-    for (order, upstream) in (0..).zip(&config.upstreams).filter(|(_, upstream)| upstream.expose) {
-        for model in offered(upstream, prices, now) {
-            let target = Target { order, ..target(upstream, model) };
+    for (order, account) in (0..).zip(&accounts).filter(|(_, account)| account.upstream.expose) {
+        for model in offered(account.upstream, prices, now) {
+            let target = Target { order, ..account.target(model) };
             own_names.entry(model).or_default().push(target);
         }
     }
     let routes = own_names.into_iter().fold(Routes::default(), |routes, (name, targets)| routes.with(name, targets));
-    config.models.iter().fold(routes, |routes, model| routes.with(model.name.as_str(), targets(config, model)))
+    config.models.iter().fold(routes, |routes, model| routes.with(model.name.as_str(), targets(&accounts, model)))
 }
 
-/// Names of models, dated ones included, that the upstream answers and that have a price now.
-fn offered<'a>(upstream: &UpstreamConfig, prices: &'a PriceTable, now: Timestamp) -> BTreeSet<&'a str> {
+/// Names of models, dated ones included, that the upstream answers and that have a price now. Where the operator names
+/// deployments, nothing else is there.
+fn offered<'a>(upstream: &'a UpstreamConfig, prices: &'a PriceTable, now: Timestamp) -> BTreeSet<&'a str> {
     let serves = |entry: &PriceEntry| match entry.mode() {
         Mode::Chat => !entry.has_flag(OTHER_SURFACE_ONLY),
         Mode::Embedding => capabilities(upstream).embeddings,
+        Mode::Moderation => capabilities(upstream).moderations,
+        Mode::Rerank => capabilities(upstream).rerank,
+        Mode::Image => capabilities(upstream).images,
+        Mode::Stt => capabilities(upstream).transcriptions,
+        Mode::Tts => capabilities(upstream).speech,
         _ => false,
     };
+    if !upstream.deployments.is_empty() {
+        let named = upstream.deployments.iter().map(|deployment| (&*deployment.model, &deployment.price));
+        let usual = PricedAs::default();
+        let own = upstream.prices.iter().map(|price| (&*price.model, &usual));
+        let entry = |model: &str, price: &PricedAs| price.find(prices, &upstream.provider, model, now);
+        let served = named.chain(own).filter(|(model, price)| entry(model, price).is_some_and(&serves));
+        return served.map(|(model, _)| model).collect();
+    }
     let entries = prices.entries().iter().filter(|entry| entry.provider() == upstream.provider && entry.holds_at(now));
     entries.filter(|entry| serves(entry)).flat_map(|entry| entry.aliases().chain([entry.model()])).collect()
 }
 
 fn capabilities(upstream: &UpstreamConfig) -> Capabilities {
     match upstream.kind {
-        UpstreamKind::Fake => Capabilities::TEXT,
+        UpstreamKind::Fake => fake::CAPABILITIES,
         UpstreamKind::Provider(kind) => kind.capabilities(),
     }
 }
 
-fn targets(config: &Config, model: &ModelConfig) -> Vec<Target> {
-    let find = |wanted: &TargetConfig| config.upstreams.iter().find(|upstream| upstream.name == wanted.upstream);
+fn targets(accounts: &[Account<'_>], model: &ModelConfig) -> Vec<Target> {
+    let find = |wanted: &TargetConfig| accounts.iter().find(|account| account.upstream.name == wanted.upstream);
     let build = |wanted: &TargetConfig| {
-        let target = target(find(wanted)?, &wanted.model);
+        let target = find(wanted)?.target(&wanted.model);
         Some(Target { weight: wanted.weight, order: wanted.order, ..target })
     };
     model.targets.iter().filter_map(build).collect()
 }
 
-fn target(upstream: &UpstreamConfig, model: &str) -> Target {
-    Target::new(upstream.name.as_str(), upstream.provider.as_str(), model)
+/// An upstream, and whether our account there is good: its targets share that.
+struct Account<'a> {
+    upstream: &'a UpstreamConfig,
+    health: Arc<Health>,
+}
+
+impl<'a> Account<'a> {
+    fn of(upstream: &'a UpstreamConfig) -> Self {
+        Self { upstream, health: Arc::default() }
+    }
+
+    fn target(&self, model: &str) -> Target {
+        let upstream = self.upstream;
+        Target {
+            region: upstream.account.region.as_deref().map(Arc::from),
+            price: priced_as(upstream, model),
+            account: Arc::clone(&self.health),
+            ..Target::new(upstream.name.as_str(), upstream.provider.as_str(), model)
+        }
+    }
+}
+
+/// What the operator says of the price of a model: that of another one, figures of its own, or a factor for all.
+fn priced_as(upstream: &UpstreamConfig, model: &str) -> PricedAs {
+    let deployment = upstream.deployments.iter().find(|deployment| deployment.model == model);
+    let own = || upstream.prices.iter().find(|price| *price.model == *model);
+    match deployment {
+        Some(deployment) => deployment.price.clone(),
+        None if own().is_some() => PricedAs { model: Some(model.into()), ..PricedAs::default() },
+        None => PricedAs { model: None, factor: upstream.price_factor },
+    }
 }
 
 /// What an operator should know: names that nobody can use because something has no price.
 fn warnings(config: &Config, offer: &Offer, now: Timestamp) -> Vec<String> {
-    let has_price = |target: &Target| offer.prices.find(&target.provider, &target.model, now).is_some();
-    let unpriced = config.models.iter().flat_map(|model| {
-        let unpriced = targets(config, model).into_iter().filter(|target| !has_price(target));
+    let unpriced = config.models.iter().filter_map(|model| offer.routes.find(&model.name)).flat_map(|model| {
+        let unpriced = model.targets.iter().filter(|target| target.entry(&offer.prices, now).is_none());
         unpriced.map(|target| {
-            let Target { model: upstream_model, provider, .. } = target;
+            let Target { model: upstream_model, provider, .. } = &**target;
             format!("model `{}`: `{upstream_model}` of `{provider}` has no price, so calls are refused", model.name)
+        })
+    });
+    let unlike = config.upstreams.iter().flat_map(|upstream| {
+        let like = |deployment: &&DeploymentConfig| {
+            deployment.price.find(&offer.prices, &upstream.provider, &deployment.model, now).is_none()
+        };
+        upstream.deployments.iter().filter(like).map(|deployment| {
+            let (name, like) = (&deployment.model, deployment.price.model.as_deref().unwrap_or_default());
+            format!(
+                "upstream `{}`: `{name}` is to cost what `{like}` of `{}` does, which has no price",
+                upstream.name, upstream.provider
+            )
         })
     });
     let silent = config.upstreams.iter().filter(|upstream| {
@@ -170,7 +245,7 @@ fn warnings(config: &Config, offer: &Offer, now: Timestamp) -> Vec<String> {
     let silent = silent.map(|upstream| {
         format!("upstream `{}` serves no model: add [[upstream.price]] for each that it has", upstream.name)
     });
-    unpriced.chain(silent).chain(stale(&offer.prices)).collect()
+    unpriced.chain(unlike).chain(silent).chain(stale(&offer.prices)).collect()
 }
 
 /// An old table charges old prices.
@@ -204,8 +279,8 @@ pub fn summary(config: &Config, now: Timestamp) -> Result<String, Problems> {
             UpstreamKind::Fake => "fake",
             UpstreamKind::Provider(kind) => kind.name(),
         };
-        let key = if upstream.account.has_key() { "with a key" } else { "without a key" };
-        line("upstream", format!("{} ({kind}, {key}, prices of {})", upstream.name, upstream.provider));
+        let proof = upstream.account.proof().map_or("without a key".to_owned(), |proof| format!("with {proof}"));
+        line("upstream", format!("{} ({kind}, {proof}, prices of {})", upstream.name, upstream.provider));
     }
     let mut names: Vec<_> = offer.routes.models().map(|model| &*model.name).collect();
     names.sort_unstable();
@@ -239,7 +314,8 @@ mod tests {
         let has = |name: &str| names.iter().any(|known| known == name);
         assert!(has("gpt-4o-mini") && has("gpt-5.4-mini-2026-03-17") && has("text-embedding-3-small"));
         assert!(!has("o3-pro"), "it answers on another surface only");
-        assert!(!has("whisper-1") && !has("claude-sonnet-4-6"));
+        assert!(has("gpt-image-2") && has("whisper-1") && has("gpt-4o-mini-tts"));
+        assert!(!has("claude-sonnet-4-6"));
         assert_eq!(offering.warnings, Vec::<String>::new());
     }
 

@@ -20,7 +20,11 @@ use super::{
 };
 use crate::auth::KeyText;
 
+mod account;
 mod answering;
+mod manner;
+mod media;
+mod pricing;
 mod sharing;
 
 /// Bodies below this would refuse ordinary chats; above it, one request could fill the memory.
@@ -65,6 +69,7 @@ pub(super) fn resolve(
         prices: file.prices.map(Into::into),
         drain: file.limits.drain_seconds.map_or(DRAIN, Duration::from_secs),
         timeouts: reader.timeouts(&file.limits),
+        media: reader.media(file.media),
         database: reader.database(file.database),
         redis: reader.redis(file.redis),
         cache: reader.cache(file.cache),
@@ -105,14 +110,21 @@ impl Reader<'_> {
         Some(line_of(self.text, place.span().start))
     }
 
+    fn bytes_max(&mut self, bytes: &Spanned<usize>, key: &str) -> usize {
+        if !BODY_BYTES_RANGE.contains(bytes.get_ref()) {
+            let what = format!("from {} to {}", BODY_BYTES_RANGE.start(), BODY_BYTES_RANGE.end());
+            self.problem(self.line(bytes), key, what);
+        }
+        *bytes.get_ref()
+    }
+
     fn settings(&mut self, limits: &file::Limits, money: &file::Money) -> Settings {
         let mut settings = Settings { cost_headers: money.cost_headers.unwrap_or(false), ..Settings::default() };
         if let Some(bytes) = &limits.body_bytes_max {
-            settings.body_bytes_max = *bytes.get_ref();
-            if !BODY_BYTES_RANGE.contains(bytes.get_ref()) {
-                let what = format!("from {} to {}", BODY_BYTES_RANGE.start(), BODY_BYTES_RANGE.end());
-                self.problem(self.line(bytes), "limits.body_bytes_max", what);
-            }
+            settings.body_bytes_max = self.bytes_max(bytes, "limits.body_bytes_max");
+        }
+        if let Some(bytes) = &limits.form_bytes_max {
+            settings.form_bytes_max = self.bytes_max(bytes, "limits.form_bytes_max");
         }
         if let Some(code) = &money.budget_status_code {
             match StatusCode::from_u16(*code.get_ref()) {

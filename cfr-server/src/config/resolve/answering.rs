@@ -1,11 +1,10 @@
-//! Upstreams and models: who answers, with which key, at which own prices.
+//! Upstreams and models: who answers, and under which names.
 
 use std::collections::HashSet;
 
-use cfr_core::price::{Limits, Mode, OwnPrice, UnitPrice};
-use cfr_core::secret::Secret;
+use cfr_core::price::Factor;
 use cfr_providers::registry::{Account, Kind};
-use cfr_providers::sign::aws::AwsKeys;
+use cfr_providers::upstream::Manner;
 use toml::Spanned;
 
 use super::super::{ModelConfig, TargetConfig, UpstreamConfig, UpstreamKind, file};
@@ -30,39 +29,53 @@ impl Reader<'_> {
         upstreams
     }
 
-    fn upstreams_from_environment(&self) -> Vec<UpstreamConfig> {
-        let with_key = |kind: Kind| {
-            let key = self.variable(kind.key_variable()?)?;
-            Some(UpstreamConfig {
-                name: kind.name().into(),
-                kind: UpstreamKind::Provider(kind),
-                account: self.account(kind, Some(Secret::new(key.trim()))),
-                provider: kind.price_provider().unwrap_or(kind.name()).into(),
-                expose: true,
-                prices: Vec::new(),
-                line: None,
-            })
-        };
-        Kind::all().filter_map(with_key).collect()
+    fn upstreams_from_environment(&mut self) -> Vec<UpstreamConfig> {
+        let known = Kind::all().filter_map(|kind| Some((kind, self.account_of_environment(kind)?)));
+        let upstreams = known.collect::<Vec<_>>().into_iter().map(|(kind, account)| UpstreamConfig {
+            name: kind.name().into(),
+            kind: UpstreamKind::Provider(kind),
+            account,
+            manner: Manner::default(),
+            provider: kind.price_provider().unwrap_or(kind.name()).into(),
+            expose: true,
+            price_factor: Factor::ONE,
+            prices: Vec::new(),
+            deployments: Vec::new(),
+            line: None,
+        });
+        upstreams.collect()
     }
 
-    fn upstream(&mut self, line: Option<usize>, section: file::Upstream) -> Option<UpstreamConfig> {
+    fn upstream(&mut self, line: Option<usize>, mut section: file::Upstream) -> Option<UpstreamConfig> {
         let kind = self.kind(&section.kind)?;
-        let account = self.section_account(line, &section, kind);
+        let account = match kind {
+            UpstreamKind::Provider(provider) => self.account(line, &section, provider),
+            UpstreamKind::Fake => Account::default(),
+        };
         let provider = section.provider.clone().unwrap_or_else(|| match kind {
             UpstreamKind::Provider(kind) => kind.price_provider().unwrap_or(&section.name).to_owned(),
             UpstreamKind::Fake => section.name.clone(),
         });
-        if matches!(kind, UpstreamKind::Provider(kind) if kind.needs_address()) && section.base_url.is_none() {
-            self.problem(line, "upstream.base_url", format!("`{}` needs one", section.name));
+        if let UpstreamKind::Provider(kind) = kind
+            && kind.needs_address()
+            && account.base_url.is_none()
+        {
+            let or_in = kind.address_variable().map(|name| format!(", there or in {name}")).unwrap_or_default();
+            self.problem(line, "upstream.base_url", format!("`{}` needs one{or_in}", section.name));
         }
+        let price_factor = self.factor("upstream.price_factor", section.price_factor.as_ref());
+        let prices = std::mem::take(&mut section.price).into_iter();
+        let (deployments, own): (Vec<_>, Vec<_>) = prices.partition(|price| price.get_ref().like.is_some());
         Some(UpstreamConfig {
-            prices: section.price.into_iter().filter_map(|price| self.price(&provider, price)).collect(),
+            manner: self.manner(&section),
+            prices: own.into_iter().filter_map(|price| self.price(&provider, price)).collect(),
+            deployments: deployments.into_iter().filter_map(|price| self.deployment(price_factor, price)).collect(),
             name: section.name,
             kind,
             account,
             provider,
             expose: section.expose.unwrap_or(true),
+            price_factor,
             line,
         })
     }
@@ -80,131 +93,6 @@ impl Reader<'_> {
             self.problem(self.line(kind), "upstream.kind", what);
         }
         found
-    }
-
-    /// What the environment knows of an account.
-    fn account(&self, kind: Kind, key: Option<Secret>) -> Account {
-        if kind != Kind::Bedrock {
-            return Account { key, ..Account::default() };
-        }
-        let region = ["AWS_REGION", "AWS_DEFAULT_REGION"].iter().find_map(|name| self.variable(name));
-        Account { key, region, aws_keys: self.aws_keys(), ..Account::default() }
-    }
-
-    fn aws_keys(&self) -> Option<AwsKeys> {
-        Some(AwsKeys {
-            access_key_id: self.variable("AWS_ACCESS_KEY_ID")?.trim().into(),
-            secret_access_key: Secret::new(self.variable("AWS_SECRET_ACCESS_KEY")?.trim()),
-            session_token: self.variable("AWS_SESSION_TOKEN").map(|token| Secret::new(token.trim())),
-        })
-    }
-
-    /// What a section says of an account comes before what the environment knows.
-    fn section_account(&mut self, line: Option<usize>, section: &file::Upstream, kind: UpstreamKind) -> Account {
-        let UpstreamKind::Provider(provider) = kind else { return Account::default() };
-        let own_keys = self.section_aws_keys(line, section);
-        let key = self.upstream_key(line, section, provider, own_keys.is_some());
-        let usual = self.account(provider, key);
-        Account {
-            base_url: section.base_url.clone(),
-            project: section.project.clone(),
-            service_account: self.service_account(section),
-            region: section.region.clone().or(usual.region),
-            aws_keys: own_keys.or(usual.aws_keys),
-            ..usual
-        }
-    }
-
-    fn service_account(&mut self, section: &file::Upstream) -> Option<Secret> {
-        let path = section.service_account_file.as_ref()?;
-        match std::fs::read_to_string(path.get_ref()) {
-            Ok(text) => Some(Secret::new(&text)),
-            Err(error) => {
-                let what = format!("{}: {error}", path.get_ref());
-                self.missing_key(self.line(path), "upstream.service_account_file", what);
-                None
-            }
-        }
-    }
-
-    fn section_aws_keys(&mut self, line: Option<usize>, section: &file::Upstream) -> Option<AwsKeys> {
-        let (id, secret) = (section.access_key_id.as_deref(), section.secret_access_key.clone());
-        if id.is_some() != secret.is_some() {
-            self.problem(line, "upstream.access_key_id", "access_key_id and secret_access_key belong together");
-        }
-        let session_token = section.session_token.clone();
-        Some(AwsKeys { access_key_id: id?.trim().into(), secret_access_key: secret?, session_token })
-    }
-
-    /// The key that the section names, else the one that is usual for the kind.
-    fn upstream_key(
-        &mut self,
-        line: Option<usize>,
-        section: &file::Upstream,
-        kind: Kind,
-        signs: bool,
-    ) -> Option<Secret> {
-        if let Some(key) = &section.api_key {
-            return Some(key.clone());
-        }
-        if let Some(name) = &section.api_key_env {
-            let key = self.variable(name.get_ref());
-            if key.is_none() {
-                self.missing_key(self.line(name), "upstream.api_key_env", format!("{} is not set", name.get_ref()));
-            }
-            return key.map(|key| Secret::new(key.trim()));
-        }
-        if let Some(path) = &section.api_key_file {
-            return match std::fs::read_to_string(path.get_ref()) {
-                Ok(key) => Some(Secret::new(key.trim())),
-                Err(error) => {
-                    let what = format!("{}: {error}", path.get_ref());
-                    self.missing_key(self.line(path), "upstream.api_key_file", what);
-                    None
-                }
-            };
-        }
-        let usual = kind.key_variable()?;
-        let key = self.variable(usual);
-        let signs = signs || kind == Kind::Bedrock && self.aws_keys().is_some();
-        if key.is_none() && !signs && section.base_url.is_none() {
-            let what = format!("`{}` needs a key, and {usual} is not set", section.name);
-            self.missing_key(line, "upstream.api_key_env", what);
-        }
-        key.map(|key| Secret::new(key.trim()))
-    }
-
-    fn price(&mut self, provider: &str, price: Spanned<file::Price>) -> Option<OwnPrice> {
-        let line = self.line(&price);
-        let price = price.into_inner();
-        let free = if price.free { Some(UnitPrice::FREE) } else { None };
-        let none_needed = if price.embedding { Some(UnitPrice::FREE) } else { None };
-        let input = self.unit_price(line, "input_per_million", price.input_per_million.as_deref());
-        let output = self.unit_price(line, "output_per_million", price.output_per_million.as_deref());
-        let cache_read = self.unit_price(line, "cache_read_per_million", price.cache_read_per_million.as_deref());
-        let (Some(input), Some(output)) = (input.or(free), output.or(free).or(none_needed)) else {
-            let what = format!("`{}` needs input_per_million and output_per_million, or `free = true`", price.model);
-            self.problem(line, "upstream.price", what);
-            return None;
-        };
-        Some(OwnPrice {
-            provider: provider.into(),
-            model: price.model.into(),
-            mode: if price.embedding { Mode::Embedding } else { Mode::Chat },
-            input,
-            output,
-            cache_read,
-            limits: Limits { max_input_tokens: price.input_tokens_max, max_output_tokens: price.output_tokens_max },
-        })
-    }
-
-    fn unit_price(&mut self, line: Option<usize>, key: &str, text: Option<&str>) -> Option<UnitPrice> {
-        let price = UnitPrice::from_usd_per_million(text?.trim());
-        if price.is_err() {
-            let what = "dollars for a million tokens as a decimal number in quotes, as in \"0.15\"";
-            self.problem(line, format!("upstream.price.{key}"), what);
-        }
-        price.ok()
     }
 
     pub(super) fn models(&mut self, sections: Vec<Spanned<file::Model>>) -> Vec<ModelConfig> {
