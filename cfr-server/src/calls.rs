@@ -5,9 +5,12 @@
 
 mod answer;
 mod body;
+mod count;
 pub(crate) mod dialect;
 mod error;
+mod form;
 mod stream;
 
 pub use answer::{Asked, answer, read};
+pub use count::count;
 pub use error::api_error;

@@ -1,5 +1,6 @@
 //! The surface that OpenAI's clients speak: `/v1/chat/completions`, `/v1/completions`, `/v1/embeddings`,
-//! `/v1/responses`, `/v1/models`.
+//! `/v1/responses`, `/v1/images/*`, `/v1/audio/*`, `/v1/moderations`, `/v1/models`; and `/v1/rerank`, which OpenAI has not
+//! and others share.
 
 use std::sync::Arc;
 
@@ -13,8 +14,10 @@ use crate::calls::{Asked, answer};
 use crate::state::App;
 
 mod models;
+mod responses;
 
 pub use models::{ModelCard, ModelList, list_models, show_model};
+pub use responses::{count_input_tokens, responses};
 
 /// `POST /v1/chat/completions`.
 pub async fn chat_completions(State(app): State<Arc<App>>, request: Request<Body>) -> Response {
@@ -31,7 +34,37 @@ pub async fn embeddings(State(app): State<Arc<App>>, request: Request<Body>) -> 
     answer(app, Asked::InBody(Operation::Embeddings), request).await
 }
 
-/// `POST /v1/responses`.
-pub async fn responses(State(app): State<Arc<App>>, request: Request<Body>) -> Response {
-    answer(app, Asked::InBody(Operation::Responses), request).await
+/// `POST /v1/moderations`.
+pub async fn moderations(State(app): State<Arc<App>>, request: Request<Body>) -> Response {
+    answer(app, Asked::InBody(Operation::Moderations), request).await
+}
+
+/// `POST /v1/rerank`, and `POST /v2/rerank` as Cohere's clients have it.
+pub async fn rerank(State(app): State<Arc<App>>, request: Request<Body>) -> Response {
+    answer(app, Asked::InBody(Operation::Rerank), request).await
+}
+
+/// `POST /v1/images/generations`.
+pub async fn image_generations(State(app): State<Arc<App>>, request: Request<Body>) -> Response {
+    answer(app, Asked::InBody(Operation::ImageGenerations), request).await
+}
+
+/// `POST /v1/images/edits`.
+pub async fn image_edits(State(app): State<Arc<App>>, request: Request<Body>) -> Response {
+    answer(app, Asked::InBody(Operation::ImageEdits), request).await
+}
+
+/// `POST /v1/audio/speech`.
+pub async fn speech(State(app): State<Arc<App>>, request: Request<Body>) -> Response {
+    answer(app, Asked::InBody(Operation::Speech), request).await
+}
+
+/// `POST /v1/audio/transcriptions`.
+pub async fn transcriptions(State(app): State<Arc<App>>, request: Request<Body>) -> Response {
+    answer(app, Asked::InBody(Operation::Transcriptions), request).await
+}
+
+/// `POST /v1/audio/translations`.
+pub async fn translations(State(app): State<Arc<App>>, request: Request<Body>) -> Response {
+    answer(app, Asked::InBody(Operation::Translations), request).await
 }

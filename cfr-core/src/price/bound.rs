@@ -93,7 +93,12 @@ impl PriceEntry {
             output_tokens_floor: 0,
             output_tokens_model_max: self.limits.max_output_tokens,
         };
-        if self.mode == Mode::Chat { self.with_output(bound, &reach, input, choices) } else { Ok(bound) }
+        if self.answers() { self.with_output(bound, &reach, input, choices) } else { Ok(bound) }
+    }
+
+    /// Whether what comes back may be charged. Models of images and sound can also be talked to.
+    const fn answers(&self) -> bool {
+        matches!(self.mode, Mode::Chat | Mode::Image | Mode::Stt | Mode::Tts)
     }
 
     fn input_cost_max(&self, input: &InputBound, tokens: u64, reach: &Reach) -> Result<i128, PriceError> {
@@ -207,8 +212,8 @@ impl PriceEntry {
     }
 
     /// Anthropic alone lets callers choose; it makes answers anywhere for the price without a factor.
-    fn refuse_unpriced_geo(&self, terms: &PriceTerms<'_>) -> Result<(), PriceError> {
-        let is_of = |when: &Condition, geo: &str| matches!(when, Condition::Region(region) if **region == *geo);
+    pub(super) fn refuse_unpriced_geo(&self, terms: &PriceTerms<'_>) -> Result<(), PriceError> {
+        let is_of = |when: &Condition, geo: &str| matches!(when, Condition::Geo(known) if **known == *geo);
         let priced = |geo: &str| geo == "global" || self.multipliers.iter().any(|known| is_of(&known.when, geo));
         match terms.geo.filter(|geo| self.provider() == "anthropic" && !priced(geo)) {
             Some(geo) => Err(PriceError::UnpricedGeo { model: self.model.clone(), geo: geo.into() }),
@@ -269,10 +274,11 @@ impl Bound {
     }
 }
 
-/// An unknown region may be the dearer one.
+/// An unknown region may be the dearer one, and so may the geography of a call that names none.
 fn may_apply(when: &Condition, terms: &PriceTerms<'_>) -> bool {
     match when {
         Condition::Region(region) => terms.is_in(region),
+        Condition::Geo(geo) => terms.geo.is_none() || terms.is_in(geo),
         Condition::RegionNot(region) => terms.region.is_none_or(|known| *known != **region),
         Condition::Speed(speed) => terms.tier == Some(speed),
     }

@@ -1,18 +1,22 @@
 //! A call to a model: in through the key, the body and the gateway, and out again as it came.
 
+use std::borrow::Cow;
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use cfr_core::cache::CacheUse;
-use cfr_core::chat::{Call, Envelope, EnvelopeError, Operation, Tags};
+use cfr_core::chat::{Call, Envelope, EnvelopeError, FormFile, Operation, Tags};
 use cfr_core::gateway::{Answer, AnswerHead, Caller};
 use cfr_core::id::RequestId;
 use cfr_core::limit::RateState;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName, HeaderValue, Request};
+use serde_json::value::RawValue;
 
+use super::form::{self, Form};
 use super::stream::StreamBody;
 use super::{api_error, body};
 use crate::error::ApiError;
@@ -43,22 +47,45 @@ pub enum Asked {
         /// Whether the answer is wanted as a stream.
         stream: bool,
     },
+    /// In its path as well, for a prompt that is to be counted: the request may stand in a member of its own.
+    Counted {
+        /// The model's public name.
+        model: Box<str>,
+    },
 }
 
+/// The member in which Gemini's clients put a request whose prompt is to be counted.
+const COUNTED_REQUEST: &str = "generateContentRequest";
+
 impl Asked {
-    const fn operation(&self) -> Operation {
+    pub(super) const fn operation(&self) -> Operation {
         match self {
             Self::InBody(operation) => *operation,
-            Self::InPath { .. } => Operation::GenerateContent,
+            Self::InPath { .. } | Self::Counted { .. } => Operation::GenerateContent,
         }
     }
 
-    fn envelope(&self, body: &Bytes) -> Result<Envelope, EnvelopeError> {
+    fn envelope(&self, body: &Bytes, files: &[FormFile]) -> Result<Envelope, EnvelopeError> {
         match self {
-            Self::InBody(operation) => Envelope::parse(*operation, body),
+            Self::InBody(operation) => Envelope::parse_form(*operation, body, files),
             Self::InPath { model, stream } => Envelope::parse_named(self.operation(), model, *stream, body),
+            Self::Counted { model } => Envelope::parse_named(self.operation(), model, false, body),
         }
     }
+
+    /// The request in the body: what else there is says nothing.
+    fn request(&self, body: Bytes) -> Bytes {
+        match self {
+            Self::Counted { .. } => member(&body, COUNTED_REQUEST).unwrap_or(body),
+            _ => body,
+        }
+    }
+}
+
+/// A member of an object, not copied. A body that is none is refused where its fields are read.
+fn member(body: &Bytes, name: &str) -> Option<Bytes> {
+    let members: HashMap<Cow<'_, str>, &RawValue> = serde_json::from_slice(body).ok()?;
+    members.get(name).map(|value| body.slice_ref(value.get().as_bytes()))
 }
 
 /// Answers a call, or says in its dialect why not.
@@ -90,11 +117,27 @@ pub async fn read(app: &App, asked: Asked, request: Request<Body>) -> Result<(Ar
     let id = request.extensions().get().copied().unwrap_or_else(|| RequestId::generate(app.clock.now()));
     let principal = app.keys.authenticate(request.headers()).await?;
     let caller = Arc::clone(principal.caller()?);
-    let (headers, body) = body::read(request, app.settings.body_bytes_max).await?;
-    let envelope = asked.envelope(&body).map_err(|error| api_error(error.into(), &app.settings))?;
+    let (headers, body, files) = parts(app, asked.operation(), request).await?;
+    let body = asked.request(body);
+    let envelope = asked.envelope(&body, &files).map_err(|error| api_error(error.into(), &app.settings))?;
     let tags = Tags { request_id: own_request_id(&headers), ..Tags::of(&envelope) };
     let (cache, drop_params, betas) = (cache_use(&headers), may_drop(&headers), betas(&headers));
-    Ok((caller, Call { id, operation: asked.operation(), envelope, body, files: Vec::new(), tags, cache, drop_params, betas }))
+    Ok((caller, Call { id, operation: asked.operation(), envelope, body, files, tags, cache, drop_params, betas }))
+}
+
+/// The body, with the files that came with it where it is a form.
+async fn parts(
+    app: &App,
+    operation: Operation,
+    request: Request<Body>,
+) -> Result<(HeaderMap, Bytes, Vec<FormFile>), ApiError> {
+    if !operation.has_form() || !form::is_form(request.headers()) {
+        let (headers, body) = body::read(request, app.settings.body_bytes_max).await?;
+        return Ok((headers, body, Vec::new()));
+    }
+    let (headers, body) = body::read(request, app.settings.form_bytes_max).await?;
+    let Form { body, files } = form::read(&headers, body).await?;
+    Ok((headers, body, files))
 }
 
 /// Whether the caller would rather lose what a provider has no words for than be refused.
@@ -181,7 +224,7 @@ fn describe(app: &App, head: &AnswerHead, headers: &mut HeaderMap) {
     set("x-cfr-model", format!("{}/{}", head.provider, head.model));
 }
 
-fn describe_rate(rate: RateState, headers: &mut HeaderMap) {
+pub(super) fn describe_rate(rate: RateState, headers: &mut HeaderMap) {
     headers.insert(HeaderName::from_static("x-ratelimit-limit-requests"), rate.limit.into());
     headers.insert(HeaderName::from_static("x-ratelimit-remaining-requests"), rate.remaining.into());
     if let Ok(reset) = HeaderValue::try_from(format!("{}ms", rate.reset.as_millis())) {
@@ -209,6 +252,17 @@ mod tests {
         check(&["No-Cache"], CacheUse::Refresh);
         check(&["no-cache, no-store"], CacheUse::Off);
         check(&["no-cache", "max-age=0,no-store"], CacheUse::Off);
+    }
+
+    #[test]
+    fn a_request_to_count_may_stand_in_a_member_of_its_own() {
+        let asked = Asked::Counted { model: "m".into() };
+        let request = |body: &'static str| asked.request(Bytes::from_static(body.as_bytes()));
+        let inner = r#"{"contents":[{"parts":[{"text":"Hi"}]}]}"#;
+        assert_eq!(request(r#"{"generateContentRequest":{"contents":[{"parts":[{"text":"Hi"}]}]}}"#), inner);
+        assert_eq!(request(r#"{"contents":[{"parts":[{"text":"Hi"}]}]}"#), inner);
+        assert_eq!(asked.envelope(&inner.into(), &[]).expect("a request").model.as_ref(), "m");
+        assert!(asked.envelope(&request(r#"{"generateContentRequest":7}"#), &[]).is_err());
     }
 
     #[test]

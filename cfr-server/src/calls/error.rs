@@ -182,7 +182,7 @@ mod tests {
     use super::*;
 
     fn settings() -> Settings {
-        Settings { body_bytes_max: 1, budget_status: StatusCode::PAYMENT_REQUIRED, cost_headers: false }
+        Settings { body_bytes_max: 1, ..Settings::default() }
     }
 
     #[track_caller]

@@ -9,7 +9,16 @@ use utoipa::OpenApi;
     completions,
     embeddings,
     responses,
+    image_generations,
+    image_edits,
+    speech,
+    transcriptions,
+    translations,
+    moderations,
+    rerank,
+    rerank_v2,
     messages,
+    count_response_tokens,
     count_tokens,
     generate_content,
     list_models,
@@ -46,6 +55,29 @@ fn completions() {}
         (status = "default", description = "An error as OpenAI's clients know it", body = Value)))]
 fn embeddings() {}
 
+/// Judge texts and images. Without a model, `omni-moderation-latest` judges.
+#[utoipa::path(post, path = "/v1/moderations", operation_id = "create_moderation", tag = "models",
+    security(("api_key" = [])), request_body(content((Value = "application/json"))),
+    responses((status = 200, description = "The judgement", body = Value),
+        (status = "default", description = "An error as OpenAI's clients know it", body = Value)))]
+fn moderations() {}
+
+/// Put documents in order by how well they fit a query, as Cohere and Jina have it.
+#[utoipa::path(post, path = "/v1/rerank", operation_id = "create_rerank", tag = "models",
+    security(("api_key" = [])), request_body(content((Value = "application/json"))),
+    responses((status = 200, description = "The places, the best first", body = Value),
+        (status = 402, description = "A budget is exhausted: `budget_exceeded` with what is left", body = Value),
+        (status = "default", description = "An error as OpenAI's clients know it", body = Value)))]
+fn rerank() {}
+
+/// The same, where Cohere's clients look for it.
+#[utoipa::path(post, path = "/v2/rerank", operation_id = "create_rerank_v2", tag = "models",
+    security(("api_key" = [])), request_body(content((Value = "application/json"))),
+    responses((status = 200, description = "The places, the best first", body = Value),
+        (status = 402, description = "A budget is exhausted: `budget_exceeded` with what is left", body = Value),
+        (status = "default", description = "An error as OpenAI's clients know it", body = Value)))]
+fn rerank_v2() {}
+
 /// Answer in OpenAI's Responses dialect, whole or streamed.
 #[utoipa::path(post, path = "/v1/responses", operation_id = "create_response", tag = "models",
     security(("api_key" = [])), request_body(content((Value = "application/json"))),
@@ -53,6 +85,46 @@ fn embeddings() {}
         (status = 402, description = "A budget is exhausted: `budget_exceeded` with what is left", body = Value),
         (status = "default", description = "An error as OpenAI's clients know it", body = Value)))]
 fn responses() {}
+
+/// Make images out of words, whole or streamed.
+#[utoipa::path(post, path = "/v1/images/generations", operation_id = "create_image", tag = "models",
+    security(("api_key" = [])), request_body(content((Value = "application/json"))),
+    responses((status = 200, description = "The images", content((Value = "application/json"), (String = "text/event-stream"))),
+        (status = 402, description = "A budget is exhausted: `budget_exceeded` with what is left", body = Value),
+        (status = "default", description = "An error as OpenAI's clients know it", body = Value)))]
+fn image_generations() {}
+
+/// Make images out of images and words, whole or streamed. Images come as files of a form, or as addresses in JSON.
+#[utoipa::path(post, path = "/v1/images/edits", operation_id = "create_image_edit", tag = "models",
+    security(("api_key" = [])), request_body(content((Value = "multipart/form-data"), (Value = "application/json"))),
+    responses((status = 200, description = "The images", content((Value = "application/json"), (String = "text/event-stream"))),
+        (status = 402, description = "A budget is exhausted: `budget_exceeded` with what is left", body = Value),
+        (status = "default", description = "An error as OpenAI's clients know it", body = Value)))]
+fn image_edits() {}
+
+/// Read a text aloud.
+#[utoipa::path(post, path = "/v1/audio/speech", operation_id = "create_speech", tag = "models",
+    security(("api_key" = [])), request_body(content((Value = "application/json"))),
+    responses((status = 200, description = "The sound", content((Vec<u8> = "audio/*"), (String = "text/event-stream"))),
+        (status = 402, description = "A budget is exhausted: `budget_exceeded` with what is left", body = Value),
+        (status = "default", description = "An error as OpenAI's clients know it", body = Value)))]
+fn speech() {}
+
+/// Write speech down, whole or streamed.
+#[utoipa::path(post, path = "/v1/audio/transcriptions", operation_id = "create_transcription", tag = "models",
+    security(("api_key" = [])), request_body(content((Value = "multipart/form-data"))),
+    responses((status = 200, description = "The transcript", content((Value = "application/json"), (String = "text/plain"), (String = "text/event-stream"))),
+        (status = 402, description = "A budget is exhausted: `budget_exceeded` with what is left", body = Value),
+        (status = "default", description = "An error as OpenAI's clients know it", body = Value)))]
+fn transcriptions() {}
+
+/// Write speech down in English.
+#[utoipa::path(post, path = "/v1/audio/translations", operation_id = "create_translation", tag = "models",
+    security(("api_key" = [])), request_body(content((Value = "multipart/form-data"))),
+    responses((status = 200, description = "The translation", content((Value = "application/json"), (String = "text/plain"))),
+        (status = 402, description = "A budget is exhausted: `budget_exceeded` with what is left", body = Value),
+        (status = "default", description = "An error as OpenAI's clients know it", body = Value)))]
+fn translations() {}
 
 /// Answer in Anthropic's Messages dialect, whole or streamed.
 #[utoipa::path(post, path = "/v1/messages", operation_id = "create_message", tag = "models",
@@ -62,14 +134,21 @@ fn responses() {}
         (status = "default", description = "An error as Anthropic's clients know it", body = Value)))]
 fn messages() {}
 
-/// Estimate the input tokens of a message. Free.
+/// Count the input tokens of a response, by the model's provider where it has a counter. Free.
+#[utoipa::path(post, path = "/v1/responses/input_tokens", operation_id = "count_response_tokens", tag = "models",
+    security(("api_key" = [])), request_body(content((Value = "application/json"))),
+    responses((status = 200, description = "The number; `x-cfr-estimate: 1` says that it is our own estimate", body = Value),
+        (status = "default", description = "An error as OpenAI's clients know it", body = Value)))]
+fn count_response_tokens() {}
+
+/// Count the input tokens of a message, by the model's provider where it has a counter. Free.
 #[utoipa::path(post, path = "/v1/messages/count_tokens", operation_id = "count_message_tokens", tag = "models",
     security(("api_key" = [])), request_body(content((Value = "application/json"))),
-    responses((status = 200, description = "The number", body = Value),
+    responses((status = 200, description = "The number; `x-cfr-estimate: 1` says that it is our own estimate", body = Value),
         (status = "default", description = "An error as Anthropic's clients know it", body = Value)))]
 fn count_tokens() {}
 
-/// Answer in Gemini's dialect: `MODEL:generateContent` or `MODEL:streamGenerateContent`.
+/// Answer in Gemini's dialect: `MODEL:generateContent` or `MODEL:streamGenerateContent`; or count: `MODEL:countTokens`.
 #[utoipa::path(post, path = "/v1beta/models/{path}", operation_id = "generate_content", tag = "models",
     security(("api_key" = [])), request_body(content((Value = "application/json"))),
     params(("path" = String, Path, description = "The model's public name, a colon and the method")),
