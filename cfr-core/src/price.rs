@@ -8,6 +8,7 @@ use smallvec::SmallVec;
 
 use crate::chat::Meter;
 
+mod audit;
 mod bound;
 mod cost;
 mod diff;
@@ -24,6 +25,7 @@ mod unit;
 mod work;
 
 pub use crate::money::PicoUsd;
+pub use audit::{AUDIT_AHEAD, PriceFinding, PriceFindingKind, Severity};
 pub use cost::CostLine;
 pub use diff::{Change, PriceChange};
 pub use litellm::{LITELLM_MODELS_MAX, LeftOut, PriceUpdate};
@@ -217,8 +219,10 @@ struct Multiplier {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Condition {
-    /// The region or geography is this one.
+    /// The region is this one.
     Region(Box<str>),
+    /// The answer is made in this geography, which the caller asks for, or the provider's settings where no caller does.
+    Geo(Box<str>),
     /// The region is another one than this.
     RegionNot(Box<str>),
     /// The speed, which callers ask for as they ask for a tier.

@@ -204,6 +204,8 @@ pub struct Report {
     pub model: Option<Box<str>>,
     /// The service tier that served, by the provider's word.
     pub service_tier: Option<Box<str>>,
+    /// The geography in which the answer was made, by the provider's word.
+    pub geo: Option<Box<str>>,
 }
 
 impl Report {
@@ -215,6 +217,7 @@ impl Report {
         self.finish = later.finish.or(self.finish.take());
         self.model = later.model.or(self.model.take());
         self.service_tier = later.service_tier.or(self.service_tier.take());
+        self.geo = later.geo.or(self.geo.take());
     }
 }
 

@@ -15,6 +15,7 @@ use cfr_billing::escrow::Escrow;
 use cfr_billing::store::Store;
 use cfr_core::broadcast::Broadcast;
 use cfr_core::price::PriceTable;
+use cfr_core::route::Routes;
 use cfr_core::time::Clock;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -67,11 +68,20 @@ pub trait PriceDesk: Debug + Send + Sync + 'static {
     /// The table that new requests are priced by.
     fn current(&self) -> Arc<PriceTable>;
 
+    /// The models that are offered, priced or not.
+    fn offered(&self) -> Arc<Routes>;
+
     /// An imported table as it would be in force: with the prices that the operator's configuration adds.
     ///
     /// # Errors
     /// When the two contradict each other, in words for the operator.
     fn complete(&self, imported: &PriceTable) -> Result<Arc<PriceTable>, String>;
+
+    /// The JSON of the table in force, without what the configuration adds, given the newest imported one.
+    ///
+    /// # Errors
+    /// When the configuration names a file that cannot be read, in words for the operator.
+    fn source(&self, imported: Option<Vec<u8>>) -> Result<Vec<u8>, String>;
 
     /// Prices new requests by an imported table from now on; running ones keep theirs.
     fn replace(&self, imported: Arc<PriceTable>);
@@ -128,6 +138,7 @@ fn price_table() -> OpenApiRouter<ApiState> {
     OpenApiRouter::default()
         .routes(routes!(prices::table, prices::import))
         .routes(routes!(prices::diff))
+        .routes(routes!(prices::audit))
         .layer(DefaultBodyLimit::max(prices::TABLE_BYTES_MAX))
 }
 

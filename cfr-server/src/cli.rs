@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use cfr_core::secret::Secret;
 use clap::{Args, Subcommand};
 
+mod ask;
 mod budget;
 mod client;
 mod error;

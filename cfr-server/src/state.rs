@@ -1,5 +1,6 @@
 //! The running parts, put together once: books, keys, gateway.
 
+use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,6 +11,7 @@ use cfr_core::broadcast::Broadcast;
 use cfr_core::gateway::{Gateway, GatewayConfig};
 use cfr_core::ledger::{BudgetLedger, LedgerError};
 use cfr_core::price::PriceTable;
+use cfr_core::route::Routes;
 use cfr_core::time::{Clock, Timestamp};
 use cfr_store_sqlite::OpenError;
 use tokio::task::JoinSet;
@@ -17,7 +19,7 @@ use tokio::task::JoinSet;
 use crate::api::{ApiState, PriceDesk};
 use crate::auditor::{Auditor, Halt, Halting};
 use crate::auth::{Keys, Pepper, PepperError};
-use crate::config::{Config, Offering, PostgresUrl, Problems, Settings, offer, offering, prices};
+use crate::config::{Config, Offering, PostgresUrl, Problems, Settings, offer, offering, prices, prices_json};
 use crate::database::Database;
 use crate::notices::Listener;
 use crate::observe::Metrics;
@@ -400,9 +402,18 @@ impl PriceDesk for RunningPrices {
         Arc::clone(&self.gateway.offer().prices)
     }
 
+    fn offered(&self) -> Arc<Routes> {
+        Arc::clone(&self.gateway.offer().routes)
+    }
+
     fn complete(&self, imported: &PriceTable) -> Result<Arc<PriceTable>, String> {
         let completed = offer(&self.config, &Arc::new(imported.clone()), self.clock.now());
         completed.map(|offer| offer.prices).map_err(|problem| problem.what)
+    }
+
+    fn source(&self, imported: Option<Vec<u8>>) -> Result<Vec<u8>, String> {
+        let json = prices_json(&self.config, imported.as_deref());
+        json.map(Cow::into_owned).map_err(|problem| problem.what)
     }
 
     /// Models follow the table: one that it prices anew is served from now on. A table that contradicts the operator's

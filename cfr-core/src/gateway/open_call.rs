@@ -305,7 +305,9 @@ impl OpenCall {
         let entry = served.or_else(|| target.entry(&self.offer.prices, self.quote.at)).ok_or_else(unknown)?;
         let asked = self.call.envelope.service_tier.as_deref();
         let tier = self.report.service_tier.as_deref().or(asked);
-        let geo = self.call.envelope.geo.as_deref().filter(|_| !self.dropped.iter().any(|field| &**field == GEO_FIELD));
+        let wished = self.call.envelope.geo.as_deref();
+        let wished = wished.filter(|_| !self.dropped.iter().any(|field| &**field == GEO_FIELD));
+        let geo = self.report.geo.as_deref().or(wished);
         let (region, factor) = (target.region.as_deref(), target.price.factor);
         entry.cost(usage, &PriceTerms { tier, region, geo, at: Some(self.quote.at), factor })
     }

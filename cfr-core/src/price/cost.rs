@@ -42,6 +42,7 @@ impl PriceEntry {
         usage: &'a Usage,
         terms: &PriceTerms<'_>,
     ) -> Result<impl Iterator<Item = Result<CostLine, PriceError>> + 'a, PriceError> {
+        self.refuse_unpriced_geo(terms)?;
         let tier = self.tier(terms.tier)?;
         let band = self.band(usage.input_total());
         let off_peak = self.off_peak.as_ref().filter(|windows| terms.at.is_some_and(|at| windows.contains(at)));
@@ -124,7 +125,7 @@ fn is_ordinary(word: &str) -> bool {
 
 fn applies(when: &Condition, terms: &PriceTerms<'_>) -> bool {
     match when {
-        Condition::Region(region) => terms.is_in(region),
+        Condition::Region(place) | Condition::Geo(place) => terms.is_in(place),
         Condition::RegionNot(region) => terms.region.is_some_and(|known| *known != **region),
         Condition::Speed(speed) => terms.tier == Some(speed),
     }

@@ -130,6 +130,12 @@ fn same_terms(old: &PriceEntry, new: &PriceEntry) -> bool {
 }
 
 impl PriceEntry {
+    /// Every difference to the entry that follows, but for when it holds.
+    pub(super) fn changes_to(&self, next: &Self) -> Vec<Change> {
+        let changes = differences(self, next).into_iter();
+        changes.filter(|change| !matches!(change, Change::EffectiveTo { .. })).collect()
+    }
+
     fn changed(&self, change: Change) -> PriceChange {
         PriceChange {
             provider: self.provider().into(),

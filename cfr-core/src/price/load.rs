@@ -328,7 +328,8 @@ fn multiplier(wire: WireMultiplier) -> Result<Multiplier, Refused> {
         return Err("a multiplier needs exactly one condition".into());
     };
     let when = match &*kind {
-        "region" | "inference_geo" => Condition::Region(value),
+        "region" => Condition::Region(value),
+        "inference_geo" => Condition::Geo(value),
         "location_not" => Condition::RegionNot(value),
         "speed" => Condition::Speed(value),
         _ => return Err(format!("unknown condition `{kind}`").into()),

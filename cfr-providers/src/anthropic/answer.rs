@@ -31,6 +31,7 @@ pub(super) fn read(headers: &HeaderMap, body: &Bytes) -> Result<Answer, Upstream
         model: message.model.text().unwrap_or_default().into(),
         choices: vec![choice],
         service_tier: usage.as_ref().and_then(WireUsage::service_tier).map(str::to_owned),
+        geo: usage.as_ref().and_then(WireUsage::geo).map(str::to_owned),
         usage: usage.as_ref().and_then(WireUsage::buckets),
         cost: None,
     })

@@ -266,6 +266,7 @@ fn report(message: &Message<'_>) -> Report {
         finish: message.stop_reason.text().map(wire::finish_reason),
         model: message.model.text().map(Box::from),
         service_tier: usage.as_ref().and_then(WireUsage::service_tier).map(Box::from),
+        geo: usage.as_ref().and_then(WireUsage::geo).map(Box::from),
         ..Report::default()
     }
 }
@@ -308,6 +309,7 @@ impl Watcher {
         let Some(usage) = self.progress.usage(raw) else { return };
         report.usage = usage.buckets().or(report.usage);
         report.service_tier = usage.service_tier().map(Box::from).or(report.service_tier.take());
+        report.geo = usage.geo().map(Box::from).or(report.geo.take());
     }
 }
 

@@ -181,6 +181,7 @@ impl EventReader {
         let Some(usage) = self.progress.usage(raw) else { return };
         pieces.extend(usage.buckets().map(Piece::Usage));
         pieces.extend(usage.service_tier().map(|tier| Piece::ServiceTier(tier.into())));
+        pieces.extend(usage.geo().map(|geo| Piece::Geo(geo.into())));
     }
 
     fn text(&mut self, text: Option<Text<'_>>, pieces: &mut Vec<Piece>) {

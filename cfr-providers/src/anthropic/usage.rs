@@ -8,6 +8,8 @@ use super::wire::Word;
 
 /// More than any call can use of one meter.
 const QUANTITY_MAX: u64 = 1_000_000_000;
+/// What is said of models whose geography cannot be chosen: they cost the same everywhere.
+const NO_GEO: &str = "not_available";
 /// Work that the totals leave out although it is charged.
 const BESIDE_TOTALS: [&str; 2] = ["compaction", "advisor_message"];
 
@@ -24,6 +26,7 @@ pub(super) struct WireUsage {
     server_tool_use: Option<ServerToolUse>,
     service_tier: Word,
     speed: Word,
+    inference_geo: Word,
     iterations: Option<Vec<Iteration>>,
 }
 
@@ -77,6 +80,7 @@ impl WireUsage {
         self.server_tool_use = later.server_tool_use.or(self.server_tool_use.take());
         self.service_tier = std::mem::take(&mut self.service_tier).replaced_by(later.service_tier);
         self.speed = std::mem::take(&mut self.speed).replaced_by(later.speed);
+        self.inference_geo = std::mem::take(&mut self.inference_geo).replaced_by(later.inference_geo);
         self.iterations = later.iterations.or(self.iterations.take());
     }
 
@@ -102,6 +106,11 @@ impl WireUsage {
     /// The word that the price depends on: a speed that is charged for, else the tier.
     pub(super) fn service_tier(&self) -> Option<&str> {
         self.speed.text().filter(|speed| *speed != "standard").or(self.service_tier.text())
+    }
+
+    /// The geography in which the answer was made: the caller's, or the workspace's where the caller named none.
+    pub(super) fn geo(&self) -> Option<&str> {
+        self.inference_geo.text().filter(|geo| *geo != NO_GEO)
     }
 }
 

@@ -22,6 +22,8 @@ pub struct Answer {
     pub cost: Option<PicoUsd>,
     /// The service tier that served, in the provider's word.
     pub service_tier: Option<String>,
+    /// The geography in which it was made, in the provider's word.
+    pub geo: Option<String>,
 }
 
 /// One of the answers.
@@ -137,6 +139,8 @@ pub enum Piece {
     Cost(PicoUsd),
     /// The service tier that served, in the provider's word.
     ServiceTier(String),
+    /// The geography in which the answer is made, in the provider's word.
+    Geo(String),
 }
 
 impl Answer {
@@ -150,6 +154,7 @@ impl Answer {
             finish: self.choices.last().map(|choice| choice.finish.clone()),
             model: Some(self.model.as_str()).filter(|model| !model.is_empty()).map(Box::from),
             service_tier: self.service_tier.as_deref().map(Box::from),
+            geo: self.geo.as_deref().map(Box::from),
         }
     }
 
@@ -161,6 +166,7 @@ impl Answer {
             choice.pieces_into(index, &mut pieces);
         }
         pieces.extend(self.service_tier.map(Piece::ServiceTier));
+        pieces.extend(self.geo.map(Piece::Geo));
         pieces.extend(self.usage.map(Piece::Usage));
         pieces.extend(self.cost.map(Piece::Cost));
         pieces
@@ -219,6 +225,7 @@ impl Piece {
             Self::Usage(usage) => report.usage = Some(*usage),
             Self::Cost(cost) => report.provider_cost = Some(*cost),
             Self::ServiceTier(tier) => report.service_tier = Some(tier.as_str().into()),
+            Self::Geo(geo) => report.geo = Some(geo.as_str().into()),
             Self::Start { .. }
             | Self::Seal { .. }
             | Self::Citation { .. }

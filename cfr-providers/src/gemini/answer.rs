@@ -32,7 +32,7 @@ pub(super) fn read(headers: &HeaderMap, body: &Bytes) -> Result<Answer, Upstream
     let (usage, service_tier) = used(headers, &response);
     let mut choices: Vec<Choice> = response.candidates().iter().map(|candidate| choice(&id, candidate)).collect();
     choices.extend(blocked(&response).filter(|_| response.candidates().is_empty()));
-    Ok(Answer { id, model, choices, usage, cost: None, service_tier })
+    Ok(Answer { id, model, choices, usage, cost: None, service_tier, geo: None })
 }
 
 /// An answer that has content, or says why it has none.

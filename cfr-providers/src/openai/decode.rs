@@ -52,6 +52,7 @@ fn report(quirks: &Quirks, call: &Call, answer: &Answer<'_>) -> Report {
         finish: choices.and_then(|choices| choices.finish.as_deref()).map(wire::finish_reason),
         model: answer.model.boxed(),
         service_tier: answer.service_tier.boxed(),
+        geo: None,
     }
 }
 

@@ -30,6 +30,7 @@ pub(crate) fn read(quirks: &Quirks, headers: &HeaderMap, body: &Bytes) -> Result
         usage,
         cost,
         service_tier: response.service_tier.text().map(str::to_owned),
+        geo: None,
     })
 }
 

@@ -8,19 +8,21 @@ use axum::extract::{Path, Request, State};
 use axum::{Extension, Json as Answer};
 use cfr_billing::store::Cursor;
 use cfr_core::broadcast::Notice;
-use cfr_core::price::{PRICE_TABLE_BYTES_MAX, PriceEntry, PriceTable};
+use cfr_core::price::{PRICE_TABLE_BYTES_MAX, PriceEntry, PriceTable, PriceUpdate};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::ApiState;
+use super::{ApiState, PriceDesk};
 use super::admin::Actor;
 use super::input::{self, Params};
 use super::page::{Listing, page_request};
 use super::problem::{Problem, Problems};
 
+mod audit;
 mod view;
 
-pub(crate) use view::{Price, PriceChange};
+pub(crate) use audit::*;
+pub(crate) use view::{LeftOut, Price, PriceChange, PriceChangeCounts};
 
 /// The largest table that is read.
 pub(crate) const TABLE_BYTES_MAX: usize = PRICE_TABLE_BYTES_MAX;
@@ -45,8 +47,14 @@ pub(crate) struct PriceTableInfo {
 pub(crate) struct PriceTableDiff {
     /// The other table.
     pub(crate) table: PriceTableInfo,
+    /// How many differences there are of each kind.
+    pub(crate) counts: PriceChangeCounts,
     /// Every difference, by provider, model and time.
     pub(crate) changes: Vec<PriceChange>,
+    /// What was left out of a file of LiteLLM, by reason.
+    pub(crate) left_out: Vec<LeftOut>,
+    /// Models in force that a file of LiteLLM does not mention: they keep their prices.
+    pub(crate) not_mentioned: usize,
 }
 
 /// Which prices.
@@ -121,18 +129,24 @@ pub(crate) async fn table(State(state): State<ApiState>) -> Answer<PriceTableInf
 }
 
 /// Check a price table and say what it would change. Nothing is kept.
+///
+/// Takes what an import takes.
 #[utoipa::path(post, path = "/price-table/diff", operation_id = "diff_price_table", tag = "prices",
-    request_body(description = "A table of schema `cfr.prices/1`", content((serde_json::Value = "application/json"))),
+    request_body(description = "A table of schema `cfr.prices/1`, or LiteLLM's price file", content((serde_json::Value = "application/json"))),
     responses((status = 200, description = "What would change", body = PriceTableDiff), Problems))]
 pub(crate) async fn diff(State(state): State<ApiState>, request: Request) -> Result<Answer<PriceTableDiff>, Problem> {
     let body = input::json_bytes(request, &state).await?;
     let upload = load(&state, body).await?;
-    Ok(Answer(compare(&state.prices.current(), &upload.in_force)))
+    Ok(Answer(compare(&state.prices.current(), &upload)))
 }
 
 /// Put a price table in force for new requests. Running ones keep the prices that they began with.
+///
+/// A table of schema `cfr.prices/1` replaces the one in force. LiteLLM's `model_prices_and_context_window.json`, told
+/// apart by what is in it, changes the one in force: it renews the models that both know, adds new ones, and leaves all
+/// others and everything that it does not say as they are. What of it has no meaning here is left out and named.
 #[utoipa::path(put, path = "/price-table", operation_id = "import_price_table", tag = "prices",
-    request_body(description = "A table of schema `cfr.prices/1`", content((serde_json::Value = "application/json"))),
+    request_body(description = "A table of schema `cfr.prices/1`, or LiteLLM's price file", content((serde_json::Value = "application/json"))),
     responses((status = 200, description = "What has changed", body = PriceTableDiff), Problems))]
 pub(crate) async fn import(
     State(state): State<ApiState>,
@@ -141,7 +155,7 @@ pub(crate) async fn import(
 ) -> Result<Answer<PriceTableDiff>, Problem> {
     let body = input::json_bytes(request, &state).await?;
     let upload = load(&state, body).await?;
-    let diff = compare(&state.prices.current(), &upload.in_force);
+    let diff = compare(&state.prices.current(), &upload);
     keep(&state, &upload, &actor).await?;
     state.prices.replace(upload.table);
     if let Err(error) = state.broadcast.publish(Notice::Prices).await {
@@ -152,24 +166,39 @@ pub(crate) async fn import(
 
 /// A table that was sent to us.
 struct Upload {
-    /// Its bytes.
+    /// Its bytes; of a file of LiteLLM, those of the table that takes it in.
     body: Bytes,
     /// What they say.
     table: Arc<PriceTable>,
     /// The same with the operator's own prices.
     in_force: Arc<PriceTable>,
+    left_out: Vec<LeftOut>,
+    not_mentioned: usize,
 }
 
 /// A megabyte of JSON takes milliseconds: not on a thread that forwards answers.
 async fn load(state: &ApiState, body: Bytes) -> Result<Upload, Problem> {
     let prices = Arc::clone(&state.prices);
+    let imported = state.store.latest_prices().await?;
+    let now = state.clock.now();
     let read = move || {
-        let table = PriceTable::from_json(&body).map_err(|error| error.to_string())?;
-        let in_force = prices.complete(&table)?;
-        Ok::<_, String>(Upload { body, table: Arc::new(table), in_force })
+        if !PriceUpdate::is_litellm(&body) {
+            return complete(&*prices, body);
+        }
+        let base = prices.source(imported)?;
+        let update = PriceUpdate::from_litellm(&base, &body, now).map_err(|error| error.to_string())?;
+        let left_out = update.left_out.into_iter().map(LeftOut::from).collect();
+        let upload = complete(&*prices, update.json.into())?;
+        Ok(Upload { left_out, not_mentioned: update.not_mentioned.len(), ..upload })
     };
     let loaded = tokio::task::spawn_blocking(read).await.map_err(Problem::internal)?;
-    loaded.map_err(|error| Problem::invalid_field(".", error))
+    loaded.map_err(|error: String| Problem::invalid_field(".", error))
+}
+
+fn complete(prices: &dyn PriceDesk, body: Bytes) -> Result<Upload, String> {
+    let table = PriceTable::from_json(&body).map_err(|error| error.to_string())?;
+    let in_force = prices.complete(&table)?;
+    Ok(Upload { body, table: Arc::new(table), in_force, left_out: Vec::new(), not_mentioned: 0 })
 }
 
 /// A store keeps each table once, in the order of first use: an old one cannot come back under its old version.
@@ -182,9 +211,15 @@ async fn keep(state: &ApiState, upload: &Upload, actor: &Actor) -> Result<(), Pr
     Err(Problem::conflict("this very table was in force before: change its `as_of` to put it in force again"))
 }
 
-fn compare(old: &PriceTable, new: &PriceTable) -> PriceTableDiff {
-    let changes = PriceTable::diff(old, new).into_iter().map(PriceChange::from).collect();
-    PriceTableDiff { table: describe(new), changes }
+fn compare(old: &PriceTable, upload: &Upload) -> PriceTableDiff {
+    let changes: Vec<_> = PriceTable::diff(old, &upload.in_force).into_iter().map(PriceChange::from).collect();
+    PriceTableDiff {
+        table: describe(&upload.in_force),
+        counts: PriceChangeCounts::of(&changes),
+        changes,
+        left_out: upload.left_out.clone(),
+        not_mentioned: upload.not_mentioned,
+    }
 }
 
 fn describe(table: &PriceTable) -> PriceTableInfo {

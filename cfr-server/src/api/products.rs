@@ -321,7 +321,7 @@ fn price(terms: &CoreTerms) -> Amount {
 }
 
 /// The price minus what providers charge for the whole budget. The cost rounds up: the figure is never too rosy.
-fn worst_case_contribution(terms: &CoreTerms) -> Amount {
+pub(crate) fn worst_case_contribution(terms: &CoreTerms) -> Amount {
     let whole = i128::from(BPS_PER_ONE);
     let divisor = whole + i128::from(terms.margin().bps());
     let cost = (i128::from(terms.budget_included_nanos) * whole + divisor - 1).div_euclid(divisor); // up: never below cost

@@ -59,6 +59,12 @@ words! {
     UsageSource: "provider" "provider_cost" "estimated" "partial" "external" "none" "cache";
     /// What differs between two price tables.
     PriceChangeKind: "added" "removed" "rate" "fee" "limits" "effective_to" "terms";
+    /// What a difference between two price tables means for those who pay.
+    PriceChangeEffect: "new" "gone" "dearer" "cheaper" "other";
+    /// How much a finding matters.
+    Severity: "problem" "notice";
+    /// What an audit of prices finds.
+    PriceFindingKind: "unpriced" "unusable" "search_unpriced" "shuts_down" "ends" "changes" "product_at_a_loss";
 }
 
 macro_rules! texts {

@@ -1,6 +1,5 @@
 //! `cfr-server ledger`: reads the books themselves, with or without a server that runs.
 
-use std::io::{BufRead as _, IsTerminal as _};
 use std::process::ExitCode;
 
 use cfr_billing::store::{AuditRule, Correction, Finding, LedgerStore, NodeState, Store, StoreError};
@@ -8,6 +7,7 @@ use cfr_core::time::{Clock as _, SystemClock};
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
+use super::ask;
 use super::error::CliError;
 use super::output::{Column, Printer, note, table};
 use crate::command::Source;
@@ -205,7 +205,8 @@ async fn repair_in(store: &dyn Store, arguments: &Repair) -> Result<bool, CliErr
         return Ok(report.findings.is_empty());
     };
     if !arguments.yes {
-        confirm(corrections.len())?;
+        let count = corrections.len();
+        ask::confirm(&format!("{count} corrections will be booked and sealed for good. Go on?"))?;
     }
     for correction in &corrections {
         book(store, correction, reason).await?;
@@ -246,16 +247,4 @@ fn row(finding: &Finding, correction: &Correction) -> Value {
         fields.insert("reason".into(), what.into());
     }
     row
-}
-
-fn confirm(corrections: usize) -> Result<(), CliError> {
-    let input = std::io::stdin();
-    if !input.is_terminal() {
-        return Err(CliError::misused("nobody is there to be asked: add --yes"));
-    }
-    note(&format!("{corrections} corrections will be booked and sealed for good. Go on? [y/N]"))?;
-    let mut answer = String::new();
-    let read = input.lock().read_line(&mut answer);
-    read.map_err(|source| CliError::Io { what: "cannot read the answer".into(), source })?;
-    if matches!(answer.trim(), "y" | "Y" | "yes") { Ok(()) } else { Err(CliError::misused("nothing was changed")) }
 }

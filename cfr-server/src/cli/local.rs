@@ -1,14 +1,17 @@
 //! The management API without a socket: over a data folder that no server owns, or beside the servers that share a database.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use axum::Router;
+use cfr_core::gateway::Offer;
 use cfr_core::price::PriceTable;
+use cfr_core::route::Routes;
 use cfr_core::time::{Clock, SystemClock};
 
 use super::error::CliError;
 use crate::api::{self, ApiState, PriceDesk};
-use crate::config::{Config, DatabaseUrl, offer, prices};
+use crate::config::{Config, DatabaseUrl, offer, prices, prices_json};
 use crate::state::{Books, StartError};
 
 /// Opens the folder of a configuration. The books are closed by whoever gets them.
@@ -50,7 +53,7 @@ fn router(books: &Books, prices: FolderPrices) -> Router {
 /// The prices that the next start of a server reads. Nobody is served now, so an import changes nobody's calls.
 #[derive(Debug)]
 struct FolderPrices {
-    current: Arc<PriceTable>,
+    offer: Offer,
     config: Arc<Config>,
     clock: Arc<dyn Clock>,
 }
@@ -58,20 +61,30 @@ struct FolderPrices {
 impl FolderPrices {
     async fn read(config: &Arc<Config>, books: &Books) -> Result<Self, CliError> {
         let imported = books.store.latest_prices().await.map_err(StartError::from)?;
-        let table = prices(config, imported.as_deref()).map_err(|problem| CliError::misused(problem.what))?;
-        let desk = Self { current: Arc::clone(&table), config: Arc::clone(config), clock: Arc::clone(&books.clock) };
-        Ok(Self { current: desk.complete(&table).map_err(CliError::misused)?, ..desk })
+        let table = prices(config, imported.as_deref());
+        let offer = table.and_then(|table| offer(config, &table, books.clock.now()));
+        let offer = offer.map_err(|problem| CliError::misused(problem.what))?;
+        Ok(Self { offer, config: Arc::clone(config), clock: Arc::clone(&books.clock) })
     }
 }
 
 impl PriceDesk for FolderPrices {
     fn current(&self) -> Arc<PriceTable> {
-        Arc::clone(&self.current)
+        Arc::clone(&self.offer.prices)
+    }
+
+    fn offered(&self) -> Arc<Routes> {
+        Arc::clone(&self.offer.routes)
     }
 
     fn complete(&self, imported: &PriceTable) -> Result<Arc<PriceTable>, String> {
         let completed = offer(&self.config, &Arc::new(imported.clone()), self.clock.now());
         completed.map(|offer| offer.prices).map_err(|problem| problem.what)
+    }
+
+    fn source(&self, imported: Option<Vec<u8>>) -> Result<Vec<u8>, String> {
+        let json = prices_json(&self.config, imported.as_deref());
+        json.map(Cow::into_owned).map_err(|problem| problem.what)
     }
 
     fn replace(&self, _: Arc<PriceTable>) {}

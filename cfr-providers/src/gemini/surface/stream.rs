@@ -134,7 +134,7 @@ impl StreamWriter for ChunkWriter {
             }
             Piece::Usage(usage) => self.usage = Some(usage),
             Piece::Cost(_) => {}        // the caller has no use for it
-            Piece::ServiceTier(_) => {} // nor for another provider's word for a tier
+            Piece::ServiceTier(_) | Piece::Geo(_) => {} // nor for another provider's word for a tier or a place
         }
     }
 

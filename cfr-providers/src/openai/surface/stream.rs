@@ -111,7 +111,7 @@ impl StreamWriter for ChunkWriter {
                 self.choice(json!({"index": choice, "delta": {}, "logprobs": null, "finish_reason": finish}), out);
             }
             Piece::Usage(usage) => self.usage = Some(usage),
-            Piece::Cost(_) => {} // the caller has no use for it
+            Piece::Cost(_) | Piece::Geo(_) => {} // the caller has no use for it
             Piece::ServiceTier(tier) => drop(self.head.insert("service_tier".to_owned(), tier.into())),
         }
     }

@@ -27,7 +27,7 @@ pub(super) fn read(quirks: &Quirks, headers: &HeaderMap, body: &Bytes) -> Result
     choices.iter_mut().for_each(|choice| cite(&mut choice.parts, completion.sources()));
     let model = completion.model.text().unwrap_or_default().to_owned();
     let service_tier = completion.service_tier.text().map(str::to_owned);
-    Ok(Answer { id, model, choices, usage, cost, service_tier })
+    Ok(Answer { id, model, choices, usage, cost, service_tier, geo: None })
 }
 
 fn choice(answer: &str, index: u32, choice: &Value) -> Choice {

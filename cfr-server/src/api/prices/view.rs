@@ -120,6 +120,9 @@ pub(crate) struct PriceChange {
     /// What changed. A `removed` model can no longer be called.
     #[schema(value_type = schema::PriceChangeKind)]
     pub(crate) change: &'static str,
+    /// What it means for those who pay.
+    #[schema(value_type = schema::PriceChangeEffect)]
+    pub(crate) effect: &'static str,
     /// The meter of a `rate` or `fee`.
     pub(crate) meter: Option<&'static str>,
     /// The service tier of a `rate`.
@@ -135,6 +138,7 @@ pub(crate) struct PriceChange {
 impl From<CoreChange> for PriceChange {
     fn from(core: CoreChange) -> Self {
         let named = Self {
+            effect: effect(&core.change),
             provider: core.provider.into(),
             model: core.model.into(),
             effective_from: core.effective_from,
@@ -159,6 +163,66 @@ impl From<CoreChange> for PriceChange {
             }
             _ => Self { change: "terms", ..named },
         }
+    }
+}
+
+/// A rate that appears or goes may make a call dearer or cheaper: another meter's rate stood in, or stands in now.
+fn effect(change: &Change) -> &'static str {
+    match change {
+        Change::Added => "new",
+        Change::Removed => "gone",
+        Change::Rate { old: Some(old), new: Some(new), .. } | Change::Fee { old: Some(old), new: Some(new), .. } => {
+            if new > old {
+                "dearer"
+            } else {
+                "cheaper"
+            }
+        }
+        _ => "other",
+    }
+}
+
+/// How many differences there are, by what they mean for those who pay.
+#[derive(Debug, Default, Serialize, ToSchema)]
+pub(crate) struct PriceChangeCounts {
+    /// Models that have a price now.
+    pub(crate) new: usize,
+    /// Models that can no longer be called.
+    pub(crate) gone: usize,
+    /// Rates and fees that are higher.
+    pub(crate) dearer: usize,
+    /// Rates and fees that are lower.
+    pub(crate) cheaper: usize,
+    /// Everything else: rates of more or fewer meters, limits, dates, terms.
+    pub(crate) other: usize,
+}
+
+impl PriceChangeCounts {
+    /// Counts them.
+    pub(crate) fn of(changes: &[PriceChange]) -> Self {
+        let count = |effect| changes.iter().filter(|change| change.effect == effect).count();
+        Self {
+            new: count("new"),
+            gone: count("gone"),
+            dearer: count("dearer"),
+            cheaper: count("cheaper"),
+            other: count("other"),
+        }
+    }
+}
+
+/// What was left out of a file for one reason.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub(crate) struct LeftOut {
+    /// Why.
+    pub(crate) reason: String,
+    /// The models by the file's names, `model: field` where it is only a field; of foreign providers, the providers.
+    pub(crate) names: Vec<String>,
+}
+
+impl From<cfr_core::price::LeftOut> for LeftOut {
+    fn from(core: cfr_core::price::LeftOut) -> Self {
+        Self { reason: core.reason.into(), names: core.names.into_iter().map(Into::into).collect() }
     }
 }
 
