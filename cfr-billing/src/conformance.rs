@@ -7,6 +7,7 @@
 
 mod archive;
 mod audit;
+mod batches;
 mod catalog;
 mod commits;
 pub mod crash;
@@ -23,6 +24,7 @@ mod usage;
 
 pub use archive::*;
 pub use audit::*;
+pub use batches::*;
 pub use catalog::*;
 pub use commits::*;
 pub use grants::*;
@@ -121,6 +123,12 @@ macro_rules! store_conformance {
             lists_are_paged_completely_and_once
             what_does_not_exist_is_not_found
             price_tables_are_kept_by_hash
+            rights_of_a_batch_outlast_the_nodes
+            a_file_is_its_owners_alone
+            files_are_listed_newest_first
+            a_batch_goes_forward_once
+            batches_are_listed_newest_first
+            a_batch_that_is_due_is_claimed_by_one
             usage_is_filtered_and_listed_newest_first
             usage_survives_unchanged
             days_add_up_to_the_records

@@ -48,6 +48,7 @@ use cfr_core::time::{Clock, Timestamp};
 use tokio::time::Sleep;
 use tokio_util::sync::CancellationToken;
 
+mod aside;
 mod asker;
 mod book;
 mod committer;
@@ -63,6 +64,7 @@ mod slot;
 mod stats;
 mod store_clock;
 
+pub use self::aside::AsideAsk;
 pub use self::book::ENDS_REMEMBERED_MAX;
 use self::book::{Asks, Book, Decision, refusal};
 pub use self::config::EscrowConfig;

@@ -7,6 +7,7 @@
 //! budget      how much of it: limits per period, and the money granted to them
 //! escrow      the ledger engine: decides holds in memory, inside rights that the store leased to this node
 //! store       where all of it is kept: two traits, and a store in memory
+//! batch       files and batches that callers have at providers
 //! usage       what was used, request by request and day by day
 //! conformance what every store must do, as tests (feature `conformance`)
 //! ```
@@ -49,6 +50,7 @@
 //! [`Escrow`]: escrow::Escrow
 //! [`LedgerStore`]: store::LedgerStore
 
+pub mod batch;
 pub mod budget;
 #[cfg(feature = "conformance")]
 pub mod conformance;

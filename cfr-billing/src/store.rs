@@ -1,11 +1,13 @@
-//! What a store must do: the whole plug-in surface for money ([`LedgerStore`]) and for everything else ([`CatalogStore`]).
+//! What a store must do: the whole plug-in surface for money ([`LedgerStore`]), for files and batches ([`BatchStore`]) and
+//! for everything else ([`CatalogStore`]).
 //!
-//! Implement both, run the `conformance` suites on them, and the gateway runs on your database.
+//! Implement them, run the `conformance` suites on them, and the gateway runs on your database.
 
 use cfr_core::ledger::BudgetSpec;
 use cfr_core::money::Currency;
 
 pub mod archive;
+pub mod batch;
 mod catalog;
 mod error;
 mod finding;
@@ -14,6 +16,7 @@ pub mod memory;
 mod node;
 pub mod rules;
 
+pub use batch::BatchStore;
 pub use catalog::{CatalogStore, Cursor, PAGE_ROWS_MAX, Page, PageRequest};
 pub use error::StoreError;
 pub use finding::{AccountsAudit, AuditRule, Correction, FINDINGS_PER_RULE_MAX, Finding, Findings, Sum};
@@ -22,11 +25,11 @@ pub use ledger::{
     Reclaimed, SettledHold,
 };
 pub use memory::MemoryStore;
-pub use node::{Boot, Incarnation, NodeState, ONE_LIFE_PREFIX, ONE_LIFE_REMEMBERED, Renewal, lives_once};
+pub use node::{Boot, Incarnation, NodeState, ONE_LIFE_PREFIX, ONE_LIFE_PREFIXES, ONE_LIFE_REMEMBERED, Renewal, lives_once};
 
 /// A store for money and for everything else.
-pub trait Store: LedgerStore + CatalogStore {}
-impl<T: LedgerStore + CatalogStore> Store for T {}
+pub trait Store: LedgerStore + CatalogStore + BatchStore {}
+impl<T: LedgerStore + CatalogStore + BatchStore> Store for T {}
 
 /// What every budget of a path must satisfy before it is used: same currency.
 #[must_use]

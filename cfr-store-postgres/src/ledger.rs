@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
+use cfr_billing::batch::LIFE_PREFIX;
 use cfr_billing::budget::Grant;
 use cfr_billing::store::{
     AccountState, AccountsAudit, AcquireError, Boot, Correction, Finding, Incarnation, LeaseAsk, LeaseGrant,
@@ -25,6 +26,8 @@ mod hold;
 mod lease;
 mod node;
 mod orphan;
+#[cfg(test)]
+mod plans;
 
 /// How often the periods of an acquisition are opened: once, and again when one ends in the same moment.
 const OPENINGS_MAX: u32 = 3;
@@ -36,6 +39,9 @@ impl LedgerStore for PostgresStore {
     }
 
     async fn register(&self, node: &str, boot: Boot, now: Timestamp) -> Result<Incarnation, StoreError> {
+        if node.starts_with(LIFE_PREFIX) {
+            return write!(self, now, |tx| node::register(tx, node, boot, false)).await; // no process has its name
+        }
         let name_is_ours = self.notices().take_name(node, boot).await == NameHolder::Us;
         let registered = write!(self, now, |tx| node::register(tx, node, boot, name_is_ours)).await;
         registered.inspect(|_| self.notices().name_taken(node, boot))

@@ -25,6 +25,8 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (6, "corrections", include_str!("../migrations/0006_corrections.sql")),
     (7, "ended_holds", include_str!("../migrations/0007_ended_holds.sql")),
     (8, "forgotten_nodes", include_str!("../migrations/0008_forgotten_nodes.sql")),
+    (9, "leases_of_a_node", include_str!("../migrations/0009_leases_of_a_node.sql")),
+    (10, "request_batches", include_str!("../migrations/0010_request_batches.sql")),
 ];
 
 /// What a schema is to us.

@@ -1,6 +1,6 @@
 //! The books of the CloudFreedom Router in one SQLite file: the embedded default.
 //!
-//! [`SqliteStore`] implements `LedgerStore` and `CatalogStore` of `cfr_billing::store`. One process owns the file; one
+//! [`SqliteStore`] implements `LedgerStore`, `CatalogStore` and `BatchStore` of `cfr_billing::store`. One process owns the file; one
 //! connection writes it, a few read it. What was booked is append-only (triggers refuse to change it) and sealed by a
 //! hash chain that [`audit`](cfr_billing::store::LedgerStore::audit) verifies.
 
@@ -8,6 +8,8 @@ mod open;
 
 mod catalog;
 mod ledger;
+
+mod batch;
 
 mod archive;
 mod audit;

@@ -16,6 +16,7 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (4, "usage_lists", include_str!("../migrations/0004_usage_lists.sql")),
     (5, "copies", include_str!("../migrations/0005_copies.sql")),
     (6, "entry_lists", include_str!("../migrations/0006_entry_lists.sql")),
+    (7, "request_batches", include_str!("../migrations/0007_request_batches.sql")),
 ];
 
 /// What a database file is to us.

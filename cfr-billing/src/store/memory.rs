@@ -5,12 +5,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use cfr_core::ledger::BudgetSpec;
 use cfr_core::time::{Clock, Timestamp};
 
+use self::batch::Batches;
 use self::books::Books;
 use self::catalog::Catalog;
 pub use self::fault::Faults;
 use self::recall::{Bells, Questions};
 use crate::budget::{Budget, ScopeId};
 
+mod batch;
 mod books;
 mod catalog;
 mod fault;
@@ -35,6 +37,7 @@ pub struct MemoryStore {
 struct State {
     books: Books,
     catalog: Catalog,
+    batches: Batches,
     questions: Questions,
 }
 

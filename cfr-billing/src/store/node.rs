@@ -6,6 +6,8 @@ use std::time::Duration;
 use cfr_core::id::AccountId;
 use cfr_core::time::Timestamp;
 
+use crate::batch::LIFE_PREFIX;
+
 /// One run of a process, by a random number that it draws at its start: two processes of one name differ in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Boot(pub u128);
@@ -19,9 +21,13 @@ pub struct Incarnation {
     pub epoch: i64,
 }
 
-/// How the names of nodes begin that live once, such as a command beside the servers. Such a name is drawn at random and never
-/// used again, so that the store need not remember its epochs.
+/// How the names of commands beside the servers begin. They live once: such a name is drawn at random and never used again,
+/// so that the store need not remember its epochs.
 pub const ONE_LIFE_PREFIX: &str = "cli:";
+
+/// How the names of nodes begin that live once: those of commands beside the servers, and those whose rights are set aside
+/// for a batch.
+pub const ONE_LIFE_PREFIXES: [&str; 2] = [ONE_LIFE_PREFIX, LIFE_PREFIX];
 
 /// How long a store that is [reclaimed](super::LedgerStore::reclaim) remembers a node that lives once and was not heard of:
 /// one that was killed. One that [retires](super::LedgerStore::retire) is forgotten at once. Either is remembered for as
@@ -31,7 +37,7 @@ pub const ONE_LIFE_REMEMBERED: Duration = Duration::from_secs(24 * 3_600);
 /// Whether a node of this name lives once: the store forgets it with its life.
 #[must_use]
 pub fn lives_once(node: &str) -> bool {
-    node.starts_with(ONE_LIFE_PREFIX)
+    ONE_LIFE_PREFIXES.iter().any(|prefix| node.starts_with(prefix))
 }
 
 /// What a renewal says.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use cfr_billing::store::{Boot, Incarnation, NodeState, ONE_LIFE_PREFIX, ONE_LIFE_REMEMBERED, StoreError, lives_once};
+use cfr_billing::store::{Boot, Incarnation, NodeState, ONE_LIFE_PREFIXES, ONE_LIFE_REMEMBERED, StoreError, lives_once};
 use cfr_core::time::Timestamp;
 use fail::fail_point;
 use sqlx::postgres::PgRow;
@@ -87,9 +87,9 @@ pub(super) async fn retire(tx: &mut Tx<'_>, by: &Incarnation) -> Result<(), Faul
 pub(super) async fn forget_killed(tx: &mut Tx<'_>) -> Result<(), Fault> {
     let remembered = i64::try_from(ONE_LIFE_REMEMBERED.as_micros()).unwrap_or(i64::MAX);
     let seen_before = tx.micros().saturating_sub(remembered);
-    let sql = "SELECT name FROM nodes WHERE left(name, length($1)) = $1 AND seen_at < $2 AND alive_until < $2 \
-         ORDER BY name FOR UPDATE";
-    let rows = query(sql).bind(ONE_LIFE_PREFIX).bind(seen_before).fetch_all(tx.connection()).await?;
+    let sql = "SELECT name FROM nodes WHERE EXISTS (SELECT FROM unnest($1) AS prefix WHERE starts_with(name, prefix)) \
+         AND seen_at < $2 AND alive_until < $2 ORDER BY name FOR UPDATE";
+    let rows = query(sql).bind(&ONE_LIFE_PREFIXES[..]).bind(seen_before).fetch_all(tx.connection()).await?;
     let names = rows.iter().map(|row| Ok(row.text("name")?.to_string())).collect::<Result<Vec<String>, Fault>>()?;
     if names.is_empty() { Ok(()) } else { forget(tx, names).await }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use cfr_billing::store::{Boot, Incarnation, NodeState, ONE_LIFE_PREFIX, ONE_LIFE_REMEMBERED, StoreError, lives_once};
+use cfr_billing::store::{Boot, Incarnation, NodeState, ONE_LIFE_PREFIXES, ONE_LIFE_REMEMBERED, StoreError, lives_once};
 use cfr_core::time::Timestamp;
 use fail::fail_point;
 use sqlx::Row;
@@ -72,10 +72,12 @@ pub(super) async fn forget_killed(tx: &mut Tx<'_>) -> Result<(), Fault> {
     let remembered = i64::try_from(ONE_LIFE_REMEMBERED.as_micros()).unwrap_or(i64::MAX);
     let seen_before = tx.micros().saturating_sub(remembered);
     let sql = "SELECT name FROM nodes WHERE substr(name, 1, length(?1)) = ?1 AND seen_at < ?2 AND alive_until < ?2";
-    let names: Vec<String> =
-        sqlx::query_scalar(sql).bind(ONE_LIFE_PREFIX).bind(seen_before).fetch_all(tx.connection()).await?;
-    for name in names {
-        forget(tx, &name).await?;
+    for prefix in ONE_LIFE_PREFIXES {
+        let names = sqlx::query_scalar(sql).bind(prefix).bind(seen_before);
+        let names: Vec<String> = names.fetch_all(tx.connection()).await?;
+        for name in names {
+            forget(tx, &name).await?;
+        }
     }
     Ok(())
 }
