@@ -5,7 +5,7 @@
 
 use std::future::Future;
 use std::ops::{Deref, DerefMut};
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -30,6 +30,12 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 const RECOVERY_TIMEOUT: Duration = Duration::from_secs(1);
 /// How often a transaction is done again that the database gave up for the sake of another one.
 const COLLISIONS_MAX: u32 = 10;
+/// How long the connection that seals keeps the plans of its statements. Those that were made for small tables compare every
+/// row of a batch with every row of a table: until statistics are renewed, which may be never, that is slow once it grew.
+const PLANS_AGE_MAX: Duration = Duration::from_secs(10);
+/// How many transactions on the connections of the pool keep their plans, for the same reason. A prime, so that it meets
+/// each connection, however many there are and whatever their turns.
+const PLANS_TRANSACTIONS_MAX: u32 = 61;
 
 /// Runs one function inside a transaction and commits what it did: again, when the database gave the transaction up for
 /// another one, or when it turned out that something has to be sealed. With `sealing` it is expected to be.
@@ -171,13 +177,22 @@ pub(crate) struct Session {
     pub(crate) pooled: bool,
 }
 
+/// What becomes of the plans of statements that a connection has prepared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Plans {
+    Stay,
+    AreRenewed,
+}
+
 impl Session {
-    fn begin(self) -> SqlStr {
-        SqlStr::from_static(if self.pooled {
-            "BEGIN; SET LOCAL statement_timeout = '30s'; SET LOCAL lock_timeout = '5s'; \
-             SET LOCAL idle_in_transaction_session_timeout = '10s'"
-        } else {
-            "BEGIN"
+    fn begin(self, plans: Plans) -> SqlStr {
+        SqlStr::from_static(match (self.pooled, plans) {
+            (true, _) => {
+                "BEGIN; SET LOCAL statement_timeout = '30s'; SET LOCAL lock_timeout = '5s'; \
+                 SET LOCAL idle_in_transaction_session_timeout = '10s'"
+            }
+            (false, Plans::Stay) => "BEGIN",
+            (false, Plans::AreRenewed) => "BEGIN; DISCARD PLANS",
         })
     }
 
@@ -194,8 +209,8 @@ impl Session {
         ])
     }
 
-    /// What the connection that seals has beside that. Its few statements find every row by an index and are planned once,
-    /// whatever their arguments are: else the plan of a small or empty table would stay while it grows.
+    /// What the connection that seals has beside that. Its few statements find every row by an index and are planned once
+    /// for a while, whatever their arguments are.
     fn apply_to_writer(self, options: &PgConnectOptions) -> PgConnectOptions {
         if self.pooled {
             return options.clone();
@@ -219,6 +234,8 @@ pub(crate) struct Writer {
     connection: Option<PgConnection>,
     /// When it was made.
     connected_at: Option<Instant>,
+    /// Not later than its plans. None when that is not known.
+    pub(crate) planned_at: Option<Instant>,
     /// None before the first batch, and when it is not known whether the last one was committed: then a new chain begins.
     head: Option<Head>,
     /// A transaction was begun and not ended.
@@ -228,7 +245,7 @@ pub(crate) struct Writer {
 impl Writer {
     /// A writer that connects when it is needed.
     pub(crate) const fn new(login: Login, session: Session, standby: Arc<Standby>) -> Self {
-        Self { login, session, standby, connection: None, connected_at: None, head: None, abandoned: false }
+        Self { login, session, standby, connection: None, connected_at: None, planned_at: None, head: None, abandoned: false }
     }
 
     /// Begins a transaction that can seal. Dropping it undoes everything.
@@ -244,6 +261,7 @@ impl Writer {
         if self.is_outdated() {
             self.connection = None;
         }
+        let plans = self.renew_plans();
         let connection = match &mut self.connection {
             Some(connection) => connection,
             none => {
@@ -252,7 +270,7 @@ impl Writer {
             }
         };
         self.abandoned = true;
-        let inner = Extent::Transaction(connection.begin_with(self.session.begin()).await?);
+        let inner = Extent::Transaction(connection.begin_with(self.session.begin(plans)).await?);
         fail_point!("transaction.begun");
         let seal = Seal { head: &mut self.head, ends: None, abandoned: &mut self.abandoned };
         let (session, standby) = (self.session, Arc::clone(&self.standby));
@@ -260,10 +278,23 @@ impl Writer {
     }
 
     /// Whether a change can be one statement: not as long as there is no connection, no chain to extend or the time is not
-    /// known, and not behind a pooler.
+    /// known, not with old plans, and not behind a pooler.
     pub(crate) fn can_be_single(&self, clock: &Clock) -> bool {
         let ready = self.connection.is_some() && !self.abandoned && self.head.is_some();
-        ready && !self.session.pooled && clock.is_known() && !self.is_outdated()
+        ready && !self.session.pooled && clock.is_known() && !self.is_outdated() && self.has_new_plans()
+    }
+
+    fn has_new_plans(&self) -> bool {
+        self.planned_at.is_some_and(|at| at.elapsed() <= PLANS_AGE_MAX)
+    }
+
+    /// What the next transaction has to do about plans.
+    fn renew_plans(&mut self) -> Plans {
+        if self.has_new_plans() {
+            return Plans::Stay;
+        }
+        self.planned_at = Some(Instant::now());
+        Plans::AreRenewed
     }
 
     /// Whether a server was found meanwhile to take no writes.
@@ -519,11 +550,18 @@ pub(crate) struct Pool {
     connections: PgPool,
     session: Session,
     standby: Arc<Standby>,
+    /// Transactions so far.
+    begun: Arc<AtomicU32>,
 }
 
 impl Pool {
-    pub(crate) const fn new(connections: PgPool, session: Session, standby: Arc<Standby>) -> Self {
-        Self { connections, session, standby }
+    pub(crate) fn new(connections: PgPool, session: Session, standby: Arc<Standby>) -> Self {
+        Self { connections, session, standby, begun: Arc::default() }
+    }
+
+    fn begin_statement(&self) -> SqlStr {
+        let begun = self.begun.fetch_add(1, Ordering::Relaxed);
+        self.session.begin(if begun.is_multiple_of(PLANS_TRANSACTIONS_MAX) { Plans::AreRenewed } else { Plans::Stay })
     }
 
     /// Those that are open, and those of them that work now.
@@ -542,7 +580,7 @@ impl Pool {
 
     /// Begins one whose first statement tells the time: see [`Tx::set_moment`].
     pub(crate) async fn begin_untimed<'a>(&self, clock: &'a Clock, now: Timestamp) -> Result<Tx<'a>, Fault> {
-        let inner = Extent::Transaction(self.connections.begin_with(self.session.begin()).await?);
+        let inner = Extent::Transaction(self.connections.begin_with(self.begin_statement()).await?);
         let (session, standby) = (self.session, Arc::clone(&self.standby));
         Ok(Tx { inner, now: clock.expected(now)?, asked: now, clock, session, standby, seal: None })
     }
@@ -557,7 +595,7 @@ impl Pool {
     /// A connection to read from.
     pub(crate) async fn reader(&self) -> Result<Reader, Fault> {
         Ok(if self.session.pooled {
-            Reader::Transaction(self.connections.begin_with(self.session.begin()).await?)
+            Reader::Transaction(self.connections.begin_with(self.begin_statement()).await?)
         } else {
             Reader::Connection(self.connections.acquire().await?)
         })
@@ -575,7 +613,7 @@ impl Pool {
 
     /// A transaction for what is not part of the books.
     pub(crate) async fn transaction(&self) -> Result<Transaction<'static, Postgres>, Fault> {
-        Ok(self.connections.begin_with(self.session.begin()).await?)
+        Ok(self.connections.begin_with(self.begin_statement()).await?)
     }
 
     pub(crate) async fn close(&self) {

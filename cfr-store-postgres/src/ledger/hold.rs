@@ -117,10 +117,10 @@ const CHANGE: &str = "UPDATE holds h SET amount = coalesce(c.amount, h.amount), 
      delivered = coalesce(c.delivered, h.delivered), evidence = coalesce(c.evidence::json, h.evidence) \
      FROM unnest($1, $2, $3, $4) AS c (id, amount, delivered, evidence) WHERE h.id = c.id AND h.state = 0";
 
-const SETTLE: &str = "DELETE FROM holds WHERE id IN (SELECT * FROM unnest($1))";
+const SETTLE: &str = "DELETE FROM holds WHERE id = ANY($1)";
 
 /// A released hold stays for a while, so that a late `Open` cannot open it again.
-const RELEASE: &str = "UPDATE holds SET state = 2 WHERE id IN (SELECT * FROM unnest($1))";
+const RELEASE: &str = "UPDATE holds SET state = 2 WHERE id = ANY($1)";
 
 /// Adds to the script what writes the journal of one batch.
 pub(super) fn push(script: &mut Script, node: &str, journal: &Journal<'_>) -> Result<(), Fault> {
