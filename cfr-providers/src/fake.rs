@@ -1,7 +1,8 @@
 //! A provider without a network: answers every model like a model would, the same prompt always the same way.
 //!
 //! For demonstrations, tests and benchmarks. It honours caps, `stop`, `n`, tools, response formats, log probabilities,
-//! legacy completions, embeddings, moderations and reranks, streams token by token, and reports usage.
+//! legacy completions, embeddings, images, speech, transcripts, moderations and reranks, streams token by token, and
+//! reports usage.
 //!
 //! **Counting.** A prompt costs one token per four bytes of its texts, tools and schema, rounded up: never more than
 //! it has bytes. Images are accepted and cost nothing. An answer costs the tokens that it really has; a word with the
@@ -21,6 +22,7 @@ mod embedding;
 mod foreign;
 mod judged;
 pub mod log;
+mod media;
 mod prompt;
 mod render;
 mod schema;
@@ -30,18 +32,14 @@ mod words;
 
 pub use log::{FakeLog, Served};
 
+use crate::openai;
 use prompt::Prompt;
 
 /// The time between two tokens when none is set.
 pub const PACE_DEFAULT: Duration = Duration::from_millis(5);
 
 /// What it can do.
-pub const CAPABILITIES: Capabilities = {
-    let mut can = Capabilities::TEXT;
-    can.moderations = true;
-    can.rerank = true;
-    can
-};
+pub const CAPABILITIES: Capabilities = Capabilities::ALL;
 
 /// The provider without a network.
 #[derive(Debug, Clone)]
@@ -109,6 +107,9 @@ impl Fake {
         }
         if matches!(order.call.operation, Operation::Moderations | Operation::Rerank) {
             return Ok(judged::reply(&prompt, &order, entry));
+        }
+        if openai::is_media(order.call.operation) {
+            return media::reply(&prompt, &order, self.pace, &entry);
         }
         let answers = answer::compose(&prompt, order.model);
         if order.call.envelope.stream {

@@ -10,7 +10,7 @@ use cfr_core::chat::{Call, Dialect, Operation};
 use cfr_core::upstream::{Capabilities, Order, TokenCount, UpstreamError, WholeReply};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 
-use crate::adapter::{Adapter, StreamDecoder};
+use crate::adapter::{Adapter, KeepsResponses, StreamDecoder};
 use crate::dialog::Translated;
 use crate::responses;
 use crate::transport::{BadAddress, WireRequest};
@@ -27,6 +27,7 @@ mod media;
 pub(crate) mod models;
 pub mod quirks;
 mod results;
+mod stored;
 mod stream;
 mod surface;
 mod synthesis;
@@ -45,6 +46,7 @@ pub use quirks::{CapField, Quirks, SpeechWords, UsageRule};
 pub use surface::{CHAT_SURFACE, ChatSurface};
 pub use words::{EffortRule, Words};
 
+pub(crate) use media::is_media;
 pub(crate) use surface::created_at;
 pub(crate) use target::{FAILED, end_user, without_body};
 
@@ -113,7 +115,7 @@ impl OpenAi {
             Operation::Responses if !is_response() => Spoken::Foreign,
             Operation::Responses => Spoken::Response,
             Operation::Moderations | Operation::Rerank => Spoken::Results,
-            operation if media::is_media(operation) => Spoken::Media,
+            operation if is_media(operation) => Spoken::Media,
             _ => Spoken::Completion,
         }
     }
@@ -135,7 +137,7 @@ impl Adapter for OpenAi {
         }
         let bridged = operation == Operation::ChatCompletions && bridge::is_needed(&self.host, order);
         match self.own_path(operation).filter(|_| !bridged) {
-            Some(path) if media::is_media(operation) => {
+            Some(path) if is_media(operation) => {
                 let (body, content_type) = media::body(self.host.quirks, order)?;
                 let mut request = self.host.request(path, order.model, body)?;
                 request.headers.insert(header::CONTENT_TYPE, content_type);
@@ -170,7 +172,7 @@ impl Adapter for OpenAi {
         let own: Box<dyn StreamDecoder> = match call.operation {
             operation if self.own_path(operation).is_none() => return self.target.stream_decoder(call),
             Operation::Responses => Box::new(responses::own::EventDecoder::new(quirks)),
-            operation if media::is_media(operation) => Box::new(media::MediaDecoder::new(quirks, call)),
+            operation if is_media(operation) => Box::new(media::MediaDecoder::new(quirks, call)),
             _ => Box::new(stream::ChunkDecoder::new(quirks, call)),
         };
         if call.operation.is_chat() && quirks.responses {
@@ -192,6 +194,10 @@ impl Adapter for OpenAi {
             Spoken::Media => media::stream_of_whole(quirks, call, headers, body),
             Spoken::Foreign => self.target.stream_of_whole(call, headers, body),
         }
+    }
+
+    fn keeper(&self) -> Option<&dyn KeepsResponses> {
+        self.host.quirks.responses.then_some(&self.host)
     }
 
     fn encode_count(&self, order: &Order<'_>) -> Result<Option<WireRequest>, UpstreamError> {

@@ -15,7 +15,7 @@ use crate::openai::quirks::CUSTOM;
 use crate::openai::{OpenAi, without_body};
 
 /// Nothing is ever sent there.
-const NOWHERE: &str = "http://fake.invalid/v1";
+pub(super) const NOWHERE: &str = "http://fake.invalid/v1";
 
 pub(super) async fn send(fake: &Fake, order: Order<'_>) -> Result<Reply, UpstreamError> {
     let nowhere = |_| UpstreamError::Unreachable { message: NOWHERE.into() };
@@ -53,7 +53,8 @@ fn chat(call: &Call, body: Bytes) -> Result<Call, UpstreamError> {
     Ok(Call { operation, envelope, body, ..call.clone() })
 }
 
-fn relayed(events: EventStream, relay: Relay) -> EventStream {
+/// What a relay makes of the events.
+pub(super) fn relayed(events: EventStream, relay: Relay) -> EventStream {
     stream::unfold(Some((events, relay)), |open| async move {
         let (mut events, mut relay) = open?;
         loop {

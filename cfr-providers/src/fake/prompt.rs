@@ -67,7 +67,11 @@ fn said(operation: Operation, body: &Value) -> Vec<String> {
         Operation::ChatCompletions => {
             messages(body).iter().map(|message| texts(&message["content"]).concat()).collect()
         }
-        Operation::Completions => texts(&body["prompt"]),
+        Operation::Completions
+        | Operation::ImageGenerations
+        | Operation::ImageEdits
+        | Operation::Transcriptions
+        | Operation::Translations => texts(&body["prompt"]),
         Operation::Rerank => [texts(&body["query"]), texts(&body["documents"])].concat(),
         _ => texts(&body["input"]),
     }

@@ -24,7 +24,7 @@ mod usage;
 pub(super) use events::MediaDecoder;
 
 /// Whether an operation is of these.
-pub(super) const fn is_media(operation: Operation) -> bool {
+pub(crate) const fn is_media(operation: Operation) -> bool {
     matches!(
         operation,
         Operation::ImageGenerations

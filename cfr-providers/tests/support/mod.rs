@@ -19,6 +19,7 @@ use cfr_core::chat::{Call, Dialect, Envelope, Meter, Operation, Usage};
 use cfr_core::id::RequestId;
 use cfr_core::price::PicoUsd;
 use cfr_core::secret::Secret;
+use cfr_core::time::{ManualClock, Timestamp};
 use cfr_core::upstream::{Order, Reply, Report, Retry, Upstream, UpstreamError};
 use cfr_providers::adapter::{Adapter, Framing};
 use cfr_providers::framing::Relay;
@@ -86,7 +87,6 @@ impl Case {
         let mut exchange = Exchange::read(file).unwrap();
         let caller = recording["request"].get("caller_body").unwrap_or(&exchange.request_body).clone();
         let quirks = Quirks::by_name(&provider).unwrap_or_else(|| panic!("{name}: no provider of that name"));
-        exchange.request_headers.remove("api-key"); // Azure also takes the key as a bearer token, which is what we send.
         for field in quirks.drops {
             exchange.request_body.as_object_mut().unwrap().remove(*field);
         }
@@ -132,10 +132,12 @@ impl Case {
     }
 
     pub fn upstream(&self, replay: Replay) -> HttpUpstream {
-        let authorization =
-            self.exchange.request_headers.get("authorization").map_or("", |value| value.to_str().unwrap());
-        let key = Secret::new(authorization.trim_start_matches("Bearer "));
-        HttpUpstream::openai_family_over(Arc::new(replay), self.quirks, self.base_url, &key).unwrap()
+        let sent = |name: &str| self.exchange.request_headers.get(name).map(|value| value.to_str().unwrap());
+        let key = sent("api-key").or(sent("authorization")).unwrap_or_default().trim_start_matches("Bearer ");
+        let (base_url, key) = (self.base_url.map(str::to_owned), Some(Secret::new(key)));
+        let account = Account { base_url, key, ..Account::default() };
+        let clock = Arc::new(ManualClock::new(Timestamp::UNIX_EPOCH));
+        Kind::Compatible(self.quirks).upstream(&account, Arc::new(replay), clock).unwrap()
     }
 
     /// What our decoder makes of the stream when the network brings it in these pieces, without all that is around it.
@@ -251,6 +253,7 @@ fn operation_of(path: &str) -> Option<Operation> {
         (Operation::Embeddings, "/embeddings"),
         (Operation::Moderations, "/moderations"),
         (Operation::Rerank, "/rerank"),
+        (Operation::ImageGenerations, "/images/generations"),
     ];
     ends.into_iter().find_map(|(operation, end)| path.ends_with(end).then_some(operation))
 }
@@ -295,7 +298,7 @@ pub fn call(operation: Operation, body: &Value) -> Call {
     let body = Bytes::from(body.to_string());
     let envelope = Envelope::parse(operation, &body).unwrap_or_else(|cause| panic!("{cause}: {body:?}"));
     let (tags, cache) = (cfr_core::chat::Tags::default(), cfr_core::cache::CacheUse::default());
-    Call { id: RequestId::from_u128(1), operation, envelope, body, files: Vec::new(), tags, cache, drop_params: false, betas: None }
+    Call { id: RequestId::from_u128(1), operation, envelope, body, files: Vec::new(), tags, cache, drop_params: false, betas: None, dialect_version: None }
 }
 
 pub fn order<'a>(call: &'a Call, timeout: Duration) -> Order<'a> {
