@@ -181,6 +181,33 @@ async fn a_geography_is_charged_unless_the_provider_was_not_told_of_it() {
     }
 }
 
+/// What is charged for an answer that was made in this geography, by a caller who names none.
+async fn charged_in(geo: Option<&str>, model: &str) -> (i64, bool) {
+    let world = Setup::default().build();
+    let routes = Routes::default().with(MODEL, vec![Target::new(FIRST, "anthropic", model)]);
+    world.gateway.set_offer(Offer { routes: Arc::new(routes), ..Offer::clone(&world.gateway.offer()) });
+    world.first.then(Step::Says(Report {
+        usage: Some(Usage::text(100, 0)),
+        geo: geo.map(Box::from),
+        ..Report::default()
+    }));
+    let held = world.balance().await.available.nanos();
+    assert!(world.ask(r#","max_tokens":9"#).await.is_ok());
+    let record = world.record();
+    (record.charged_nanos, record.charged_nanos == held - world.balance().await.available.nanos())
+}
+
+#[tokio::test]
+async fn the_geography_that_the_provider_names_is_charged_although_no_caller_asked_for_it() {
+    let plain = 100 * 100; // nano-dollars of 100 prompt tokens
+    assert_eq!(charged_in(None, "claude-haiku-5-5").await.0, plain);
+    assert_eq!(charged_in(Some("global"), "claude-haiku-5-5").await.0, plain);
+    assert_eq!(charged_in(Some("us"), "claude-haiku-5-5").await, (plain * 11 / 10, true));
+    let (whole_hold, free) =
+        (charged_in(Some("moon"), "claude-haiku-5-5").await.0, charged_in(None, "claude-haiku-5-5").await.1);
+    assert!(whole_hold > plain * 11 / 10 && free, "a geography without a price costs all that was held");
+}
+
 #[tokio::test]
 async fn an_upstreams_words_on_a_record_are_cut() {
     let world = Setup::default().build();

@@ -226,6 +226,18 @@ mod tests {
     }
 
     #[test]
+    fn the_geography_is_told_where_the_model_has_one() {
+        let geo = |json| read(json).geo().map(str::to_owned);
+        assert_eq!(geo(r#"{"inference_geo":"us"}"#).as_deref(), Some("us"));
+        assert_eq!(geo(r#"{"inference_geo":"not_available"}"#), None);
+        assert_eq!(geo(r#"{"inference_geo":null}"#), None);
+        assert_eq!(geo("{}"), None);
+        let mut usage = read(r#"{"inference_geo":"us"}"#);
+        usage.overwrite(read(r#"{"output_tokens":1}"#));
+        assert_eq!(usage.geo(), Some("us"), "the end of a stream does not repeat it");
+    }
+
+    #[test]
     fn a_dearer_speed_is_the_tier_that_counts() {
         let usage = |speed| read(&format!(r#"{{"service_tier":"standard","speed":{speed}}}"#));
         assert_eq!(usage(r#""fast""#).service_tier(), Some("fast"));
