@@ -260,7 +260,7 @@ fn frames(events: &[&str]) -> String {
 #[tokio::test]
 async fn a_streamed_transcript_is_handed_on_as_it_came_and_cut_short_anywhere_but_at_its_end() {
     let call = recording(json!({"stream": true}));
-    let of = |events: String| async { exchange(&OPENAI, "m", &call, ("text/event-stream", &events)).await.outcome };
+    let of = async |events: String| exchange(&OPENAI, "m", &call, ("text/event-stream", &events)).await.outcome;
     let whole = of(frames(&EVENTS)).await;
     assert_eq!((whole.error.is_none(), &whole.bytes), (true, &Bytes::from(frames(&EVENTS))));
     assert_eq!(whole.report.usage, Some(Usage::text(30, 2)));
@@ -307,7 +307,7 @@ async fn streamed_images_are_complete_when_each_of_them_is() {
     let end =
         r#"{"type":"image_generation.completed","b64_json":"AA==","usage":{"input_tokens":5,"output_tokens":272}}"#;
     let partial = r#"{"type":"image_generation.partial_image","b64_json":"AA==","partial_image_index":0}"#;
-    let of = |events: String| async { exchange(&OPENAI, "m", &call, ("text/event-stream", &events)).await };
+    let of = async |events: String| exchange(&OPENAI, "m", &call, ("text/event-stream", &events)).await;
     let both = of(frames(&[partial, end, end])).await;
     assert_eq!(both.usage(), [(Meter::InputTokens, 10), (Meter::OutputImageTokens, 544)]);
     let one = of(frames(&[partial, end])).await;
