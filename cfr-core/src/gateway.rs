@@ -30,6 +30,7 @@ mod count;
 mod error;
 mod open_call;
 mod quote;
+mod stored;
 mod stream;
 
 pub use batch::AdmittedLine;
@@ -37,11 +38,13 @@ pub(crate) use caller::covers;
 pub use caller::{Caller, ModelAccess};
 pub use count::PromptCount;
 pub use error::{BudgetExceeded, GatewayError};
+pub use stored::{IdSeal, Stored, StoredRequest};
 pub use stream::AnswerStream;
 
 use cached::{Caching, Lookup};
 use open_call::{Ending, OpenCall};
 use quote::Quote;
+use stored::Keeper;
 
 /// What waits for what.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -119,6 +122,7 @@ struct Inner {
     ledger: Arc<dyn BudgetLedger>,
     limits: Limits,
     caching: Option<Caching>,
+    seal: Option<Arc<dyn IdSeal>>,
     clock: Arc<dyn Clock>,
     pre_hooks: Vec<Arc<dyn PreHook>>,
     post_hooks: Vec<Arc<dyn PostHook>>,
@@ -196,6 +200,14 @@ impl GatewayBuilder {
         self
     }
 
+    /// Makes ids of what providers keep good for their owners alone. Without it providers' own ids pass as they are, which
+    /// is for callers who trust each other.
+    #[must_use]
+    pub fn id_seal(mut self, seal: Arc<dyn IdSeal>) -> Self {
+        self.0.seal = Some(seal);
+        self
+    }
+
     /// The gateway.
     #[must_use]
     pub fn build(self) -> Gateway {
@@ -268,6 +280,7 @@ impl Gateway {
             ledger,
             limits: Limits::Memory(RateLimits::new(Arc::clone(&clock))),
             caching: None,
+            seal: None,
             clock,
             pre_hooks: Vec::new(),
             post_hooks: Vec::new(),
@@ -317,11 +330,11 @@ impl Gateway {
     /// Dropping the future aborts the upstream call and settles what the caller could have had of it.
     pub async fn answer(&self, caller: &Arc<Caller>, call: Call) -> Result<Answer, GatewayError> {
         let gateway = &self.inner;
-        let call = gateway.run_pre_hooks(caller, call).await?;
+        let (call, keeper) = gateway.unseal(caller, gateway.run_pre_hooks(caller, call).await?)?;
         let permit = gateway.limits.admit(caller).await?;
         let offer = gateway.offer.load_full();
         let at = gateway.clock.now();
-        let plan = gateway.plan(&offer, caller, &call, at)?;
+        let plan = gateway.plan(&offer, caller, &call, keeper.as_ref(), at)?;
         let cache_key = match gateway.look_up(&offer, caller, &call).await {
             Lookup::Hit(found) => return OpenCall::replay(gateway, offer, caller, call, found, permit, at).await,
             Lookup::Miss(key) => Some(key),
@@ -331,7 +344,7 @@ impl Gateway {
         let hold = gateway.hold(caller, &call, &quote).await?;
         // Boxed: it is large, and moves through every future down to the stream's end.
         let mut open = Box::new(OpenCall::begin(gateway, offer, caller, call, quote, hold, permit));
-        open.cache_key = cache_key;
+        (open.cache_key, open.keeper) = (cache_key, keeper);
         match open.send_and_commit(&plan).await {
             Ok((target, Reply::Whole(reply))) => open.finish_whole(&target, reply).await,
             Ok((target, Reply::Stream(reply))) => Ok(open.begin_stream(&target, reply)),
@@ -352,8 +365,16 @@ impl Inner {
         Ok(call)
     }
 
-    /// The targets that can answer and have a price: one that has none costs nobody the others.
-    fn plan(&self, offer: &Offer, caller: &Caller, call: &Call, at: Timestamp) -> Result<Plan, GatewayError> {
+    /// The targets that can answer and have a price: one that has none costs nobody the others. Where a call goes on from
+    /// an earlier answer, only those that know it.
+    fn plan(
+        &self,
+        offer: &Offer,
+        caller: &Caller,
+        call: &Call,
+        keeper: Option<&Keeper>,
+        at: Timestamp,
+    ) -> Result<Plan, GatewayError> {
         let name = &*call.envelope.model;
         let unknown = || GatewayError::UnknownModel { model: name.into() };
         let model = offer.routes.find(name).ok_or_else(unknown)?;
@@ -367,6 +388,10 @@ impl Inner {
         plan.retain(|target| able(target));
         if plan.is_empty() {
             return Err(unknown());
+        }
+        if let Some(keeper) = keeper {
+            plan.retain(|target| target.upstream == keeper.upstream);
+            keeper.must_serve(name, &plan)?;
         }
         plan.retain(|target| offer.has_price(target, at));
         if plan.is_empty() { Err(GatewayError::ModelNotPriced { model: name.into() }) } else { Ok(plan) }
@@ -458,7 +483,7 @@ impl OpenCall {
             settled.committed.await?;
         }
         self.keep(target, &reply);
-        Ok(Answer::Whole { head, content_type: reply.content_type, body: reply.body })
+        Ok(Answer::Whole { head, content_type: reply.content_type, body: self.sealed(reply.body) })
     }
 
     fn begin_stream(mut self: Box<Self>, target: &Target, reply: StreamReply) -> Answer {

@@ -42,6 +42,18 @@ pub trait Upstream: Debug + Send + Sync + 'static {
         let _ = order;
         Ok(None)
     }
+
+    /// Asks for something that it keeps.
+    ///
+    /// # Errors
+    /// As [`Upstream::send`]; [`UpstreamError::Unsupported`] where it keeps nothing.
+    ///
+    /// # Cancel safety
+    /// Dropping the future aborts the request.
+    async fn stored(&self, order: StoredOrder<'_>) -> Result<StoredReply, UpstreamError> {
+        let _ = order;
+        Err(UpstreamError::Unsupported { message: "keeping answers".into() })
+    }
 }
 
 const _: fn(&dyn Upstream) = |_| {};
@@ -125,6 +137,44 @@ pub struct Order<'a> {
     pub idle_timeout: Duration,
 }
 
+/// A request about a response that an upstream keeps.
+#[derive(Debug, Clone, Copy)]
+pub struct StoredOrder<'a> {
+    /// The upstream's own id of it.
+    pub id: &'a str,
+    /// What is to be done.
+    pub action: StoredAction,
+    /// What the caller put behind the question mark.
+    pub query: Option<&'a str>,
+    /// How long to wait.
+    pub timeout: Duration,
+}
+
+/// What can be done with a response that is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum StoredAction {
+    /// Show it.
+    Show,
+    /// Forget it.
+    Delete,
+    /// Stop making it.
+    Cancel,
+    /// List what it answers.
+    InputItems,
+}
+
+/// What an upstream says about something that it keeps.
+#[derive(Debug)]
+pub struct StoredReply {
+    /// The media type of `body`.
+    pub content_type: HeaderValue,
+    /// Its answer.
+    pub body: Bytes,
+    /// Its own ids of responses that stand in it.
+    pub ids: Vec<Box<str>>,
+}
+
 /// A successful answer.
 #[derive(Debug)]
 #[expect(clippy::large_enum_variant, reason = "made once per call and taken apart at once")]
@@ -206,6 +256,8 @@ pub struct Report {
     pub service_tier: Option<Box<str>>,
     /// The geography in which the answer was made, by the provider's word.
     pub geo: Option<Box<str>>,
+    /// The provider's id under which it keeps the answer, where it does.
+    pub kept_as: Option<Box<str>>,
 }
 
 impl Report {
@@ -217,6 +269,7 @@ impl Report {
         self.finish = later.finish.or(self.finish.take());
         self.model = later.model.or(self.model.take());
         self.service_tier = later.service_tier.or(self.service_tier.take());
+        self.kept_as = later.kept_as.or(self.kept_as.take());
         self.geo = later.geo.or(self.geo.take());
     }
 }

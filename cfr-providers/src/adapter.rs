@@ -5,7 +5,9 @@ use std::fmt::Debug;
 
 use bytes::Bytes;
 use cfr_core::chat::Call;
-use cfr_core::upstream::{Capabilities, Order, Report, TokenCount, UpstreamError, WholeReply};
+use cfr_core::upstream::{
+    Capabilities, Order, Report, StoredOrder, StoredReply, TokenCount, UpstreamError, WholeReply,
+};
 use http::{HeaderMap, StatusCode};
 
 use crate::media::{Fetched, Wanted};
@@ -84,9 +86,29 @@ pub trait Adapter: Debug + Send + Sync + 'static {
         let _ = (call, headers, body);
         Err(UpstreamError::Unsupported { message: "counting tokens".into() })
     }
+
+    /// How to ask for responses that the provider keeps; none where it keeps none.
+    fn keeper(&self) -> Option<&dyn KeepsResponses> {
+        None
+    }
 }
 
 const _: fn(&dyn Adapter) = |_| {};
+
+/// A wire format in which a provider is asked for what it keeps.
+pub trait KeepsResponses: Debug + Send + Sync {
+    /// The request, complete but for the signature.
+    ///
+    /// # Errors
+    /// [`UpstreamError::Unsupported`] when there is no such request.
+    fn request(&self, order: &StoredOrder<'_>) -> Result<WireRequest, UpstreamError>;
+
+    /// An answer with a success status, and the provider's own ids of responses in it.
+    fn reply(&self, headers: &HeaderMap, body: Bytes) -> StoredReply;
+
+    /// The meaning of an answer with an error status.
+    fn error(&self, status: StatusCode, headers: &HeaderMap, body: &Bytes) -> UpstreamError;
+}
 
 /// How a provider cuts its streams into events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

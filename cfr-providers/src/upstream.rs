@@ -7,7 +7,8 @@ use async_trait::async_trait;
 use cfr_core::chat::Call;
 use cfr_core::secret::Secret;
 use cfr_core::upstream::{
-    Capabilities, Order, Reply, StreamEvent, StreamReply, TokenCount, Upstream, UpstreamError, WholeReply,
+    Capabilities, Order, Reply, StoredOrder, StoredReply, StreamEvent, StreamReply, TokenCount, Upstream,
+    UpstreamError, WholeReply,
 };
 use futures_util::{StreamExt, stream};
 use http::{HeaderMap, Response, StatusCode, header};
@@ -236,6 +237,19 @@ impl Upstream for HttpUpstream {
         self.reply(order, dropped, response).await
     }
 
+    async fn stored(&self, order: StoredOrder<'_>) -> Result<StoredReply, UpstreamError> {
+        let none = || UpstreamError::Unsupported { message: "keeping answers".into() };
+        let keeper = self.adapter.keeper().ok_or_else(none)?;
+        let request = self.signed(keeper.request(&order)?).await?;
+        let (head, mut body) = self.transport.send(request, order.timeout).await?.into_parts();
+        if head.status.is_success() {
+            let body = transport::whole(&mut body, order.timeout, WHOLE_BODY_BYTES_MAX).await?;
+            return Ok(keeper.reply(&head.headers, body));
+        }
+        let body = transport::whole(&mut body, order.timeout, ERROR_BODY_BYTES_MAX).await.unwrap_or_default();
+        Err(keeper.error(head.status, &head.headers, &body))
+    }
+
     async fn count(&self, order: Order<'_>) -> Result<Option<TokenCount>, UpstreamError> {
         let order = self.manner.applied(order, None);
         let adapter = self.adapter(order.model);
@@ -261,4 +275,26 @@ fn is_stream(framing: Framing, headers: &HeaderMap) -> bool {
 
 fn request_id(headers: &HeaderMap) -> Option<Box<str>> {
     REQUEST_ID_HEADERS.iter().find_map(|name| headers.get(*name)?.to_str().ok()).map(Into::into)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::testing::{asking, call, order};
+
+    #[test]
+    fn an_operators_patience_takes_the_place_of_the_gateways() {
+        let call = call(&asking(json!({})));
+        let (timeout, idle_timeout) = (Duration::from_secs(9), Duration::from_secs(8));
+        let asked = Order { timeout, idle_timeout, ..order(&call, "m") };
+        let usual = Manner::default().applied(asked, None);
+        assert_eq!((usual.timeout, usual.idle_timeout), (timeout, idle_timeout));
+        let longer = Some(Duration::from_secs(1_800));
+        let patient = Manner { header_timeout: longer, ..Manner::default() }.applied(asked, None);
+        assert_eq!((Some(patient.timeout), patient.idle_timeout), (longer, idle_timeout));
+        let patient = Manner { idle_timeout: longer, ..Manner::default() }.applied(asked, None);
+        assert_eq!((patient.timeout, Some(patient.idle_timeout)), (timeout, longer));
+    }
 }

@@ -12,5 +12,6 @@ mod form;
 mod stream;
 
 pub use answer::{Asked, answer, read};
+pub(crate) use answer::describe_rate;
 pub use count::count;
 pub use error::api_error;

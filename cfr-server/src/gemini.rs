@@ -1,4 +1,5 @@
-//! The surface that Gemini's clients speak: `/v1beta/models/{model}:generateContent` and `:streamGenerateContent`.
+//! The surface that Gemini's clients speak: `/v1beta/models/{model}:generateContent`, `:streamGenerateContent` and
+//! `:countTokens`.
 
 use std::sync::Arc;
 
@@ -8,7 +9,7 @@ use axum::response::{IntoResponse, Response};
 use cfr_core::chat::Dialect;
 use http::Request;
 
-use crate::calls::{Asked, answer};
+use crate::calls::{Asked, answer, count};
 use crate::error::ApiError;
 use crate::state::App;
 
@@ -18,8 +19,10 @@ pub async fn generate(State(app): State<Arc<App>>, Path(path): Path<String>, req
     let (model, stream) = match path.rsplit_once(':') {
         Some((model, "generateContent")) => (model, false),
         Some((model, "streamGenerateContent")) => (model, true),
+        Some((model, "countTokens")) => return count(app, Asked::Counted { model: model.into() }, request).await,
         _ => {
-            let message = format!("unknown method: POST {path}; generateContent and streamGenerateContent are there");
+            let known = "generateContent, streamGenerateContent and countTokens";
+            let message = format!("unknown method: POST {path}; {known} are there");
             return ApiError::not_found("unknown_url", message).in_dialect(Dialect::Gemini).into_response();
         }
     };

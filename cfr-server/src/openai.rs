@@ -17,7 +17,9 @@ mod models;
 mod responses;
 
 pub use models::{ModelCard, ModelList, list_models, show_model};
-pub use responses::{count_input_tokens, responses};
+pub use responses::{
+    cancel_response, count_input_tokens, delete_response, list_input_items, responses, show_response,
+};
 
 /// `POST /v1/chat/completions`.
 pub async fn chat_completions(State(app): State<Arc<App>>, request: Request<Body>) -> Response {

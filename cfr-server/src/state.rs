@@ -289,6 +289,10 @@ impl App {
         let gateway = Gateway::builder(ledger, offer, Arc::clone(&books.clock)).config(gateway_config(&config));
         let gateway = upstreams.into_iter().fold(gateway, |gateway, (name, upstream)| gateway.upstream(name, upstream));
         let gateway = books.shared.equip(gateway, &config, &books.clock);
+        let gateway = match books.keys.owned_ids() {
+            Some(ids) => gateway.id_seal(Arc::new(ids)),
+            None => gateway,
+        };
         let gateway = gateway.post_hook(Arc::clone(&metrics) as _).build();
         let settings = config.settings;
         let (audit, halts) = (config.ledger.audit, config.ledger.halt_on_violation);

@@ -132,6 +132,17 @@ enum Gap {
     NullObject(Span),
 }
 
+/// An earlier response, or a conversation, that a call goes on from and that its provider keeps.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reference {
+    /// The field that names it.
+    pub field: &'static str,
+    /// Its id, as the caller gives it.
+    pub id: Box<str>,
+    /// Where the id stands, quotes included.
+    pub span: Span,
+}
+
 /// Gemini's object around the cap.
 const GENERATION_CONFIG: &str = "generationConfig";
 

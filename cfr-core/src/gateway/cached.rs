@@ -99,8 +99,12 @@ impl OpenCall {
         caching.answers.put(key, answer, caching.policy.keep);
     }
 
-    /// An answer that our own cap may have cut short is not what a caller with more budget gets.
+    /// An answer that our own cap may have cut short is not what a caller with more budget gets, and one that its provider
+    /// keeps under an id is its caller's alone.
     fn is_worth_keeping(&self) -> bool {
+        if self.report.kept_as.is_some() {
+            return false;
+        }
         let capped_by_us = self.output_tokens_max.is_some();
         match &self.report.finish {
             None | Some(FinishReason::Stop | FinishReason::ToolCalls) => {

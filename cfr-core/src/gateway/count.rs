@@ -40,10 +40,10 @@ impl Gateway {
     /// Dropping the future aborts the request to the provider.
     pub async fn count(&self, caller: &Caller, call: Call) -> Result<PromptCount, GatewayError> {
         let gateway = &self.inner;
-        let call = gateway.run_pre_hooks(caller, call).await?;
+        let (call, keeper) = gateway.unseal(caller, gateway.run_pre_hooks(caller, call).await?)?;
         let permit = gateway.limits.admit(caller).await?;
         let offer = gateway.offer.load_full();
-        let plan = gateway.plan(&offer, caller, &call, gateway.clock.now())?;
+        let plan = gateway.plan(&offer, caller, &call, keeper.as_ref(), gateway.clock.now())?;
         let call = &call;
         let counted = match first_success(&plan, |target| async move { gateway.count_at(&target, call).await }).await {
             Ok((counted, _)) => counted,

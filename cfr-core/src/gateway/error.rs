@@ -27,6 +27,14 @@ pub enum GatewayError {
         /// The name.
         model: Box<str>,
     },
+    /// Nothing of the caller's is kept under this id. Whether something of another's is, is not told.
+    #[error("nothing is kept under the id `{id}`")]
+    NotStored {
+        /// The field that names it; none where the path does.
+        field: Option<&'static str>,
+        /// The id as the caller gave it.
+        id: Box<str>,
+    },
     /// Something that the call can use has no price, and unknown is never free.
     #[error(transparent)]
     NotPriced(#[from] PriceError),

@@ -3,7 +3,10 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use bytes::Bytes;
+
 use super::quote::Quote;
+use super::stored::{Keeper, replaced};
 use super::{AnswerHead, Caller, GatewayError, Inner, Offer};
 use crate::cache::{CacheKey, CacheOutcome};
 use crate::chat::usage::tokens_estimated;
@@ -44,6 +47,8 @@ pub(super) struct OpenCall {
     pub(super) output_tokens_max: Option<u64>,
     /// Where the answer goes when it is to be kept.
     pub(super) cache_key: Option<CacheKey>,
+    /// Where the earlier answer is kept that this call goes on from.
+    pub(super) keeper: Option<Keeper>,
     /// Whether the answer was given before and comes out of the cache: no upstream is asked, and the price is the quote's.
     replayed: bool,
     /// The target that was asked last; none while the call cannot have reached an upstream.
@@ -82,6 +87,7 @@ impl OpenCall {
             attempts: Vec::new(),
             output_tokens_max: quote.output_tokens_max(hold.amount),
             cache_key: None,
+            keeper: None,
             replayed: false,
             asked: Mutex::default(),
             upstream_id: None,
@@ -133,6 +139,18 @@ impl OpenCall {
         self.report.absorb(report);
         if counts {
             self.bytes_counted = self.report.output_bytes;
+        }
+    }
+
+    /// Bytes of the answer with the caller's own ids in place of the provider's.
+    pub(super) fn sealed(&self, bytes: Bytes) -> Bytes {
+        let bytes = match &self.keeper {
+            Some(keeper) => replaced(&bytes, &keeper.own, || keeper.sealed.clone()),
+            None => bytes,
+        };
+        match (&self.report.kept_as, self.asked()) {
+            (Some(id), Some(target)) => self.gateway.seal_in(&self.caller, &target.upstream, &bytes, id),
+            _ => bytes,
         }
     }
 

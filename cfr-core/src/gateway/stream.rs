@@ -100,6 +100,7 @@ impl AnswerStream {
         let (finished, goes_on) = (report.finish.is_some(), report.output_bytes > 0);
         self.open.note(report);
         self.watch_the_time()?;
+        let bytes = self.open.sealed(bytes);
         let bytes = self.filters.iter_mut().fold(bytes, |bytes, filter| filter.event(bytes));
         if finished && self.open.gateway.config.ack_settle {
             self.hold_back();

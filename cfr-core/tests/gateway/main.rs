@@ -5,5 +5,6 @@ mod cached;
 mod counted;
 mod durability;
 mod scripted;
+mod stored;
 mod streamed;
 mod whole;

@@ -155,6 +155,7 @@ impl Answer {
             model: Some(self.model.as_str()).filter(|model| !model.is_empty()).map(Box::from),
             service_tier: self.service_tier.as_deref().map(Box::from),
             geo: self.geo.as_deref().map(Box::from),
+            kept_as: None,
         }
     }
 

@@ -53,6 +53,7 @@ fn report(quirks: &Quirks, call: &Call, answer: &Answer<'_>) -> Report {
         model: answer.model.boxed(),
         service_tier: answer.service_tier.boxed(),
         geo: None,
+        kept_as: None,
     }
 }
 

@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use cfr_core::upstream::UpstreamError;
-use http::{HeaderMap, HeaderValue, header};
+use http::HeaderMap;
 
 use super::azure::Deployments;
 use super::models;
 use super::quirks::Quirks;
-use crate::transport::{BadAddress, Endpoint, WireRequest};
+use crate::transport::{BadAddress, Endpoint, WireRequest, event_headers};
 
 /// Where an operation is, below the server's address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -88,12 +88,12 @@ impl Host {
         let base = base_url.unwrap_or(quirks.base_url);
         let endpoints = Path::ALL.into_iter().map(|path| Endpoint::below(base, path.text()).map(Arc::new));
         let addresses = Addresses::OfOperations(endpoints.collect::<Result<_, _>>()?);
-        Ok(Self { quirks, headers: headers(), addresses })
+        Ok(Self { quirks, headers: event_headers(), addresses })
     }
 
     /// A server that has an address for each model.
     pub(super) fn of_deployments(quirks: &'static Quirks, deployments: Deployments) -> Self {
-        Self { quirks, headers: headers(), addresses: Addresses::OfDeployments(Arc::new(deployments)) }
+        Self { quirks, headers: event_headers(), addresses: Addresses::OfDeployments(Arc::new(deployments)) }
     }
 
     /// A request for an operation of a model.
@@ -105,7 +105,25 @@ impl Host {
             Addresses::OfOperations(endpoints) => Arc::clone(&endpoints[path as usize]),
             Addresses::OfDeployments(deployments) => deployments.endpoint(path, model)?,
         };
-        Ok(WireRequest { endpoint, headers: self.headers.clone(), body, dropped: Vec::new() })
+        Ok(self.request_to(endpoint, body))
+    }
+
+    /// A request to an address of this server's.
+    pub(super) fn request_to(&self, endpoint: Arc<Endpoint>, body: Bytes) -> WireRequest {
+        WireRequest { endpoint, headers: self.headers.clone(), body, dropped: Vec::new() }
+    }
+
+    /// Where responses are that the server keeps.
+    ///
+    /// # Errors
+    /// [`UpstreamError::Unsupported`] where each model has an address of its own.
+    pub(super) fn responses(&self) -> Result<&Endpoint, UpstreamError> {
+        match &self.addresses {
+            Addresses::OfOperations(endpoints) => Ok(&endpoints[Path::Responses as usize]),
+            Addresses::OfDeployments(_) => {
+                Err(UpstreamError::Unsupported { message: "stored responses without the v1 API".into() })
+            }
+        }
     }
 
     /// Whether a model answers on `/responses` only.
@@ -119,14 +137,6 @@ impl Host {
     pub(super) const fn bridges(&self) -> bool {
         self.quirks.responses && self.quirks.words.openai_models
     }
-}
-
-fn headers() -> HeaderMap {
-    HeaderMap::from_iter([
-        (header::CONTENT_TYPE, HeaderValue::from_static("application/json")),
-        (header::ACCEPT, HeaderValue::from_static("application/json, text/event-stream")),
-        (header::USER_AGENT, HeaderValue::from_static(concat!("cfr/", env!("CARGO_PKG_VERSION")))),
-    ])
 }
 
 #[cfg(test)]

@@ -55,6 +55,9 @@ fn tell(quirks: &Quirks, response: &Response<'_>, report: &mut Report) {
     report.model = response.model.boxed().or(report.model.take());
     report.service_tier = response.service_tier.boxed().or(report.service_tier.take());
     report.finish = response.finish().or(report.finish.take());
+    if response.is_kept() {
+        report.kept_as = response.id.boxed().or(report.kept_as.take());
+    }
     let (usage, cost) = usage::read(quirks, response);
     report.usage = usage.or(report.usage);
     report.provider_cost = cost.or(report.provider_cost);

@@ -20,6 +20,8 @@ pub(super) struct Response<'a> {
     pub(super) status: Word<'a>,
     #[serde(borrow, default)]
     pub(super) service_tier: Word<'a>,
+    #[serde(borrow, default)]
+    store: Option<&'a RawValue>,
     #[serde(default)]
     pub(super) error: Option<Value>,
     #[serde(default)]
@@ -78,6 +80,11 @@ impl Event<'_> {
 }
 
 impl<'a> Response<'a> {
+    /// Whether the provider keeps it; it does when it says nothing.
+    pub(super) fn is_kept(&self) -> bool {
+        self.store.is_none_or(|store| store.get() != "false")
+    }
+
     /// Its items; none when it has no output.
     pub(super) fn items(&self) -> Option<Vec<&'a RawValue>> {
         self.output.and_then(parse)

@@ -15,7 +15,7 @@ use quick_cache::sync::Cache;
 
 use super::caller::caller;
 use super::text::is_well_formed;
-use super::{AuthError, KeyText, Pepper, PepperError, presented};
+use super::{AuthError, KeyText, OwnedIds, Pepper, PepperError, presented};
 
 /// How long a known key is believed without another look. Changes through the management API of any replica hold at once.
 const KNOWN_FOR: Duration = Duration::from_secs(30);
@@ -126,6 +126,12 @@ impl Keys {
         let context = operator_context(key, self.clock.now());
         self.operator = self.pepper.as_ref().ok().map(|pepper| (pepper.mac(key), Arc::new(Principal::new(context))));
         self
+    }
+
+    /// Ids of what providers keep, good for one caller only; none where keys are not looked up.
+    #[must_use]
+    pub fn owned_ids(&self) -> Option<OwnedIds> {
+        OwnedIds::new(self.pepper.as_ref().ok()?)
     }
 
     /// Who sends these headers.

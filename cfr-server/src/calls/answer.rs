@@ -32,6 +32,9 @@ const X_REQUEST_ID: &str = "x-request-id";
 const ANTHROPIC_BETA: &str = "anthropic-beta";
 /// Bytes of the features in trial that are handed on; clients that ask for many ask for a few hundred.
 const BETAS_BYTES_MAX: usize = 2_048;
+const ANTHROPIC_VERSION: &str = "anthropic-version";
+/// A version is a day.
+const VERSION_BYTES_MAX: usize = 32;
 /// A request header: `true` allows us to leave out what a provider has no words for.
 const X_CFR_DROP_PARAMS: &str = "x-cfr-drop-params";
 
@@ -121,8 +124,10 @@ pub async fn read(app: &App, asked: Asked, request: Request<Body>) -> Result<(Ar
     let body = asked.request(body);
     let envelope = asked.envelope(&body, &files).map_err(|error| api_error(error.into(), &app.settings))?;
     let tags = Tags { request_id: own_request_id(&headers), ..Tags::of(&envelope) };
-    let (cache, drop_params, betas) = (cache_use(&headers), may_drop(&headers), betas(&headers));
-    Ok((caller, Call { id, operation: asked.operation(), envelope, body, files, tags, cache, drop_params, betas }))
+    let (cache, drop_params) = (cache_use(&headers), may_drop(&headers));
+    let (betas, dialect_version) = (betas(&headers), dialect_version(&headers));
+    let operation = asked.operation();
+    Ok((caller, Call { id, operation, envelope, body, files, tags, cache, drop_params, betas, dialect_version }))
 }
 
 /// The body, with the files that came with it where it is a form.
@@ -150,6 +155,12 @@ fn betas(headers: &HeaderMap) -> Option<Box<str>> {
     let values: Vec<&str> = headers.get_all(ANTHROPIC_BETA).iter().filter_map(|value| value.to_str().ok()).collect();
     let betas = values.join(",");
     (!betas.is_empty() && betas.len() <= BETAS_BYTES_MAX).then(|| betas.into())
+}
+
+/// The version of Anthropic's dialect that the caller speaks.
+fn dialect_version(headers: &HeaderMap) -> Option<Box<str>> {
+    let version = headers.get(ANTHROPIC_VERSION)?.to_str().ok()?.trim();
+    (!version.is_empty() && version.len() <= VERSION_BYTES_MAX).then(|| version.into())
 }
 
 /// What `cache-control` says: `no-store` beats `no-cache`, other words are about caches elsewhere.
@@ -224,7 +235,7 @@ fn describe(app: &App, head: &AnswerHead, headers: &mut HeaderMap) {
     set("x-cfr-model", format!("{}/{}", head.provider, head.model));
 }
 
-pub(super) fn describe_rate(rate: RateState, headers: &mut HeaderMap) {
+pub(crate) fn describe_rate(rate: RateState, headers: &mut HeaderMap) {
     headers.insert(HeaderName::from_static("x-ratelimit-limit-requests"), rate.limit.into());
     headers.insert(HeaderName::from_static("x-ratelimit-remaining-requests"), rate.remaining.into());
     if let Ok(reset) = HeaderValue::try_from(format!("{}ms", rate.reset.as_millis())) {

@@ -26,6 +26,10 @@ pub fn api_error(error: GatewayError, settings: &Settings) -> ApiError {
         GatewayError::Envelope(error) => envelope(error),
         GatewayError::UnknownModel { .. } => ApiError::not_found("model_not_found", message).param("model"),
         GatewayError::ForbiddenModel { .. } => forbidden("model_not_allowed", message).param("model"),
+        GatewayError::NotStored { field: None, .. } => ApiError::not_found("not_found", message),
+        GatewayError::NotStored { field: Some(field), .. } => {
+            ApiError::bad_request("previous_response_not_found", message).param(field)
+        }
         GatewayError::NotPriced(PriceError::UnboundedOutput { .. }) => {
             ApiError::bad_request("max_tokens_required", message).param("max_tokens")
         }

@@ -19,6 +19,10 @@ use utoipa::OpenApi;
     rerank_v2,
     messages,
     count_response_tokens,
+    show_response,
+    delete_response,
+    cancel_response,
+    list_input_items,
     count_tokens,
     generate_content,
     list_models,
@@ -140,6 +144,38 @@ fn messages() {}
     responses((status = 200, description = "The number; `x-cfr-estimate: 1` says that it is our own estimate", body = Value),
         (status = "default", description = "An error as OpenAI's clients know it", body = Value)))]
 fn count_response_tokens() {}
+
+/// Show a response that its provider keeps for the caller.
+#[utoipa::path(get, path = "/v1/responses/{id}", operation_id = "get_response", tag = "models", security(("api_key" = [])),
+    params(("id" = String, Path, description = "The response's id")),
+    responses((status = 200, description = "The response", body = Value),
+        (status = 404, description = "Nothing of the caller's is kept under this id", body = Value),
+        (status = "default", description = "An error as OpenAI's clients know it", body = Value)))]
+fn show_response() {}
+
+/// Have a response forgotten.
+#[utoipa::path(delete, path = "/v1/responses/{id}", operation_id = "delete_response", tag = "models", security(("api_key" = [])),
+    params(("id" = String, Path, description = "The response's id")),
+    responses((status = 200, description = "That it is", body = Value),
+        (status = 404, description = "Nothing of the caller's is kept under this id", body = Value),
+        (status = "default", description = "An error as OpenAI's clients know it", body = Value)))]
+fn delete_response() {}
+
+/// Stop a response that is still being made.
+#[utoipa::path(post, path = "/v1/responses/{id}/cancel", operation_id = "cancel_response", tag = "models", security(("api_key" = [])),
+    params(("id" = String, Path, description = "The response's id")),
+    responses((status = 200, description = "The response", body = Value),
+        (status = 404, description = "Nothing of the caller's is kept under this id", body = Value),
+        (status = "default", description = "An error as OpenAI's clients know it", body = Value)))]
+fn cancel_response() {}
+
+/// List what a response answers.
+#[utoipa::path(get, path = "/v1/responses/{id}/input_items", operation_id = "list_response_input_items", tag = "models", security(("api_key" = [])),
+    params(("id" = String, Path, description = "The response's id")),
+    responses((status = 200, description = "The items", body = Value),
+        (status = 404, description = "Nothing of the caller's is kept under this id", body = Value),
+        (status = "default", description = "An error as OpenAI's clients know it", body = Value)))]
+fn list_input_items() {}
 
 /// Count the input tokens of a message, by the model's provider where it has a counter. Free.
 #[utoipa::path(post, path = "/v1/messages/count_tokens", operation_id = "count_message_tokens", tag = "models",

@@ -2,12 +2,16 @@
 
 #![expect(clippy::expect_used, clippy::panic, reason = "a test ends where it fails")]
 
+mod accounts;
 mod answers;
 mod auditor;
 mod bad_input;
 mod budgets;
 mod configuration;
+mod counts;
+mod judged;
 mod keys;
+mod media;
 mod process;
 mod support;
 mod upstreams;

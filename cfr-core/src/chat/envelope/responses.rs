@@ -5,7 +5,7 @@ use bytes::Bytes;
 use super::bound::Input;
 use super::fields::{FieldsOf, Known as _, fields};
 use super::media::{Media, Tools};
-use super::{CapField, Envelope, EnvelopeError, Gap, HostedCap, InputBound, TOOL_CALLS_MAX};
+use super::{CapField, Envelope, EnvelopeError, Gap, HostedCap, InputBound, Reference, TOOL_CALLS_MAX};
 
 mod items;
 mod tools;
@@ -32,7 +32,33 @@ fields! { "":
 }
 
 /// What the provider keeps and puts before the input.
-const STORED: [Field; 3] = [Field::PreviousResponse, Field::Conversation, Field::Prompt];
+const STORED: [Field; 2] = [Field::PreviousResponse, Field::Conversation];
+
+impl Reference {
+    /// The fields that name something a provider keeps.
+    pub const FIELDS: [&'static str; 2] = ["previous_response_id", "conversation"];
+
+    /// What the body of a request for a response refers to, if anything.
+    ///
+    /// # Errors
+    /// When it is not read alike by everybody, or is no id.
+    pub fn find(body: &Bytes) -> Result<Option<Self>, EnvelopeError> {
+        // A quick look spares most bodies another reading. An escaped name is read by providers too.
+        let looks = |name: &str| memchr::memmem::find(body, name.as_bytes()).is_some();
+        if !Self::FIELDS.into_iter().chain(["\\u00"]).any(looks) {
+            return Ok(None);
+        }
+        let fields: Fields<'_> = FieldsOf::document(body, |json, _| json.skip())?;
+        let mut named = STORED.into_iter().filter(|field| fields.has(*field));
+        let Some(field) = named.next() else { return Ok(None) };
+        if named.next().is_some() {
+            return Err(EnvelopeError::field(field.name(), "cannot stand beside a conversation"));
+        }
+        let span = fields.span(field);
+        let id = fields.string(field)?;
+        Ok(id.zip(span).map(|(id, span)| Self { field: field.name(), id, span }))
+    }
+}
 
 pub(super) fn read(body: &Bytes) -> Result<Envelope, EnvelopeError> {
     let (mut media, mut tools, mut wrong) = (Media::default(), Tools::default(), None);
@@ -88,6 +114,10 @@ impl Reader<'_> {
         if self.fields.flag(Field::Background)? {
             let reason = "is not possible: the answer would be made, and charged, after this request has ended";
             return Err(EnvelopeError::field("background", reason));
+        }
+        if self.fields.has(Field::Prompt) {
+            let reason = "is not possible: what the provider keeps there, tools included, cannot be priced from here";
+            return Err(EnvelopeError::field("prompt", reason));
         }
         if !self.fields.has(Field::Input) && !self.refers_to_stored() {
             return Err(EnvelopeError::field("input", "is missing"));

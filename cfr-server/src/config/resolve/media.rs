@@ -20,16 +20,16 @@ impl Reader<'_> {
         if is_host(host.strip_prefix("*.").unwrap_or(&host)) {
             return Some(host);
         }
-        let what = format!("`{host}`: the name of a host, or `*.` and a name for all below it, without scheme and port");
+        let what =
+            format!("`{host}`: the name of a host, or `*.` and a name for all below it, without scheme and port");
         self.problem(line, "media.hosts", what);
         None
     }
 }
 
 fn is_host(name: &str) -> bool {
-    let label = |label: &str| {
-        !label.is_empty() && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
-    };
+    let label =
+        |label: &str| !label.is_empty() && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
     name.split('.').all(label)
 }
 

@@ -108,11 +108,42 @@ fn what_the_provider_may_keep_is_unbounded() {
     ] {
         assert!(input(&format!("[{item}]")).unbounded, "{item}");
     }
-    for extra in [r#""previous_response_id":"resp_1""#, r#""conversation":"conv_1""#, r#""prompt":{"id":"pmpt_1"}"#] {
+    for extra in [r#""previous_response_id":"resp_1""#, r#""conversation":"conv_1""#] {
         assert!(read(extra).input.unbounded, "{extra}");
         assert!(parse(RESPONSES, &format!(r#"{{"model":"a",{extra}}}"#)).unwrap().input.unbounded);
     }
     assert!(!read(r#""previous_response_id":null"#).input.unbounded);
+}
+
+#[test]
+fn a_prompt_that_the_provider_keeps_is_refused() {
+    refuses(r#""prompt":{"id":"pmpt_1"}"#, "prompt", "cannot be priced");
+    assert!(!read(r#""prompt":null"#).input.unbounded);
+}
+
+#[test]
+fn what_a_call_goes_on_from_is_found_with_its_place() {
+    let find = |extra: &str| Reference::find(&Bytes::from(with_extra(extra)));
+    for (extra, field, id) in [
+        (r#""previous_response_id": "resp_1""#, "previous_response_id", "resp_1"),
+        (r#""conversation":"conv_1""#, "conversation", "conv_1"),
+        (r#""previous\u005fresponse_id":"resp_1""#, "previous_response_id", "resp_1"),
+    ] {
+        let found = find(extra).unwrap().unwrap();
+        assert_eq!((found.field, &*found.id), (field, id), "{extra}");
+        assert_eq!(with_extra(extra)[found.span], format!("\"{id}\""));
+    }
+    for extra in ["", r#""previous_response_id":null"#, r#""metadata":{"previous_response_id":"x"}"#] {
+        assert_eq!(find(extra), Ok(None), "{extra}");
+    }
+    for extra in [
+        r#""previous_response_id":"a","conversation":"b""#,
+        r#""previous_response_id":"a","previous_response_id":"b""#,
+        r#""previous_response_id":7"#,
+        r#""conversation":{"id":"conv_1"}"#,
+    ] {
+        find(extra).unwrap_err();
+    }
 }
 
 #[test]
