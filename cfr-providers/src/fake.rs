@@ -18,6 +18,7 @@ use cfr_core::chat::{Dialect, Operation};
 use cfr_core::upstream::{Capabilities, Order, Reply, TokenCount, Upstream, UpstreamError};
 
 mod answer;
+mod batches;
 mod embedding;
 mod foreign;
 mod judged;
@@ -33,6 +34,7 @@ mod words;
 pub use log::{FakeLog, Served};
 
 use crate::openai;
+use batches::Shelf;
 use prompt::Prompt;
 
 /// The time between two tokens when none is set.
@@ -46,11 +48,12 @@ pub const CAPABILITIES: Capabilities = Capabilities::ALL;
 pub struct Fake {
     pace: Duration,
     log: Arc<FakeLog>,
+    shelf: Arc<Shelf>,
 }
 
 impl Default for Fake {
     fn default() -> Self {
-        Self { pace: PACE_DEFAULT, log: Arc::default() }
+        Self { pace: PACE_DEFAULT, log: Arc::default(), shelf: Arc::default() }
     }
 }
 

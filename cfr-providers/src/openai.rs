@@ -16,6 +16,7 @@ use crate::responses;
 use crate::transport::{BadAddress, WireRequest};
 
 mod azure;
+pub mod batches;
 mod bridge;
 mod count;
 pub(crate) mod decode;
@@ -42,6 +43,7 @@ use host::{Host, Path};
 use target::Target;
 
 pub use azure::{API_VERSION as AZURE_API_VERSION, AzureAddressError};
+pub use batches::OpenAiBatches;
 pub use quirks::{CapField, Quirks, SpeechWords, UsageRule};
 pub use surface::{CHAT_SURFACE, ChatSurface};
 pub use words::{EffortRule, Words};

@@ -15,7 +15,7 @@ use crate::dialog::{Translated, Wire};
 use crate::gemini::{self, Gemini};
 use crate::ollama::{self, Ollama};
 use crate::openai::quirks::{AZURE, OPENAI};
-use crate::openai::{AzureAddressError, OpenAi, Quirks};
+use crate::openai::{AzureAddressError, OpenAi, OpenAiBatches, Quirks};
 use crate::sign::aws::{AwsSource, AwsSourceError};
 use crate::sign::entra::Entra;
 use crate::sign::google::{GoogleToken, MetadataServer, ServiceAccount, ServiceAccountError};
@@ -261,6 +261,28 @@ impl Kind {
         let (project, location) = (account.project()?, account.location()?);
         let claude = Anthropic::on_vertex(project, location, account.base_url.as_deref())?;
         Ok(upstream.with_models(CLAUDE, account.claude(claude)))
+    }
+
+    /// The files and batches of an account; none where the provider has none that we know. `headers` go along with every
+    /// request.
+    ///
+    /// # Errors
+    /// As [`Kind::upstream`].
+    pub fn batches(
+        self,
+        account: &Account,
+        headers: &HeaderMap,
+        transport: Arc<dyn Transport>,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Option<OpenAiBatches>, AccountError> {
+        let Self::Compatible(quirks) = self else { return Ok(None) };
+        if !quirks.batches {
+            return Ok(None);
+        }
+        let mut all = account.headers(self)?;
+        all.extend(headers.clone());
+        let signer = self.signer(account, &transport, clock)?;
+        Ok(Some(OpenAiBatches::new(quirks, account.base_url.as_deref(), all, signer, transport)?))
     }
 
     fn signer(

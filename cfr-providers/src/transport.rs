@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
+use cfr_core::batch::ByteStream;
+use cfr_core::upstream::UpstreamError;
 use futures_core::Stream;
 use futures_util::StreamExt;
 use http::{HeaderMap, Method, Response, Uri};
@@ -144,6 +146,29 @@ pub trait Transport: Debug + Send + Sync + 'static {
     /// # Cancel safety
     /// Dropping the future or the body aborts the exchange.
     async fn send(&self, request: WireRequest, timeout: Duration) -> Result<Response<Body>, TransportError>;
+
+    /// As [`Transport::send`], with a body that comes in pieces in place of the request's own. One that is not overridden
+    /// gathers them first. Where the pieces end with an error, the exchange is broken off, so that no server takes what came
+    /// for the whole.
+    ///
+    /// # Errors
+    /// As [`Transport::send`], and [`TransportError::Broken`] when the pieces end with an error.
+    ///
+    /// # Cancel safety
+    /// As [`Transport::send`].
+    async fn send_stream(
+        &self,
+        request: WireRequest,
+        mut content: ByteStream,
+        timeout: Duration,
+    ) -> Result<Response<Body>, TransportError> {
+        let mut body = BytesMut::new();
+        while let Some(piece) = content.next().await {
+            let broken = |error: UpstreamError| TransportError::Broken { message: error.to_string().into() };
+            body.extend_from_slice(&piece.map_err(broken)?);
+        }
+        self.send(WireRequest { body: body.freeze(), ..request }, timeout).await
+    }
 }
 
 const _: fn(&dyn Transport) = |_| {};
@@ -181,7 +206,7 @@ pub enum TransportError {
     },
 }
 
-impl From<TransportError> for cfr_core::upstream::UpstreamError {
+impl From<TransportError> for UpstreamError {
     fn from(error: TransportError) -> Self {
         match error {
             TransportError::Unreachable { message } => Self::Unreachable { message },

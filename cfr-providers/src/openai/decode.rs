@@ -24,7 +24,7 @@ pub(super) fn whole(
     if !has_content(call.operation, &answer) {
         return Err(UpstreamError::Malformed { message: "the answer has no content".into() });
     }
-    let report = report(quirks, call, &answer);
+    let report = report(quirks, call.operation, &answer);
     let content_type = headers.get(header::CONTENT_TYPE).cloned();
     let content_type = content_type.unwrap_or_else(|| HeaderValue::from_static("application/json"));
     Ok(WholeReply { content_type, report, upstream_id: None, body, dropped: Vec::new() })
@@ -42,8 +42,14 @@ fn has_content(operation: Operation, answer: &Answer<'_>) -> bool {
     }
 }
 
-fn report(quirks: &Quirks, call: &Call, answer: &Answer<'_>) -> Report {
-    let (usage, provider_cost) = answer.usage().and_then(|raw| usage::read(quirks, call.operation, raw)).unzip();
+/// What a complete answer says of itself; nothing where it cannot be read.
+pub(super) fn report_of(quirks: &Quirks, operation: Operation, body: &Bytes) -> Report {
+    let answer = crate::json::parse::<Answer<'_>>(body);
+    answer.map(|answer| report(quirks, operation, &answer)).unwrap_or_default()
+}
+
+fn report(quirks: &Quirks, operation: Operation, answer: &Answer<'_>) -> Report {
+    let (usage, provider_cost) = answer.usage().and_then(|raw| usage::read(quirks, operation, raw)).unzip();
     let choices = answer.choices.as_ref();
     Report {
         usage,

@@ -30,6 +30,8 @@ pub struct Quirks {
     pub provider_cost_authoritative: bool,
     /// What it can do.
     pub capabilities: Capabilities,
+    /// Whether it keeps files of requests and works on batches as OpenAI does.
+    pub batches: bool,
     /// Whether it serves `/responses` too. Where it does not, callers of Responses are served by chat completions.
     pub responses: bool,
     /// Whether it counts the tokens of a prompt for nothing, at `/responses/input_tokens`.
@@ -103,6 +105,7 @@ pub const OPENAI: Quirks = Quirks {
     base_url: "https://api.openai.com/v1",
     price_provider: Some("openai"),
     key_variable: Some("OPENAI_API_KEY"),
+    batches: true,
     cap_field: CapField::MaxCompletionTokens,
     cap_field_only: false,
     drops: &[],
@@ -128,6 +131,7 @@ pub const AZURE: Quirks = Quirks {
     base_url: "",
     price_provider: Some("azure"),
     key_variable: Some("AZURE_OPENAI_API_KEY"),
+    batches: false,
     capabilities: {
         let mut can = OPENAI.capabilities;
         can.moderations = false;
@@ -141,6 +145,7 @@ pub const AZURE: Quirks = Quirks {
 /// some of them is llama.cpp, where `n_predict` wins over it.
 pub const CUSTOM: Quirks = Quirks {
     name: "custom",
+    batches: false,
     base_url: "",
     price_provider: None,
     key_variable: None,
@@ -190,6 +195,7 @@ pub const MISTRAL: Quirks = Quirks {
 /// Groq answers 400 to log probabilities and biases; usage comes twice and counts once.
 pub const GROQ: Quirks = Quirks {
     name: "groq",
+    batches: true,
     base_url: "https://api.groq.com/openai/v1",
     price_provider: Some("groq"),
     key_variable: Some("GROQ_API_KEY"),

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
+use cfr_core::batch::ByteStream;
 use futures_util::StreamExt;
 use http::Response;
 use reqwest::{Client, Request, redirect};
@@ -52,9 +53,30 @@ impl ReqwestTransport {
 #[async_trait]
 impl Transport for ReqwestTransport {
     async fn send(&self, request: WireRequest, timeout: Duration) -> Result<Response<Body>, TransportError> {
+        let body = request.body.clone().into();
+        self.exchange(request, body, timeout).await
+    }
+
+    async fn send_stream(
+        &self,
+        request: WireRequest,
+        content: ByteStream,
+        timeout: Duration,
+    ) -> Result<Response<Body>, TransportError> {
+        self.exchange(request, reqwest::Body::wrap_stream(content), timeout).await
+    }
+}
+
+impl ReqwestTransport {
+    async fn exchange(
+        &self,
+        request: WireRequest,
+        body: reqwest::Body,
+        timeout: Duration,
+    ) -> Result<Response<Body>, TransportError> {
         let mut outgoing = Request::new(request.endpoint.method().clone(), request.endpoint.url.clone());
         *outgoing.headers_mut() = request.headers;
-        *outgoing.body_mut() = Some(request.body.into());
+        *outgoing.body_mut() = Some(body);
         let answer = tokio::time::timeout(timeout, self.client.execute(outgoing)).await;
         let mut answer = answer
             .map_err(|_| TransportError::Timeout { after: timeout })?
