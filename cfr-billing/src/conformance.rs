@@ -62,6 +62,7 @@ macro_rules! store_conformance {
             groups_on_one_account_are_answered_in_their_order
             soft_budgets_are_granted_to_every_group
             groups_open_the_periods_that_they_need
+            a_group_beyond_what_the_books_can_count_is_refused_alone
             groups_of_a_dead_epoch_get_no_rights
             groups_are_answered_as_if_they_came_one_after_the_other
             renewing_names_the_leases_that_are_alive

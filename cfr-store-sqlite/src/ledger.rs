@@ -163,7 +163,8 @@ impl LedgerStore for SqliteStore {
 }
 
 impl SqliteStore {
-    /// Rights for each group, one after the other. The periods that this opens stay open when a group is denied.
+    /// Rights for each group, one after the other. The periods that this opens stay open when a group is refused, and of what
+    /// it asked for nothing was written.
     async fn answer(
         &self,
         by: &Incarnation,
@@ -175,7 +176,7 @@ impl SqliteStore {
         let mut answers = Vec::with_capacity(groups.len());
         for asks in groups {
             match lease::acquire(&mut tx, by, asks).await {
-                Err(AcquireError::Store(error)) => return Err(error),
+                Err(AcquireError::Store(error)) if !matches!(error, StoreError::Invalid { .. }) => return Err(error),
                 answer => answers.push(answer),
             }
         }

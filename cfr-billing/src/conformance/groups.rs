@@ -103,6 +103,25 @@ pub async fn groups_open_the_periods_that_they_need(store: &dyn Store) {
     tomorrow.assert_books_agree().await;
 }
 
+/// Sums end at the largest number. A group that would go beyond is refused, whatever the others ask for.
+pub async fn a_group_beyond_what_the_books_can_count_is_refused_alone(store: &dyn Store) {
+    let node = Node::start(store).await;
+    let (endless, hard) = (node.budget(0, LimitPolicy::Unlimited, Period::Never).await, node.hard(10).await);
+    let most = i64::MAX - 10;
+    let groups: [&[LeaseAsk]; 4] = [
+        &[ask(endless, most, most)],
+        &[ask(hard, 1, 1), ask(endless, 11, 11)],
+        &[ask(hard, 4, 4)],
+        &[ask(endless, 10, 10), ask(hard, 6, 6)],
+    ];
+    let answers = acquire_all(&node, &groups).await;
+    assert!(matches!(answers[1], Err(AcquireError::Store(StoreError::Invalid { .. }))), "{:?}", answers[1]);
+    let granted: Vec<_> = answers.iter().map(amounts).collect();
+    assert_eq!(granted, [Some(vec![most]), None, Some(vec![4]), Some(vec![10, 6])]);
+    assert_eq!((node.sums(endless).await, node.sums(hard).await), ((0, 0, i64::MAX), (10, 0, 10)));
+    node.assert_books_agree().await;
+}
+
 /// None of them (R9).
 pub async fn groups_of_a_dead_epoch_get_no_rights(store: &dyn Store) {
     let node = Node::start(store).await;

@@ -13,7 +13,10 @@ use cfr_core::time::{Period, Timestamp};
 
 use super::fixture::{BOOT, Node, TTL, ask, new_tenant, noon, release, top_up};
 use super::history::{Random, number_from_env};
-use crate::store::{AccountState, AcquireError, Boot, Incarnation, MemoryStore, Op, OrphanPolicy, Store, StoreError};
+use crate::store::{
+    AccountState, AcquireError, Boot, Incarnation, LeaseAsk, LeaseGrant, MemoryStore, Op, OrphanPolicy, Store,
+    StoreError,
+};
 
 /// Schedules that are played unless the environment says otherwise.
 const SCHEDULES: u64 = 12;
@@ -21,6 +24,8 @@ const SCHEDULES: u64 = 12;
 const STEPS: u32 = 200;
 /// Nodes that share a store.
 const NODES: usize = 3;
+/// Groups that a node asks for at once.
+const WISHES_MAX: usize = 5;
 /// Budgets of a schedule: a user's, the tenant's that all share, and one that never denies.
 const BUDGETS: [(i64, LimitPolicy, Period); 4] = [
     (900, LimitPolicy::Hard, Period::Never),
@@ -75,11 +80,9 @@ struct Event {
 
 #[derive(Debug, Clone)]
 enum What {
-    Acquire {
-        path: Vec<usize>,
-        min: i64,
-        want: i64,
-    },
+    Acquire(Wish),
+    /// Several asks at once, as of calls that arrive together.
+    AcquireAll(Vec<Wish>),
     Hold {
         path: Vec<usize>,
         amount: i64,
@@ -120,6 +123,24 @@ enum What {
     },
 }
 
+/// Rights on each budget of a path.
+#[derive(Debug, Clone)]
+struct Wish {
+    path: Vec<usize>,
+    min: i64,
+    want: i64,
+}
+
+impl Wish {
+    fn random(random: &mut Random, path: Vec<usize>) -> Self {
+        Self { path, min: random.amount(80), want: 40 + random.amount(150) }
+    }
+
+    fn asks(&self, budgets: &[BudgetId]) -> Vec<LeaseAsk> {
+        self.path.iter().map(|&budget| ask(budgets[budget], self.min, self.want)).collect()
+    }
+}
+
 /// What becomes of a commit.
 #[derive(Debug, Clone, Copy)]
 enum Fate {
@@ -143,7 +164,15 @@ impl What {
         let (path, pick) = (random.path(), random.index(8));
         let percent = random.amount(101);
         match random.below(100) {
-            0..15 => Self::Acquire { path, min: random.amount(80), want: 40 + random.amount(150) },
+            0..11 => Self::Acquire(Wish::random(random, path)),
+            11..15 => {
+                let mut wishes = vec![Wish::random(random, path)];
+                for _ in 0..random.index(WISHES_MAX) {
+                    let path = random.path();
+                    wishes.push(Wish::random(random, path));
+                }
+                Self::AcquireAll(wishes)
+            }
             15..37 => Self::Hold { path, amount: 1 + random.amount(60) },
             37..42 => Self::Checkpoint { hold: pick, percent },
             42..56 => Self::Settle { hold: pick, percent },
@@ -241,7 +270,8 @@ impl<'a> World<'a> {
             What::Reclaim(policy) => self.reclaim(*policy).await,
             What::Grant { budget, amount, key } => self.grant(*budget, *amount, *key).await,
             _ if self.nodes[number].cut_off => "cut off".into(),
-            What::Acquire { path, min, want } => self.acquire(number, path, *min, *want).await,
+            What::Acquire(wish) => self.acquire(number, wish).await,
+            What::AcquireAll(wishes) => self.acquire_all(number, wishes).await,
             What::Flush(fate) => self.flush(number, *fate).await,
             What::Echo => self.commit(number, self.nodes[number].written.clone()).await,
             What::Renew => self.renew(number).await,
@@ -249,24 +279,47 @@ impl<'a> World<'a> {
         }
     }
 
-    async fn acquire(&mut self, number: usize, path: &[usize], min: i64, want: i64) -> String {
-        let asks: Vec<_> = path.iter().map(|&budget| ask(self.budgets[budget], min, want)).collect();
-        match self.as_node(number).acquire(&asks).await {
+    async fn acquire(&mut self, number: usize, wish: &Wish) -> String {
+        let answer = self.as_node(number).acquire(&wish.asks(&self.budgets)).await;
+        match self.answered(number, wish, answer) {
+            Ok(said) => said,
+            Err(error) => self.refused(number, error).await,
+        }
+    }
+
+    async fn acquire_all(&mut self, number: usize, wishes: &[Wish]) -> String {
+        let asks: Vec<Vec<LeaseAsk>> = wishes.iter().map(|wish| wish.asks(&self.budgets)).collect();
+        let groups: Vec<&[LeaseAsk]> = asks.iter().map(Vec::as_slice).collect();
+        let answers = self.store.acquire_all(&self.nodes[number].by, &groups, TTL, self.now).await;
+        assert_eq!(answers.len(), wishes.len(), "one answer per group");
+        let answers = wishes.iter().zip(answers).map(|(wish, answer)| self.answered(number, wish, answer));
+        match answers.collect::<Result<Vec<String>, StoreError>>() {
+            Ok(said) => said.join("; "),
+            Err(error) => self.refused(number, error).await,
+        }
+    }
+
+    /// Notes what was granted; words for an answer of the store.
+    fn answered(
+        &mut self,
+        number: usize,
+        wish: &Wish,
+        answer: Result<Vec<LeaseGrant>, AcquireError>,
+    ) -> Result<String, StoreError> {
+        match answer {
             Ok(grants) => {
                 let replica = &mut self.nodes[number];
-                for (&budget, grant) in path.iter().zip(&grants) {
+                for (&budget, grant) in wish.path.iter().zip(&grants) {
                     replica.add_rights(budget, grant.account, grant.granted);
                 }
-                format!(
-                    "{:?}",
-                    grants.iter().map(|grant| (grant.granted, grant.room, grant.period)).collect::<Vec<_>>()
-                )
+                let said = grants.iter().map(|grant| (grant.granted, grant.room, grant.period));
+                Ok(format!("{:?}", said.collect::<Vec<_>>()))
             }
             Err(AcquireError::Denied { budget, room, .. }) => {
-                format!("{:?} has {room}", self.budgets.iter().position(|known| *known == budget))
+                Ok(format!("{:?} has {room}", self.budgets.iter().position(|known| *known == budget)))
             }
-            Err(AcquireError::Store(error)) => self.refused(number, error).await,
-            Err(error) => error.to_string(),
+            Err(AcquireError::Store(error)) => Err(error),
+            Err(error) => Ok(error.to_string()),
         }
     }
 

@@ -57,12 +57,12 @@ fn is_hard(account: &AccountState) -> bool {
     account.policy == LimitPolicy::Hard
 }
 
-/// What is wanted as far as there is room. A soft or unlimited budget gives the least that helps even without room.
 /// Whether the sums of the account can take this much more.
 fn is_in_range(account: &AccountState, amount: i64) -> bool {
     account.settled.checked_add(account.leased).and_then(|used| used.checked_add(amount)).is_some()
 }
 
+/// What is wanted as far as there is room. A soft or unlimited budget gives the least that helps even without room.
 fn grantable(account: &AccountState, ask: &LeaseAsk) -> i64 {
     let fits = ask.want.clamp(0, account.room().max(0));
     if is_hard(account) { fits } else { fits.max(ask.min) }
