@@ -258,6 +258,18 @@ fn hosted_tools_fill_the_context_for_every_search_and_pay_its_fee() {
 }
 
 #[test]
+fn models_of_googles_are_bound_by_the_searches_that_nothing_keeps_them_from() {
+    let table = table();
+    let searching = |provider: &str, model: &str, web_searches: u32| {
+        let tool = InputBound { unbounded: true, web_searches, hosted_calls: web_searches, ..InputBound::default() };
+        entry(&table, provider, model).upper_bound(&tool, 1, &at_now()).unwrap().fixed
+    };
+    assert_eq!(searching("gemini", "gemini-2.5-flash", 1), searching("gemini", "gemini-2.5-flash", 10));
+    assert!(searching("gemini", "gemini-2.5-flash", 11) > searching("gemini", "gemini-2.5-flash", 10));
+    assert!(searching("openai", "gpt-4o", 1) < searching("openai", "gpt-4o", 2));
+}
+
+#[test]
 fn each_call_of_a_hosted_tool_reads_the_context_anew_and_costs_its_fee() {
     let context = 128_000 * 2_500_000;
     let overshoot = 8 * 10_000_000;

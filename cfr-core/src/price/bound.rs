@@ -5,7 +5,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::image::image_tokens_max;
 use super::{Bound, Condition, Factor, Mode, PicoUsd, PriceEntry, PriceError, PriceTerms, Tier};
 use crate::chat::Meter;
-use crate::chat::envelope::{InputBound, Work};
+use crate::chat::envelope::{InputBound, TOOL_SEARCHES_MAX, Work};
 
 /// A price change this near counts as well: clocks differ, and so do ideas of when a request begins.
 const CHANGE_SOON: SignedDuration = SignedDuration::from_hours(1);
@@ -137,7 +137,7 @@ impl PriceEntry {
         let limit = self.limits.max_input_tokens.filter(|_| self.mode != Mode::Embedding);
         let context = || limit.ok_or_else(|| PriceError::UnboundedInput { model: self.model.clone() });
         if input.unbounded {
-            let reads = u64::from(input.hosted_calls.max(input.web_searches)).saturating_add(1);
+            let reads = u64::from(input.hosted_calls.max(self.web_searches_max(input))).saturating_add(1);
             return Ok(context()?.saturating_mul(reads.max(choices)));
         }
         let images = match (input.images, image_tokens_max(self.provider(), self.model())) {
@@ -179,8 +179,14 @@ impl PriceEntry {
         })
     }
 
+    /// Nothing caps how often a model of Google's searches: it is priced with the cap that other providers get.
+    fn web_searches_max(&self, input: &InputBound) -> u32 {
+        let capped = !matches!(self.provider(), "gemini" | "vertex");
+        if capped || input.web_searches == 0 { input.web_searches } else { input.web_searches.max(TOOL_SEARCHES_MAX) }
+    }
+
     fn search_fees(&self, input: &InputBound) -> Result<i128, PriceError> {
-        let searches = input.web_searches.max(u32::from(self.searches_always()));
+        let searches = self.web_searches_max(input).max(u32::from(self.searches_always()));
         if searches == 0 {
             return Ok(0);
         }

@@ -113,7 +113,8 @@ fn tools(family: Family, dialog: &Dialog, drops: &mut Drops) -> Result<Vec<Value
         } else {
             tools.push(json!({"googleSearch": {}}));
         }
-        if search.context.is_some() || search.location.is_some() || search.uses_max.is_some() {
+        let more = search.uses_max.is_some_and(|uses| uses > 1); // one is what OpenAI's option stands for
+        if search.context.is_some() || search.location.is_some() || more {
             drops.harmless("web_search_options");
         }
     }

@@ -163,10 +163,13 @@ fn format(body: &mut Fields) -> Result<Format, UpstreamError> {
     }
 }
 
+/// Searches that the option stands for: one, which is what OpenAI's own models make of it and what is held for it.
+const SEARCHES: u64 = 1;
+
 fn web_search(body: &mut Fields) -> Result<Option<WebSearch>, UpstreamError> {
     let Some(mut options) = body.object("web_search_options")? else { return Ok(None) };
     let (context, location) = (options.text("search_context_size")?, options.take("user_location"));
-    Ok(Some(WebSearch { context, location, uses_max: None }))
+    Ok(Some(WebSearch { context, location, uses_max: Some(SEARCHES) }))
 }
 
 fn modalities(body: &mut Fields) -> Result<Option<Modalities>, UpstreamError> {
