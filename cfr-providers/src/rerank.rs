@@ -18,7 +18,7 @@ use crate::no_stream::NoStream;
 use crate::transport::WireRequest;
 
 /// What a caller asks for.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Wanted {
     /// What the documents are ranked by.
     pub query: String,
@@ -30,6 +30,8 @@ pub struct Wanted {
     pub document_tokens_max: Option<u64>,
     /// Whether the documents come back with their places.
     pub with_documents: bool,
+    /// Which parts of each document are wanted beside its place, in Cohere's words.
+    pub relevant_spans: Option<Value>,
     /// How urgent it is, in Cohere's numbers.
     pub priority: Option<u64>,
 }
@@ -52,6 +54,9 @@ pub struct Place {
     pub index: usize,
     /// How well it fits: a number, as it stood in the answer.
     pub relevance_score: Box<RawValue>,
+    /// The parts of the document that fit best, where they were wanted.
+    #[serde(default)]
+    pub relevant_spans: Option<Box<RawValue>>,
 }
 
 /// How a provider puts documents in order.
@@ -92,6 +97,7 @@ impl Wanted {
             top_n: body.integer("top_n")?,
             document_tokens_max: body.integer("max_tokens_per_doc")?,
             with_documents: body.flag("return_documents")?.unwrap_or(false),
+            relevant_spans: body.take("relevant_spans"),
             priority: body.integer("priority")?,
         };
         body.left().into_iter().for_each(|field| drops.harmless(String::from(field)));
@@ -162,6 +168,8 @@ struct Told<'a> {
     index: usize,
     relevance_score: &'a RawValue,
     #[serde(skip_serializing_if = "Option::is_none")]
+    relevant_spans: Option<&'a RawValue>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     document: Option<Document<'a>>,
 }
 
@@ -182,10 +190,12 @@ fn written(call: &Call, wanted: &Wanted, ranked: &Ranked) -> Result<Bytes, Upstr
 }
 
 fn told<'a>(wanted: &'a Wanted, place: &'a Place) -> Result<Told<'a>, UpstreamError> {
-    let Place { index, relevance_score } = place;
+    let Place { index, relevance_score, relevant_spans } = place;
+    let relevant_spans = relevant_spans.as_deref();
     let unknown = || malformed(format!("a place for document {index} of {}", wanted.documents.len()));
     let text = wanted.documents.get(*index).ok_or_else(unknown)?;
-    Ok(Told { index: *index, relevance_score, document: wanted.with_documents.then_some(Document { text }) })
+    let document = wanted.with_documents.then_some(Document { text });
+    Ok(Told { index: *index, relevance_score, relevant_spans, document })
 }
 
 /// What is charged, in Cohere's words.

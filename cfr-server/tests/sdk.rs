@@ -1,4 +1,4 @@
-//! The official SDKs of OpenAI, Anthropic and Google, unmodified, against `cfr-server demo`. The scripts are in `sdk/`; `scripts/test` installs the
+//! The official SDKs of OpenAI, Anthropic, Google and Cohere, unmodified, against `cfr-server demo`. The scripts are in `sdk/`; `scripts/test` installs the
 //! SDKs.
 #![allow(clippy::expect_used, clippy::panic, reason = "a test that cannot be set up fails")]
 
@@ -27,6 +27,14 @@ async fn the_python_sdk_works_unmodified() {
     let python = tool("CFR_TEST_PYTHON", "venv/bin/python", "Python with the SDKs");
     let mut command = Command::new(python);
     command.arg(script("openai_python.py"));
+    run(command).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn reranks_work_with_the_python_sdk_of_cohere() {
+    let python = tool("CFR_TEST_PYTHON", "venv/bin/python", "Python with the SDKs");
+    let mut command = Command::new(python);
+    command.arg(script("cohere_python.py"));
     run(command).await;
 }
 

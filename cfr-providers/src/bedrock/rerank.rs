@@ -51,6 +51,7 @@ impl RerankWire for InvokeRerank {
         } else if wanted.document_tokens_max.is_some() {
             drops.essential("max_tokens_per_doc")?;
         }
+        drops.essential_said(&[("relevant_spans", wanted.relevant_spans.is_some())])?;
         drops.harmless_said(&[("priority", wanted.priority.is_some())]);
         self.0.request(order.model, "invoke", body.to_string().into())
     }

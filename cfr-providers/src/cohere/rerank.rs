@@ -59,6 +59,9 @@ impl RerankWire for Rerank {
                 body[name] = number.into();
             }
         }
+        if let Some(spans) = &wanted.relevant_spans {
+            body["relevant_spans"] = spans.clone();
+        }
         let (endpoint, headers) = (Arc::clone(&self.endpoint), self.headers.clone());
         Ok(WireRequest { endpoint, headers, body: body.to_string().into(), dropped: Vec::new() })
     }
@@ -77,7 +80,8 @@ impl RerankWire for Rerank {
 /// Searches, or tokens where a model is charged by them; `None` where neither is said, which is not the same as nothing.
 fn charged(meta: &Value) -> Option<Usage> {
     let billed = meta.get("billed_units")?;
-    let (searches, tokens) = (usage::units(billed, "search_units"), usage::units(billed, "input_tokens"));
+    let tokens = usage::units(billed, "input_tokens").or_else(|| usage::units(billed, "text_tokens"));
+    let searches = usage::units(billed, "search_units");
     searches.or(tokens)?;
     Some(Usage::text(tokens.unwrap_or(0), 0).with(Meter::RerankQueries, searches.unwrap_or(0)))
 }
@@ -91,6 +95,7 @@ mod tests {
         let of = |units: Value| charged(&json!({ "billed_units": units }));
         assert_eq!(of(json!({"search_units": 2.0})), Some(Usage::default().with(Meter::RerankQueries, 2)));
         assert_eq!(of(json!({"input_tokens": 70})), Some(Usage::text(70, 0)));
+        assert_eq!(of(json!({"text_tokens": 70.0})), Some(Usage::text(70, 0)));
         assert_eq!(of(json!({"classifications": 1})), None);
         assert_eq!(charged(&Value::Null), None);
     }

@@ -1,18 +1,16 @@
 //! Requests and answers as a client of OpenAI's dialect meets them, against recordings and vectors.
 
-use std::time::Duration;
-
 use bytes::Bytes;
 use cfr_core::chat::{Call, Meter, Operation, Usage};
 use cfr_core::time::Timestamp;
-use cfr_core::upstream::{Order, Rejection, Retry, UpstreamError};
+use cfr_core::upstream::{Rejection, Retry, UpstreamError};
 use http::{HeaderMap, StatusCode};
 use serde_json::{Value, json};
 
 use super::Cohere;
 use crate::adapter::Adapter;
 use crate::dialog::Translated;
-use crate::testing::{Heard, Outcome, asking, call, fixtures, json_file};
+use crate::testing::{Heard, Outcome, asking, call, fixtures, json_file, order};
 use crate::transport::WireRequest;
 
 const MODEL: &str = "command-a-plus-05-2026";
@@ -22,8 +20,7 @@ fn cohere() -> Translated<Cohere> {
 }
 
 fn encoded(call: &Call, model: &str) -> Result<WireRequest, UpstreamError> {
-    let (timeout, idle_timeout) = (Duration::ZERO, Duration::ZERO);
-    cohere().encode(&Order { call, model, output_tokens_max: None, timeout, idle_timeout })
+    cohere().encode(&order(call, model))
 }
 
 fn body_of(request: &WireRequest) -> Value {
@@ -373,6 +370,13 @@ fn reranks_say_where_documents_are_cut_and_are_charged_by_searches() {
     assert_eq!(answer["results"], case["response"]["body"]["results"]);
     assert_eq!(answer["meta"]["billed_units"], json!({"search_units": 1}));
     assert_eq!(reply.report.usage, Some(Usage::default().with(Meter::RerankQueries, 1)));
+    let spans = json!({"model": "m", "query": "q", "documents": ["a b"], "relevant_spans": {"mode": "enabled"}});
+    let body = body_of(&encoded(&rerank(spans.clone()), "rerank-v5.0-pro").expect("a request"));
+    assert_eq!(body["relevant_spans"], spans["relevant_spans"]);
+    let place = json!({"index": 0, "relevance_score": 0.5, "relevant_spans": [{"start": 0, "end": 1}]});
+    let told = json!({"results": [place], "meta": {"billed_units": {"input_tokens": 9}}}).to_string();
+    let reply = cohere().decode(&rerank(spans), &HeaderMap::new(), told.into()).expect("places");
+    assert_eq!(serde_json::from_slice::<Value>(&reply.body).expect("JSON")["results"], json!([place]));
     let none = Bytes::from_static(br#"{"id":"fx"}"#);
     assert_eq!(cohere().decode(&asked, &HeaderMap::new(), none).expect_err("no places").name(), "malformed");
 }

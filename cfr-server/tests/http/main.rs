@@ -13,5 +13,6 @@ mod judged;
 mod keys;
 mod media;
 mod process;
+mod stored;
 mod support;
 mod upstreams;

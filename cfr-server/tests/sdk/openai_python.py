@@ -180,6 +180,15 @@ def embeddings_are_made_for_each_input():
     assert all(item.embedding for item in answer.data) and answer.usage.prompt_tokens > 0
 
 
+def a_moderation_judges_texts_and_pictures_by_any_model_or_none():
+    judged = client().moderations.create(input=["a quiet day", "I will kill it"])
+    assert [result.flagged for result in judged.results] == [False, True], judged
+    assert judged.results[1].categories.violence and judged.model == "omni-moderation-latest", judged
+    parts = [{"type": "text", "text": "look"}, {"type": "image_url", "image_url": {"url": "https://example.com/a.png"}}]
+    judged = client().moderations.create(model="omni-moderation-latest", input=parts)
+    assert len(judged.results) == 1 and not judged.results[0].flagged, judged
+
+
 def models_are_listed_and_shown():
     names = [model.id for model in client().models.list()]
     assert MODEL in names and EMBEDDING_MODEL in names, names
@@ -253,6 +262,7 @@ CHECKS = [
     several_choices_are_answered_and_counted,
     log_probabilities_are_passed_on,
     embeddings_are_made_for_each_input,
+    a_moderation_judges_texts_and_pictures_by_any_model_or_none,
     models_are_listed_and_shown,
     unknown_fields_do_not_disturb,
     every_answer_has_a_request_id,
