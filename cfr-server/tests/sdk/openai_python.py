@@ -4,10 +4,13 @@ Takes CFR_BASE_URL, CFR_KEY, CFR_BROKE_KEY (a budget that affords nothing) and C
 from the environment. Runs every check, names each one, and exits with the number of those that failed.
 """
 
+import base64
+import io
 import json
 import os
 import sys
 import traceback
+import wave
 
 import openai
 from openai import OpenAI
@@ -248,6 +251,83 @@ def a_rate_limit_is_429_with_the_time_to_wait():
     assert int(error.response.headers["retry-after"]) >= 1
 
 
+def a_recording(seconds=3):
+    """A WAV file of silence."""
+    buffer = io.BytesIO()
+    with wave.open(buffer, "wb") as sound:
+        sound.setnchannels(1)
+        sound.setsampwidth(2)
+        sound.setframerate(8_000)
+        sound.writeframes(bytes(2 * 8_000 * seconds))
+    return ("speech.wav", buffer.getvalue(), "audio/wav")
+
+
+def images_are_made_and_counted():
+    made = client().images.generate(model="gpt-image-2", prompt="A red dot.", size="1024x1024", quality="low", n=2)
+    assert len(made.data) == 2 and base64.b64decode(made.data[0].b64_json).startswith(b"\x89PNG")
+    assert made.usage.output_tokens > 0 and made.usage.input_tokens_details.text_tokens > 0
+
+
+def images_are_shown_while_they_are_made():
+    stream = client().images.generate(
+        model="gpt-image-2", prompt="A red dot.", quality="low", stream=True, partial_images=2
+    )
+    kinds = [event.type for event in stream]
+    assert kinds == ["image_generation.partial_image"] * 2 + ["image_generation.completed"], kinds
+
+
+def images_are_edited():
+    pixel = ("dot.png", base64.b64decode(PIXEL.split(",")[1]), "image/png")
+    made = client().images.edit(
+        model="gpt-image-2", prompt="Bluer.", image=[pixel, pixel], mask=pixel, quality="low", size="1024x1024"
+    )
+    assert made.data[0].b64_json and made.usage.input_tokens_details.image_tokens > 0
+
+
+def a_text_is_read_aloud():
+    for model in ("tts-1", "gpt-4o-mini-tts"):
+        sound = client().audio.speech.create(model=model, voice="alloy", input="Hello.", response_format="wav")
+        assert sound.content.startswith(b"RIFF"), model
+
+
+def a_text_is_read_aloud_piece_by_piece():
+    speech = client().audio.speech.with_streaming_response
+    with speech.create(model="gpt-4o-mini-tts", voice="alloy", input="Hello. " * 20, response_format="wav") as sound:
+        assert b"".join(sound.iter_bytes()).startswith(b"RIFF")
+    with speech.create(model="gpt-4o-mini-tts", voice="alloy", input="Hello.", stream_format="sse") as events:
+        lines = [json.loads(line[6:]) for line in events.iter_lines() if line.startswith("data: ")]
+    assert lines[0]["type"] == "speech.audio.delta" and lines[-1]["usage"]["output_tokens"] > 0
+
+
+def a_recording_is_written_down_in_every_format():
+    transcribe = client().audio.transcriptions.create
+    plain = transcribe(model="whisper-1", file=a_recording())
+    assert plain.text
+    long = transcribe(model="whisper-1", file=a_recording(), response_format="verbose_json")
+    assert long.duration == 3 and long.segments[0].text
+    subtitles = transcribe(model="whisper-1", file=a_recording(), response_format="srt")
+    assert subtitles.startswith("1\n00:00:00,000 --> ")
+    by_tokens = transcribe(model="gpt-4o-transcribe", file=a_recording())
+    assert by_tokens.usage.type == "tokens" and by_tokens.usage.input_token_details.audio_tokens == 30
+
+
+def a_transcript_is_streamed():
+    stream = client().audio.transcriptions.create(model="gpt-4o-transcribe", file=a_recording(), stream=True)
+    events = list(stream)
+    text = "".join(event.delta for event in events if event.type == "transcript.text.delta")
+    assert events[-1].type == "transcript.text.done" and events[-1].text == text and events[-1].usage
+
+
+def a_recording_is_translated():
+    assert client().audio.translations.create(model="whisper-1", file=a_recording()).text
+
+
+def a_form_without_a_file_is_a_bad_request():
+    def call():
+        return client().audio.transcriptions.create(model="whisper-1", file=("empty.wav", b"", "audio/wav"))
+
+    expect(openai.BadRequestError, call, code="invalid_value", param="file")
+
 CHECKS = [
     a_chat_is_answered_with_usage,
     a_chat_without_a_cap_is_answered,
@@ -263,6 +343,15 @@ CHECKS = [
     log_probabilities_are_passed_on,
     embeddings_are_made_for_each_input,
     a_moderation_judges_texts_and_pictures_by_any_model_or_none,
+    images_are_made_and_counted,
+    images_are_shown_while_they_are_made,
+    images_are_edited,
+    a_text_is_read_aloud,
+    a_text_is_read_aloud_piece_by_piece,
+    a_recording_is_written_down_in_every_format,
+    a_transcript_is_streamed,
+    a_recording_is_translated,
+    a_form_without_a_file_is_a_bad_request,
     models_are_listed_and_shown,
     unknown_fields_do_not_disturb,
     every_answer_has_a_request_id,
