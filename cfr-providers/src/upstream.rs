@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use cfr_core::chat::Call;
+use cfr_core::chat::{Call, Operation};
 use cfr_core::secret::Secret;
 use cfr_core::upstream::{
     Capabilities, Order, Reply, StoredOrder, StoredReply, StreamEvent, StreamReply, TokenCount, Upstream,
@@ -23,6 +23,8 @@ mod pump;
 
 /// The largest complete answer that is taken.
 pub const WHOLE_BODY_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// The largest complete answer with images: ten of the largest, as base64.
+pub const IMAGES_BODY_BYTES_MAX: usize = 256 * 1024 * 1024;
 /// The largest count of tokens that is read.
 pub const COUNT_BODY_BYTES_MAX: usize = 64 * 1024;
 /// The largest error body that is read.
@@ -183,7 +185,8 @@ impl HttpUpstream {
             let events = pump::events(body, decoder, order.idle_timeout);
             return Ok(Reply::Stream(StreamReply { events, upstream_id, dropped }));
         }
-        let body = transport::whole(&mut body, order.idle_timeout, WHOLE_BODY_BYTES_MAX).await?;
+        let bytes_max = whole_bytes_max(order.call.operation);
+        let body = transport::whole(&mut body, order.idle_timeout, bytes_max).await?;
         if wants_stream {
             let WholeReply { body, report, .. } = adapter.stream_of_whole(order.call, &head.headers, body)?;
             let events = stream::iter([Ok(StreamEvent { bytes: body, report })]).boxed();
@@ -260,6 +263,13 @@ impl Upstream for HttpUpstream {
         }
         let body = transport::whole(&mut body, order.idle_timeout, COUNT_BODY_BYTES_MAX).await?;
         adapter.decode_count(order.call, &head.headers, body).map(Some)
+    }
+}
+
+const fn whole_bytes_max(operation: Operation) -> usize {
+    match operation {
+        Operation::ImageGenerations | Operation::ImageEdits => IMAGES_BODY_BYTES_MAX,
+        _ => WHOLE_BODY_BYTES_MAX,
     }
 }
 

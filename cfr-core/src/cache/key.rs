@@ -17,13 +17,14 @@ const SCHEME: &[u8] = b"cfr-cache-1";
 const LEFT_OUT: [&str; 4] = ["stream", "stream_options", "user", "metadata"];
 
 impl CacheKey {
-    /// The key of a call to a model. None for a body that is too large to be looked up.
+    /// The key of a call to a model. None for a body that, with the files of a form, is too large to be looked up.
     ///
     /// Fields of objects count in any order, white space and escapes do not count, numbers count as they are written. Who
     /// answers for the model counts, so that a change of the configuration finds no answers of others.
     #[must_use]
     pub fn of(tenant: TenantId, model: &Model, call: &Call) -> Option<Self> {
-        if call.body.len() > REQUEST_BYTES_MAX {
+        let bytes = call.files.iter().fold(call.body.len(), |sum, file| sum.saturating_add(file.bytes.len()));
+        if bytes > REQUEST_BYTES_MAX {
             return None;
         }
         let body: &RawValue = serde_json::from_slice(&call.body).ok()?;
@@ -37,6 +38,14 @@ impl CacheKey {
         }
         if let Some(betas) = &call.betas {
             hash.add(b'f', betas.as_bytes());
+        }
+        if let Some(version) = &call.dialect_version {
+            hash.add(b'v', version.as_bytes());
+        }
+        for file in &call.files {
+            hash.add(b'n', file.field.as_bytes());
+            hash.add(b'c', file.content_type.as_deref().unwrap_or_default().as_bytes());
+            hash.add(b'b', &file.bytes);
         }
         let fields = serde_json::from_str::<Fields<'_>>(body.get()).ok()?;
         hash.fields(fields, |name| !LEFT_OUT.contains(&name))?;
@@ -172,6 +181,23 @@ mod tests {
         assert_ne!(plain, of(1, &moved, &chat));
         let in_trial = Call { betas: Some("b".into()), ..chat };
         assert_ne!(plain, of(1, &model("m"), &in_trial));
+    }
+
+    #[test]
+    fn the_files_of_a_form_are_part_of_the_key_and_of_its_size() {
+        let of = |field: &str, bytes: &[u8]| {
+            let bytes = bytes::Bytes::copy_from_slice(bytes);
+            let file = crate::chat::FormFile { field: field.into(), name: None, content_type: None, bytes };
+            let body = bytes::Bytes::from_static(br#"{"model":"m","prompt":"p"}"#);
+            let envelope = crate::chat::Envelope::parse_form(Operation::ImageEdits, &body, std::slice::from_ref(&file));
+            let call = Call::parse(Operation::ImageGenerations, body, Timestamp::UNIX_EPOCH).expect("a good body");
+            let call = Call { envelope: envelope.expect("a good form"), files: vec![file], ..call };
+            CacheKey::of(TenantId::from_u128(1), &model("m"), &call)
+        };
+        assert_eq!(of("image", b"a"), of("image", b"a"));
+        assert_ne!(of("image", b"a"), of("image", b"b"));
+        assert_ne!(of("image", b"a"), of("mask", b"a"));
+        assert_eq!(of("image", &vec![0; REQUEST_BYTES_MAX]), None);
     }
 
     #[test]

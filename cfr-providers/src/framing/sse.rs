@@ -11,8 +11,8 @@ use memchr::{memchr2, memrchr2_iter};
 
 use crate::adapter::WireEvent;
 
-/// The largest frame that is taken.
-pub const SSE_EVENT_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// The largest frame that is taken: an image of the largest size fits.
+pub const SSE_EVENT_BYTES_MAX: usize = 32 * 1024 * 1024;
 
 /// A frame is larger than [`SSE_EVENT_BYTES_MAX`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

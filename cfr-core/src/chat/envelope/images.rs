@@ -27,6 +27,7 @@ fields! { "":
     Size => "size",
     Quality => "quality",
     PartialImages => "partial_images",
+    OutputFormat => "output_format",
     Stream => "stream",
     User => "user",
     Image => "image",
@@ -47,6 +48,7 @@ struct Reader<'a> {
 impl Reader<'_> {
     fn envelope(&self, operation: Operation) -> Result<Envelope, EnvelopeError> {
         let fields = &self.fields;
+        self.refuse_drawings()?;
         let missing = |name| EnvelopeError::field(name, "is missing");
         fields.string(Field::Prompt)?.ok_or_else(|| missing(Field::Prompt.name()))?;
         let given = self.images_given()?;
@@ -70,6 +72,16 @@ impl Reader<'_> {
         let stream = fields.flag(Field::Stream)?;
         let plain = Envelope::of_input(fields.model(Field::Model)?, fields.span(Field::Model), input);
         Ok(Envelope { stream, choices, user, include_usage: true, ..plain })
+    }
+
+    /// OpenAI has drawings written by another model, and charges that apart.
+    fn refuse_drawings(&self) -> Result<(), EnvelopeError> {
+        match self.fields.string(Field::OutputFormat)?.as_deref() {
+            Some("svg") => {
+                Err(EnvelopeError::field(Field::OutputFormat.name(), "`svg` is charged apart, at a price that is not known"))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Images as files of a form and as values of the body: a list counts its elements.

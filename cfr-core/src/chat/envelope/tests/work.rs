@@ -45,6 +45,7 @@ fn an_image_that_cannot_be_priced_is_refused() {
         (r#"{"model":"m","prompt":"p","n":"2"}"#, "n"),
         (r#"{"model":"m","prompt":"p","partial_images":4}"#, "partial_images"),
         (r#"{"model":"m","prompt":"p","size":7}"#, "size"),
+        (r#"{"model":"m","prompt":"p","output_format":"svg"}"#, "output_format"),
         (r#"{"model":"m","prompt":"p","size":"auto","Size":"3840x2160"}"#, "size"),
     ] {
         refused(Operation::ImageGenerations, body, &[], param);
