@@ -36,6 +36,7 @@ fn pass_through(bencher: Bencher<'_, '_>, chunks_per_read: usize) {
         cache: cfr_core::cache::CacheUse::default(),
         drop_params: false,
         betas: None,
+        dialect_version: None,
     };
     let reads = reads(chunks_per_read);
     bencher.counter(ItemsCount::new(CHUNKS)).with_inputs(|| reads.clone()).bench_values(|reads| {

@@ -134,6 +134,8 @@ pub struct Call {
     /// Features in trial that the caller asks for, by Anthropic's names with commas between: the header `anthropic-beta`.
     /// Providers of other dialects have no use for them.
     pub betas: Option<Box<str>>,
+    /// The version of the dialect that the caller speaks, where one says: the header `anthropic-version`.
+    pub dialect_version: Option<Box<str>>,
 }
 
 /// A file that came in a form.
@@ -186,7 +188,8 @@ impl Call {
         let envelope = Envelope::parse(operation, &body)?;
         let tags = Tags::of(&envelope);
         let (id, cache, drop_params) = (RequestId::generate(now), CacheUse::default(), false);
-        Ok(Self { id, operation, envelope, body, files: Vec::new(), tags, cache, drop_params, betas: None })
+        let (betas, dialect_version) = (None, None);
+        Ok(Self { id, operation, envelope, body, files: Vec::new(), tags, cache, drop_params, betas, dialect_version })
     }
 
     /// Puts another body in place of the caller's. What the path said still holds; tags stay as the caller gave them.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use cfr_core::chat::{Call, Operation};
 use cfr_core::upstream::{Capabilities, Order, UpstreamError};
-use http::{HeaderMap, HeaderValue, StatusCode, header};
+use http::{HeaderMap, StatusCode};
 
 use crate::adapter::{Adapter, Framing};
 use crate::anthropic;
@@ -16,7 +16,7 @@ use crate::dialog::{Answer, Dialog, Drops, Manners, StreamReader, ToolIds, Wire}
 use crate::embeddings::Embeddings;
 use crate::rerank::Reranking;
 use crate::media::MediaKind;
-use crate::transport::{BadAddress, Endpoint, WireRequest, path_segment};
+use crate::transport::{BadAddress, Endpoint, WireRequest, json_headers, path_segment};
 
 mod answer;
 mod count;
@@ -87,9 +87,7 @@ impl Bedrock {
     /// # Errors
     /// When the address is not one.
     pub fn at(base_url: &str) -> Result<Self, BadAddress> {
-        let mut headers = HeaderMap::new();
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        headers.insert(header::USER_AGENT, HeaderValue::from_static(concat!("cfr/", env!("CARGO_PKG_VERSION"))));
+        let headers = json_headers();
         let site = Arc::new(Site { base: Endpoint::below(base_url, "")?, headers });
         let (embeddings, reranking) = (Invoke(Arc::clone(&site)), InvokeRerank(Arc::clone(&site)));
         Ok(Self { embeddings: Embeddings(embeddings), reranking: Reranking(reranking), site })

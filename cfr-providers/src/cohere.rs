@@ -5,13 +5,13 @@ use std::sync::Arc;
 use bytes::Bytes;
 use cfr_core::chat::{Call, Operation};
 use cfr_core::upstream::{Capabilities, Order, UpstreamError};
-use http::{HeaderMap, HeaderValue, StatusCode, header};
+use http::{HeaderMap, StatusCode};
 
 use crate::adapter::Adapter;
 use crate::dialog::{Answer, Dialog, Drops, Manners, StreamReader, Wire};
 use crate::embeddings::Embeddings;
 use crate::rerank::Reranking;
-use crate::transport::{BadAddress, Endpoint, WireRequest};
+use crate::transport::{BadAddress, Endpoint, WireRequest, json_headers};
 
 mod answer;
 mod citation;
@@ -61,9 +61,7 @@ impl Cohere {
     /// When the address is not one.
     pub fn new(base_url: Option<&str>) -> Result<Self, BadAddress> {
         let base = base_url.unwrap_or(BASE_URL);
-        let mut headers = HeaderMap::new();
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        headers.insert(header::USER_AGENT, HeaderValue::from_static(concat!("cfr/", env!("CARGO_PKG_VERSION"))));
+        let headers = json_headers();
         let embed = Embed::new(Arc::new(Endpoint::below(base, "/v2/embed")?), headers.clone());
         let rerank = Rerank::new(Arc::new(Endpoint::below(base, "/v2/rerank")?), headers.clone());
         let chat = Arc::new(Endpoint::below(base, "/v2/chat")?);

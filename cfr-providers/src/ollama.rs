@@ -6,13 +6,13 @@ use std::sync::Arc;
 use bytes::Bytes;
 use cfr_core::chat::{Call, Operation};
 use cfr_core::upstream::{Capabilities, Order, UpstreamError};
-use http::{HeaderMap, HeaderValue, StatusCode, header};
+use http::{HeaderMap, StatusCode};
 
 use crate::adapter::{Adapter, Framing};
 use crate::dialog::{Answer, Dialog, Drops, Manners, StreamReader, Wire};
 use crate::embeddings::Embeddings;
 use crate::media::MediaKind;
-use crate::transport::{BadAddress, Endpoint, WireRequest};
+use crate::transport::{BadAddress, Endpoint, WireRequest, json_headers};
 
 mod answer;
 mod embed;
@@ -55,9 +55,7 @@ impl Ollama {
     /// When the address is not one.
     pub fn new(base_url: Option<&str>) -> Result<Self, BadAddress> {
         let base = base_url.unwrap_or(BASE_URL);
-        let mut headers = HeaderMap::new();
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        headers.insert(header::USER_AGENT, HeaderValue::from_static(concat!("cfr/", env!("CARGO_PKG_VERSION"))));
+        let headers = json_headers();
         let embed = Embed::new(Arc::new(Endpoint::below(base, "/api/embed")?), headers.clone());
         Ok(Self { chat: Arc::new(Endpoint::below(base, "/api/chat")?), headers, embeddings: Embeddings(embed) })
     }

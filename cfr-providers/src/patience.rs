@@ -20,6 +20,14 @@ pub fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     millis.or_else(|| seconds(headers)).filter(|millis| *millis > 0).map(Duration::from_millis)
 }
 
+/// How long it is from the answer, by its own date, to a moment.
+#[must_use]
+pub fn until(headers: &HeaderMap, moment: Timestamp) -> Option<Duration> {
+    let now = date(text(headers, &DATE)?)?;
+    let millis = u64::try_from(moment.as_millisecond().checked_sub(now.as_millisecond())?).ok()?;
+    (millis > 0).then(|| Duration::from_millis(millis))
+}
+
 /// Whether a wait is beyond [`PATIENCE_MAX`].
 #[must_use]
 pub fn is_long(wait: Option<Duration>) -> bool {
@@ -40,10 +48,7 @@ pub fn decimal_seconds(text: &str) -> Option<Duration> {
 
 fn seconds(headers: &HeaderMap) -> Option<u64> {
     let value = text(headers, &RETRY_AFTER)?;
-    decimal_millis(value, 3).or_else(|| {
-        let now = date(text(headers, &DATE)?)?;
-        u64::try_from(date(value)?.as_millisecond().checked_sub(now.as_millisecond())?).ok()
-    })
+    decimal_millis(value, 3).or_else(|| u64::try_from(until(headers, date(value)?)?.as_millis()).ok())
 }
 
 /// `6420`, `7` or `1.37` with the decimal point moved to the right; what is beyond a millisecond rounds up.

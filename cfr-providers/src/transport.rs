@@ -11,7 +11,7 @@ use cfr_core::batch::ByteStream;
 use cfr_core::upstream::UpstreamError;
 use futures_core::Stream;
 use futures_util::StreamExt;
-use http::{HeaderMap, Method, Response, Uri};
+use http::{HeaderMap, HeaderValue, Method, Response, Uri, header};
 
 pub mod replay;
 #[cfg(feature = "reqwest")]
@@ -31,6 +31,21 @@ pub struct WireRequest {
     pub body: Bytes,
     /// Fields of the call that are not in the body because the provider has no words for them.
     pub dropped: Vec<Box<str>>,
+}
+
+/// What every request with a JSON body carries.
+pub(crate) fn json_headers() -> HeaderMap {
+    HeaderMap::from_iter([
+        (header::CONTENT_TYPE, HeaderValue::from_static("application/json")),
+        (header::USER_AGENT, HeaderValue::from_static(concat!("cfr/", env!("CARGO_PKG_VERSION")))),
+    ])
+}
+
+/// The same where the answer may be a stream of events.
+pub(crate) fn event_headers() -> HeaderMap {
+    let mut headers = json_headers();
+    headers.insert(header::ACCEPT, HeaderValue::from_static("application/json, text/event-stream"));
+    headers
 }
 
 /// The address of one operation, parsed once when an upstream is built.

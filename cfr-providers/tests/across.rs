@@ -38,7 +38,7 @@ struct Recorded {
 impl Recorded {
     fn read(file: &Path) -> Self {
         let recording: Value = serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap();
-        let provider = file.parent().unwrap().file_name().unwrap().to_str().unwrap();
+        let provider = &*support::provider_of(file);
         let name = format!("{provider}/{}", file.file_stem().unwrap().to_str().unwrap());
         let adapter = support::adapter(provider).unwrap_or_else(|| panic!("{name}: no provider of that name"));
         Self { name, adapter, exchange: Exchange::read(file).unwrap(), expect: recording["expect"].clone() }
@@ -80,7 +80,7 @@ impl Recorded {
         };
         let envelope = envelope.unwrap();
         let (tags, cache) = (cfr_core::chat::Tags::default(), cfr_core::cache::CacheUse::default());
-        Call { id: RequestId::from_u128(1), operation, envelope, body, files: Vec::new(), tags, cache, drop_params: false, betas: None }
+        Call { id: RequestId::from_u128(1), operation, envelope, body, files: Vec::new(), tags, cache, drop_params: false, betas: None, dialect_version: None }
     }
 
     /// What a caller is handed when the network brings the answer in pieces of this size.
@@ -213,5 +213,22 @@ fn a_stream_cut_anywhere_is_truncated_or_complete_for_every_caller() {
                 Some(error) => assert!(matches!(error, UpstreamError::Truncated { .. }), "cut at {at}: {error}"),
             }
         }
+    });
+}
+
+#[test]
+fn what_follows_the_end_of_a_stream_in_the_same_read_changes_nothing() {
+    const MORE: &[u8] = b"\0\xff\n\ndata: {\"usage\":{\"input_tokens\":9}}\n\ndata: half";
+    check_all(|recorded, operation| {
+        let call = recorded.call(operation);
+        let mut relay = Relay::new(recorded.adapter.framing(), recorded.adapter.stream_decoder(&call));
+        let alone = relay.push(recorded.exchange.body.clone());
+        if !recorded.is_stream() || !relay.is_done() {
+            return; // more is waited for
+        }
+        let more = Bytes::from([&recorded.exchange.body[..], MORE].concat());
+        let followed = Relay::new(recorded.adapter.framing(), recorded.adapter.stream_decoder(&call)).push(more);
+        assert_eq!((&followed.event.bytes, &followed.event.report), (&alone.event.bytes, &alone.event.report));
+        assert_eq!(followed.error.is_some(), alone.error.is_some(), "{:?}", followed.error);
     });
 }

@@ -1,5 +1,7 @@
 //! Errors: from Anthropic's statuses and words to what the router can act on (providers.md §6.4, §15).
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use cfr_core::upstream::{Rejection, UpstreamError};
 use http::{HeaderMap, StatusCode};
@@ -20,6 +22,9 @@ const CONTEXT_PHRASES: [&str; 4] =
     ["prompt is too long", "input is too long", "context window", "exceed context limit"];
 const POLICY_PHRASES: [&str; 2] = ["content filtering policy", "content policy"];
 
+/// What Anthropic limits, each with headers of its own.
+const LIMITS: [&str; 4] = ["requests", "tokens", "input-tokens", "output-tokens"];
+
 /// The words of an error with the status that each stands for.
 const STATUSES: [(&str, StatusCode); 9] = [
     ("invalid_request_error", StatusCode::BAD_REQUEST),
@@ -36,7 +41,7 @@ const STATUSES: [(&str, StatusCode); 9] = [
 /// The meaning of an answer with an error status, with Anthropic's own body for callers who speak its dialect.
 pub(super) fn read(status: StatusCode, headers: &HeaderMap, body: &Bytes) -> UpstreamError {
     let words = Words::of(body);
-    let retry_after = patience::retry_after(headers);
+    let retry_after = patience::retry_after(headers).or_else(|| reset(headers));
     let should_retry = patience::should_retry(headers);
     let message = words.message.clone();
     match status.as_u16() {
@@ -51,6 +56,14 @@ pub(super) fn read(status: StatusCode, headers: &HeaderMap, body: &Bytes) -> Ups
         300..=399 => UpstreamError::Malformed { message: format!("redirected with {status}").into() },
         _ => UpstreamError::Rejected { status, kind: words.rejection(status), message, body: Some(words.body(body)) },
     }
+}
+
+/// How long until the last of the limits that are reached is set back.
+fn reset(headers: &HeaderMap) -> Option<Duration> {
+    let header = |limit: &str, word: &str| headers.get(format!("anthropic-ratelimit-{limit}-{word}"))?.to_str().ok();
+    let reached = LIMITS.into_iter().filter(|limit| header(limit, "remaining") == Some("0"));
+    let moments = reached.filter_map(|limit| header(limit, "reset")?.parse().ok());
+    moments.filter_map(|moment| patience::until(headers, moment)).max()
 }
 
 /// The same error for callers who speak another dialect.
@@ -219,6 +232,32 @@ mod tests {
         let body = r#"{"error":{"type":"rate_limit_error","message":"no","details":{"error_code":"SPEND_LIMIT"}}}"#;
         let error = read(StatusCode::TOO_MANY_REQUESTS, &HeaderMap::new(), &Bytes::from_static(body.as_bytes()));
         assert!(matches!(error, UpstreamError::RateLimited { exhausted: true, .. }), "{error:?}");
+    }
+
+    #[test]
+    fn the_limit_that_is_set_back_last_says_how_long_to_wait_where_nothing_else_does() {
+        let limits = [
+            ("date", "Sat, 21 Nov 2026 12:00:00 GMT"),
+            ("anthropic-ratelimit-requests-remaining", "9"),
+            ("anthropic-ratelimit-requests-reset", "2026-11-21T12:00:50Z"),
+            ("anthropic-ratelimit-input-tokens-remaining", "0"),
+            ("anthropic-ratelimit-input-tokens-reset", "2026-11-21T12:00:07Z"),
+            ("anthropic-ratelimit-tokens-remaining", "0"),
+            ("anthropic-ratelimit-tokens-reset", "2026-11-21T12:00:12.5Z"),
+        ];
+        let wait = |headers: &[(&'static str, &'static str)]| match error(
+            429,
+            headers,
+            "rate_limit_error",
+            "2,000,000 input tokens per minute",
+        ) {
+            UpstreamError::RateLimited { retry_after, exhausted: false, .. } => retry_after,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(wait(&limits), Some(Duration::from_millis(12_500)));
+        assert_eq!(wait(&[&limits[..], &[("retry-after", "3")]].concat()), Some(Duration::from_secs(3)));
+        assert_eq!(wait(&limits[1..]), None, "nobody says when that was");
+        assert_eq!(wait(&limits[..3]), None, "nothing is reached");
     }
 
     #[test]

@@ -20,7 +20,7 @@ use super::wire::{self, Block, Delta, Event, Message};
 use super::{CAPABILITIES, answer, count, error, models};
 use crate::adapter::{Adapter, Forward, StreamDecoder, WireEvent};
 use crate::dialog::Surface;
-use crate::transport::{BadAddress, Endpoint, WireRequest, path_segment};
+use crate::transport::{BadAddress, Endpoint, WireRequest, event_headers, path_segment};
 
 const VERSION: HeaderName = HeaderName::from_static("anthropic-version");
 const VERSION_VALUE: HeaderValue = HeaderValue::from_static("2023-06-01");
@@ -44,7 +44,7 @@ pub struct Native {
 impl Native {
     pub(super) fn new(base_url: &str) -> Result<Self, BadAddress> {
         let base = base_url.trim_end_matches('/').trim_end_matches("/v1");
-        let mut headers = headers();
+        let mut headers = event_headers();
         headers.insert(VERSION, VERSION_VALUE);
         Ok(Self {
             hosting: Hosting::Anthropic,
@@ -57,7 +57,7 @@ impl Native {
     pub(super) fn on_vertex(publisher: &Endpoint) -> Result<Self, BadAddress> {
         Ok(Self {
             hosting: Hosting::Vertex,
-            headers: headers(),
+            headers: event_headers(),
             messages: publisher.join("/models").map(Arc::new)?,
             tokens: publisher.join("/models/count-tokens:rawPredict").map(Arc::new)?,
         })
@@ -82,9 +82,14 @@ impl Native {
         self.to(Arc::clone(&self.tokens), body)
     }
 
-    fn with_betas_of(&self, call: &Call, mut request: WireRequest) -> Result<WireRequest, UpstreamError> {
+    /// The request in the version of the dialect that the caller speaks, with the features in trial that they ask for.
+    fn as_wished(&self, call: &Call, mut request: WireRequest) -> Result<WireRequest, UpstreamError> {
         if let Some(betas) = &call.betas {
             request.headers.insert(BETA, joined(self.headers.get(BETA), betas)?);
+        }
+        if let (Some(version), None) = (&call.dialect_version, self.hosting.version_in_body()) {
+            let unsupported = |_| UpstreamError::Unsupported { message: "anthropic-version".into() };
+            request.headers.insert(VERSION, HeaderValue::from_str(version).map_err(unsupported)?);
         }
         Ok(request)
     }
@@ -111,14 +116,6 @@ fn joined(ours: Option<&HeaderValue>, callers: &str) -> Result<HeaderValue, Upst
     HeaderValue::from_str(&both).map_err(|_| UpstreamError::Unsupported { message: "anthropic-beta".into() })
 }
 
-fn headers() -> HeaderMap {
-    HeaderMap::from_iter([
-        (header::CONTENT_TYPE, HeaderValue::from_static("application/json")),
-        (header::ACCEPT, HeaderValue::from_static("application/json, text/event-stream")),
-        (header::USER_AGENT, HeaderValue::from_static(concat!("cfr/", env!("CARGO_PKG_VERSION")))),
-    ])
-}
-
 impl Adapter for Native {
     fn name(&self) -> &'static str {
         "anthropic"
@@ -130,7 +127,7 @@ impl Adapter for Native {
 
     fn encode(&self, order: &Order<'_>) -> Result<WireRequest, UpstreamError> {
         let body = body(self.hosting, order)?;
-        self.with_betas_of(order.call, self.request(order.model, order.call.envelope.stream, body)?)
+        self.as_wished(order.call, self.request(order.model, order.call.envelope.stream, body)?)
     }
 
     fn decode(&self, _: &Call, headers: &HeaderMap, body: Bytes) -> Result<WholeReply, UpstreamError> {
@@ -160,7 +157,7 @@ impl Adapter for Native {
 
     fn encode_count(&self, order: &Order<'_>) -> Result<Option<WireRequest>, UpstreamError> {
         let request = count::of_body(self, order.model, &order.call.body)?;
-        self.with_betas_of(order.call, request).map(Some)
+        self.as_wished(order.call, request).map(Some)
     }
 
     fn decode_count(&self, _: &Call, headers: &HeaderMap, body: Bytes) -> Result<TokenCount, UpstreamError> {

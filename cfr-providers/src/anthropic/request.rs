@@ -77,7 +77,7 @@ pub(crate) fn body(
         body.insert("tools".into(), tools.into());
     }
     body.extend(choice.map(|choice| ("tool_choice".to_owned(), choice)));
-    sampling(&dialog.sampling, rules.sampling, thinking.is_on(), &mut body, drops)?;
+    sampling(&dialog.sampling, rules.sampling, thinking.is_on(), &mut body, drops);
     let stop: Vec<&String> = dialog.stop.iter().filter(|stop| !stop.trim().is_empty()).collect();
     if !stop.is_empty() {
         body.insert("stop_sequences".into(), json!(stop));
@@ -105,7 +105,7 @@ fn sampling(
     thinks: bool,
     body: &mut Map<String, Value>,
     drops: &mut Drops,
-) -> Result<(), UpstreamError> {
+) {
     let allowed = rule != SamplingRule::Nothing && !thinks;
     let one_of = rule == SamplingRule::OneOf && sampling.temperature.is_some();
     let wished = [
@@ -123,10 +123,6 @@ fn sampling(
             None => {}
         }
     }
-    if sampling.logit_bias.is_some() {
-        drops.essential("logit_bias")?;
-    }
-    Ok(())
 }
 
 /// OpenAI's temperatures end at 2, Anthropic's at 1. Anything of the first kind begins with a digit above zero.
@@ -172,6 +168,7 @@ fn caller(dialog: &Dialog, body: &mut Map<String, Value>, drops: &mut Drops) -> 
         ("modalities", dialog.modalities.is_some()),
     ])?;
     drops.harmless_said(&[
+        ("logit_bias", dialog.sampling.logit_bias.is_some()),
         ("metadata", !dialog.metadata.is_empty()),
         ("verbosity", dialog.verbosity.is_some()),
         ("prompt_cache_key", dialog.cache_key.is_some()),

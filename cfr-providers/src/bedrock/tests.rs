@@ -12,7 +12,7 @@ use super::Bedrock;
 use crate::adapter::Adapter;
 use crate::dialog::Translated;
 use crate::framing::aws_event_stream::tests::{event_frame, exception_frame};
-use crate::testing::{Heard, Outcome, asking, call, fixtures, json_file};
+use crate::testing::{Heard, Outcome, asking, call, fixtures, json_file, order};
 use crate::transport::WireRequest;
 
 const CLAUDE: &str = "eu.anthropic.claude-sonnet-4-6";
@@ -24,8 +24,7 @@ fn bedrock() -> Translated<Bedrock> {
 
 fn encoded(body: &Value, model: &str, drop_params: bool) -> Result<WireRequest, UpstreamError> {
     let call = Call { drop_params, ..call(body) };
-    let (timeout, idle_timeout) = (Duration::ZERO, Duration::ZERO);
-    bedrock().encode(&Order { call: &call, model, output_tokens_max: None, timeout, idle_timeout })
+    bedrock().encode(&order(&call, model))
 }
 
 #[track_caller]

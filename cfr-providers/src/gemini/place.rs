@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use cfr_core::upstream::UpstreamError;
-use http::{HeaderMap, HeaderValue, header};
+use http::HeaderMap;
 
-use crate::transport::{BadAddress, Endpoint, WireRequest, path_segment};
+use crate::transport::{BadAddress, Endpoint, WireRequest, event_headers, path_segment};
 
 const STUDIO: &str = "https://generativelanguage.googleapis.com/v1beta";
 
@@ -38,12 +38,12 @@ pub(super) struct Place {
 
 impl Place {
     pub(super) fn studio(base_url: Option<&str>) -> Result<Self, BadAddress> {
-        Ok(Self { site: Site::Studio, base: Endpoint::below(base_url.unwrap_or(STUDIO), "")?, headers: headers() })
+        Ok(Self { site: Site::Studio, base: Endpoint::below(base_url.unwrap_or(STUDIO), "")?, headers: event_headers() })
     }
 
     pub(super) fn vertex(project: &str, location: &str, base_url: Option<&str>) -> Result<Self, BadAddress> {
         let base = publisher(project, location, base_url, ("v1beta1", "google"))?;
-        Ok(Self { site: Site::Vertex, base, headers: headers() })
+        Ok(Self { site: Site::Vertex, base, headers: event_headers() })
     }
 
     /// The request for an answer of a model.
@@ -83,14 +83,6 @@ pub(crate) fn publisher(
 /// A model's name as Google lists it has its collection before it.
 pub(super) fn bare(model: &str) -> &str {
     model.strip_prefix("publishers/google/").unwrap_or(model).strip_prefix("models/").unwrap_or(model)
-}
-
-fn headers() -> HeaderMap {
-    let mut headers = HeaderMap::new();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    headers.insert(header::ACCEPT, HeaderValue::from_static("application/json, text/event-stream"));
-    headers.insert(header::USER_AGENT, HeaderValue::from_static(concat!("cfr/", env!("CARGO_PKG_VERSION"))));
-    headers
 }
 
 /// A location becomes a part of a host's name.

@@ -1,18 +1,16 @@
 //! Requests and answers as a client of OpenAI's dialect meets them, against recordings and vectors.
 
-use std::time::Duration;
-
 use bytes::Bytes;
 use cfr_core::chat::{Call, Meter, Operation, Usage};
 use cfr_core::time::Timestamp;
-use cfr_core::upstream::{Order, Retry, UpstreamError};
+use cfr_core::upstream::{Retry, UpstreamError};
 use http::{HeaderMap, StatusCode};
 use serde_json::{Value, json};
 
 use super::Ollama;
 use crate::adapter::Adapter;
 use crate::dialog::Translated;
-use crate::testing::{Heard, Outcome, asking, call, fixtures, json_file};
+use crate::testing::{Heard, Outcome, asking, call, fixtures, json_file, order};
 use crate::transport::WireRequest;
 
 const MODEL: &str = "gpt-oss:20b";
@@ -23,8 +21,7 @@ fn ollama() -> Translated<Ollama> {
 }
 
 fn encoded(call: &Call, model: &str) -> Result<WireRequest, UpstreamError> {
-    let (timeout, idle_timeout) = (Duration::ZERO, Duration::ZERO);
-    ollama().encode(&Order { call, model, output_tokens_max: None, timeout, idle_timeout })
+    ollama().encode(&order(call, model))
 }
 
 fn body_of(request: &WireRequest) -> Value {

@@ -188,6 +188,7 @@ mod tests {
             cache,
             drop_params: false,
             betas: None,
+            dialect_version: None,
         };
         let (timeout, idle_timeout) = (Duration::ZERO, Duration::ZERO);
         let order = Order { call: &call, model, output_tokens_max: cap, timeout, idle_timeout };

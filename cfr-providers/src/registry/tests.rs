@@ -10,6 +10,7 @@ use super::*;
 use crate::sign::aws::AwsKeys;
 use crate::sign::entra::{Identity, Proof};
 use crate::testing::{KeyServer, asking, call};
+use crate::upstream::Manner;
 
 const TOKEN: &str = r#"{"token_type":"Bearer","expires_in":3599,"access_token":"eyJ0"}"#;
 
@@ -27,10 +28,19 @@ fn kind(name: &str) -> Kind {
 
 /// The last request that a call for `model` leads to: its address, and the server that was asked.
 async fn sent(name: &str, account: &Account, model: &str) -> (String, Arc<KeyServer>) {
+    sent_in(&Manner::default(), (name, account, model), json!({})).await
+}
+
+/// The same in a manner, for a call with more members.
+async fn sent_in(
+    manner: &Manner,
+    (name, account, model): (&str, &Account, &str),
+    more: serde_json::Value,
+) -> (String, Arc<KeyServer>) {
     let server = KeyServer::new(&[("/token", TOKEN)]);
     let clock = Arc::new(ManualClock::new(Timestamp::UNIX_EPOCH));
-    let upstream = kind(name).upstream(account, server.clone(), clock).expect("an upstream");
-    let call = call(&asking(json!({})));
+    let upstream = kind(name).upstream(account, server.clone(), clock).expect("an upstream").with_manner(manner);
+    let call = call(&asking(more));
     let timeout = Duration::from_secs(1);
     let order = Order { call: &call, model, output_tokens_max: None, timeout, idle_timeout: timeout };
     upstream.send(order).await.expect_err("it refuses everything");
@@ -125,6 +135,27 @@ async fn keys_of_aws_sign_and_are_not_sent() {
     assert_eq!(address, "https://bedrock-runtime.eu-central-1.amazonaws.com/model/m/converse");
     let signature = signature.expect("a signature");
     assert!(signature.starts_with("AWS4-HMAC-SHA256 Credential=AKIA1/19700101/eu-central-1/bedrock/"), "{signature}");
+}
+
+#[tokio::test]
+async fn the_operators_headers_are_sent_and_do_not_replace_the_key() {
+    let said = [("x-team", "search"), ("authorization", "Basic dTpw"), ("user-agent", "ours")];
+    let said = said.map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)));
+    let manner = Manner { headers: HeaderMap::from_iter(said), ..Manner::default() };
+    let project = Account { project: Some("proj_2".into()), ..with_key() };
+    let (_, server) = sent_in(&manner, ("openai", &project, "m"), json!({})).await;
+    let seen = ["x-team", "authorization", "user-agent", "openai-project"].map(|name| server.header(0, name));
+    assert_eq!(seen.map(Option::unwrap_or_default), ["search", "Bearer k1", "ours", "proj_2"]);
+    let keyless = at("http://127.0.0.1:8000/v1", Account::default());
+    let (_, server) = sent_in(&manner, ("vllm", &keyless, "m"), json!({})).await;
+    assert_eq!(server.header(0, "authorization").as_deref(), Some("Basic dTpw"));
+}
+
+#[tokio::test]
+async fn an_operator_may_allow_what_the_caller_did_not() {
+    let manner = Manner { drop_params: true, ..Manner::default() };
+    let (_, server) = sent_in(&manner, ("anthropic", &with_key(), "claude-sonnet-4-6"), json!({"n": 2})).await;
+    assert!(!server.asked()[0].1.contains("\"n\""), "left out");
 }
 
 #[test]

@@ -37,6 +37,7 @@ impl Transport for Loopback {
             cache: cfr_core::cache::CacheUse::default(),
             drop_params: false,
             betas: None,
+            dialect_version: None,
         };
         let model = call.envelope.model.clone();
         let order = Order { call: &call, model: &model, output_tokens_max: None, timeout, idle_timeout: timeout };

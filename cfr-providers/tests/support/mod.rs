@@ -47,18 +47,29 @@ pub fn own_folder() -> PathBuf {
 /// The recordings of some providers, of our own folder or of the one that `CFR_FIXTURES` names.
 pub fn recordings(of: impl Fn(&str) -> bool) -> Vec<PathBuf> {
     let root = std::env::var_os("CFR_FIXTURES").map_or_else(own_folder, PathBuf::from);
+    let is_providers = |path: &Path| path.is_dir() && !path.ends_with(MAPPING);
     let mut files: Vec<PathBuf> = folder(&root)
-        .filter(|provider| {
-            provider.file_name().and_then(|name| name.to_str()).is_some_and(|name| name != MAPPING && of(name))
-        })
+        .filter(|path| is_providers(path))
         .flat_map(|provider| folder(&provider))
         .filter(|file| {
             let name = file.file_name().and_then(|name| name.to_str()).unwrap();
-            name.ends_with(".json") && !name.ends_with(OTHER_EVIDENCE)
+            name.ends_with(".json") && !name.ends_with(OTHER_EVIDENCE) && of(&provider_of(file))
         })
         .collect();
     files.sort();
     files
+}
+
+/// Whose recording a file is, by our name: its folder's. Ollama speaks two dialects, and other collections name the folder
+/// of its own one after it.
+pub fn provider_of(file: &Path) -> String {
+    let folder = file.parent().and_then(Path::file_name).and_then(|name| name.to_str()).unwrap();
+    let native = || Exchange::read(file).is_ok_and(|exchange| exchange.path.starts_with("/api/"));
+    match folder {
+        "ollama_openai" => "ollama".to_owned(),
+        "ollama" if native() => "ollama_native".to_owned(),
+        own => own.to_owned(),
+    }
 }
 
 pub fn folder(path: &Path) -> impl Iterator<Item = PathBuf> + use<> {
@@ -82,7 +93,7 @@ pub struct Case {
 impl Case {
     pub fn read(file: &Path) -> Self {
         let recording: Value = serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap();
-        let provider = file.parent().unwrap().file_name().unwrap().to_str().unwrap().to_owned();
+        let provider = provider_of(file);
         let name = format!("{provider}/{}", file.file_stem().unwrap().to_str().unwrap());
         let mut exchange = Exchange::read(file).unwrap();
         let caller = recording["request"].get("caller_body").unwrap_or(&exchange.request_body).clone();
