@@ -97,6 +97,17 @@ async fn a_required_tool_is_called_with_arguments_that_fit() {
 }
 
 #[tokio::test]
+async fn a_call_is_made_as_it_is_ordered_when_its_tool_is_offered() {
+    let fake = Fake::instant();
+    let order = r#"get_weather fake:call:get_weather:{"city":"Oslo"}"#;
+    for (tools, expected) in [(weather_tool(), json!({"city": "Oslo"})), (json!([]), Value::Null)] {
+        let body = chat_body(order, json!({"tools": tools}));
+        let spoken = Spoken::of(Dialect::OpenAi, &ask(&fake, Operation::ChatCompletions, &body).await.bytes);
+        assert_eq!(spoken.calls().first().map_or(Value::Null, |call| call["arguments"].clone()), expected);
+    }
+}
+
+#[tokio::test]
 async fn a_tool_is_called_when_the_prompt_names_it_and_not_again_after_its_answer() {
     let fake = Fake::instant();
     let named = chat_body("Use get_weather for Oslo", json!({"tools": weather_tool()}));
@@ -106,6 +117,12 @@ async fn a_tool_is_called_when_the_prompt_names_it_and_not_again_after_its_answe
     );
     let (_, unnamed) = chat(json!({"tools": weather_tool()})).await;
     assert!(unnamed.calls().is_empty() && !unnamed.text.is_empty());
+    let mut reminded = named.clone();
+    reminded["messages"].as_array_mut().unwrap().push(json!({"role": "system", "content": "Be polite."}));
+    assert_eq!(
+        Spoken::of(Dialect::OpenAi, &ask(&fake, Operation::ChatCompletions, &reminded).await.bytes).calls().len(),
+        1
+    );
     let mut answered = named.clone();
     answered["messages"]
         .as_array_mut()

@@ -3,7 +3,7 @@
 use cfr_core::upstream::FinishReason;
 use serde_json::Value;
 
-use super::prompt::Prompt;
+use super::prompt::{self, Prompt};
 use super::schema;
 use super::words::{self, Dice};
 
@@ -40,8 +40,8 @@ pub(super) fn compose(prompt: &Prompt, model: &str) -> Vec<Answer> {
 
 fn compose_one(prompt: &Prompt, model: &str, index: u32) -> Answer {
     let mut dice = Dice::new(prompt.seed.wrapping_add(u64::from(index)));
-    if let Some((name, parameters)) = tool(prompt) {
-        let arguments = schema::instance(&parameters, &mut dice).to_string();
+    let ordered = ordered_call(prompt);
+    if let Some((name, arguments)) = ordered.or_else(|| tool(prompt).map(|tool| made_call(tool, &mut dice))) {
         let answer = Answer { tokens: words::pieces(&arguments), tool: Some(name), finish: FinishReason::ToolCalls };
         return capped(answer, prompt.cap);
     }
@@ -61,12 +61,24 @@ fn prose(prompt: &Prompt, model: &str, dice: &mut Dice) -> Vec<String> {
     words::tokens(&format!("This is {model}, at your service."), dice, count)
 }
 
+/// The call that the last message orders, when its tool is there.
+fn ordered_call(prompt: &Prompt) -> Option<(String, String)> {
+    let (name, arguments) = prompt.script.call.as_ref()?;
+    let offered = prompt.body["tools"].as_array()?.iter().any(|tool| tool["function"]["name"] == **name);
+    offered.then(|| (name.to_string(), arguments.to_string()))
+}
+
+/// A call with arguments that fit the schema.
+fn made_call((name, parameters): (String, Value), dice: &mut Dice) -> (String, String) {
+    (name, schema::instance(&parameters, dice).to_string())
+}
+
 /// The tool to call, with the schema of its parameters: one that must be called, or one that the last message names.
 fn tool(prompt: &Prompt) -> Option<(String, Value)> {
     let body = &prompt.body;
     let tools = body["tools"].as_array()?;
     let choice = &body["tool_choice"];
-    let answered = body["messages"].as_array().and_then(|all| all.last()).is_some_and(|last| last["role"] == "tool");
+    let answered = prompt::asked(body).is_some_and(|last| last["role"] == "tool");
     let name = |tool: &Value| tool["function"]["name"].as_str().map(str::to_owned);
     let chosen = match (choice.as_str(), choice["function"]["name"].as_str()) {
         (Some("none"), _) => None,

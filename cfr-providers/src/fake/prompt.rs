@@ -38,7 +38,8 @@ impl Prompt {
         let said = said(order.call.operation, &body);
         let about = [&body["tools"], &body["functions"], &body["response_format"]];
         let bytes = said.iter().map(String::len).chain(about.map(json_bytes)).sum::<usize>() as u64;
-        let last = said.last().cloned().unwrap_or_default();
+        let asked = asked(&body).map(|message| texts(&message["content"]).concat());
+        let last = asked.or_else(|| said.last().cloned()).unwrap_or_default();
         let caps = [&body["max_tokens"], &body["max_completion_tokens"]].map(Value::as_u64);
         Ok(Self {
             seed: hash(said.iter().map(String::as_str)),
@@ -75,6 +76,12 @@ fn said(operation: Operation, body: &Value) -> Vec<String> {
         Operation::Rerank => [texts(&body["query"]), texts(&body["documents"])].concat(),
         _ => texts(&body["input"]),
     }
+}
+
+/// The last message that is not the system's: agents remind a model of its rules after the question.
+pub(super) fn asked(body: &Value) -> Option<&Value> {
+    let is_system = |message: &Value| matches!(message["role"].as_str(), Some("system" | "developer"));
+    messages(body).iter().rev().find(|message| !is_system(message))
 }
 
 fn messages(body: &Value) -> &[Value] {

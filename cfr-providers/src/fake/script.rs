@@ -32,6 +32,8 @@ pub struct Script {
     pub slow: Option<Duration>,
     /// `fake:echo`: the answer is the last message.
     pub echo: bool,
+    /// `fake:call:NAME:ARGUMENTS`, where ARGUMENTS is JSON without blanks: the answer calls this tool, if it is offered.
+    pub call: Option<(Box<str>, Box<str>)>,
 }
 
 impl Script {
@@ -49,6 +51,7 @@ impl Script {
                 ("no-usage", _) => script.no_usage = true,
                 ("slow", millis) => script.slow = millis.parse().ok().map(Duration::from_millis),
                 ("echo", _) => script.echo = true,
+                ("call", call) => script.call = call.split_once(':').map(|(name, json)| (name.into(), json.into())),
                 _ => {}
             }
         }
@@ -103,6 +106,12 @@ mod tests {
         let script = Script::read("please fake:tokens:7 and fake:no-usage fake:error:429");
         let expected = Script { tokens: Some(7), no_usage: true, error: Some("429".into()), ..Script::default() };
         assert_eq!(script, expected);
+    }
+
+    #[test]
+    fn a_call_is_ordered_with_its_arguments() {
+        let script = Script::read(r#"fake:call:read:{"path":"a:b"} at once"#);
+        assert_eq!(script.call, Some(("read".into(), r#"{"path":"a:b"}"#.into())));
     }
 
     #[test]

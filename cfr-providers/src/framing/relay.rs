@@ -64,7 +64,7 @@ impl Relay {
         self.decoder.is_done()
     }
 
-    /// Takes the next bytes from the network.
+    /// Takes the next bytes from the network. What follows the answer's end in them is left out.
     pub fn push(&mut self, chunk: Bytes) -> Relayed {
         match &mut self.frames {
             Frames::Sse(blocks) => match blocks.push(chunk) {
@@ -74,7 +74,8 @@ impl Relay {
             Frames::Foreign(cut) => {
                 let mut events = Vec::new();
                 let torn = cut.push(&chunk, &mut events);
-                self.translate(events).unless(torn)
+                let relayed = self.translate(events);
+                if self.is_done() { relayed } else { relayed.unless(torn) }
             }
         }
     }
@@ -107,6 +108,9 @@ impl Relay {
     fn translate(&mut self, events: Vec<WireEvent<'static>>) -> Relayed {
         let (mut report, mut bytes) = (Report::default(), BytesMut::new());
         for event in events {
+            if self.decoder.is_done() {
+                break;
+            }
             match self.decoder.feed(&event, &mut report) {
                 Ok(Forward::Instead(made)) => bytes.extend_from_slice(&made),
                 Ok(Forward::AsIs | Forward::Nothing) => {}
@@ -123,6 +127,9 @@ impl Relay {
         let mut kept = Kept::new(&block);
         let mut error = None;
         for frame in sse::frames(&block) {
+            if self.decoder.is_done() {
+                break;
+            }
             match self.decide(&frame, &mut report) {
                 Ok(Forward::AsIs) => kept.keep(&frame),
                 Ok(Forward::Nothing) => {}

@@ -1,0 +1,53 @@
+//! A client's request in the words of every provider: refused, or JSON with our cap on its answer.
+
+use bytes::Bytes;
+use cfr_core::chat::Operation;
+use serde_json::Value;
+
+use crate::calls::{OPERATIONS, order, read};
+use crate::input::Input;
+use crate::promises::{check_error, check_json};
+use crate::providers;
+
+/// The cap that the budget of the caller allows.
+const CAP: u64 = 4_711;
+/// What providers call it.
+const CAP_NAMES: [&str; 6] =
+    ["max_tokens", "max_completion_tokens", "max_output_tokens", "maxOutputTokens", "maxTokens", "num_predict"];
+
+/// Choices: provider, operation, whether what the provider has no words for may be left out. The body is a client's.
+///
+/// # Panics
+/// When what is sent is not JSON, or asks for a longer answer than was allowed.
+pub fn check(data: &[u8]) {
+    let mut input = Input::new(data);
+    let at = usize::from(input.byte()) % providers::all().len();
+    let (operation, flags, body) = (input.choose(&OPERATIONS), input.byte(), Bytes::copy_from_slice(input.body()));
+    let (_, adapter) = &providers::all()[at];
+    let Ok(mut call) = read(operation, flags & 2 == 0, &body) else { return };
+    if !adapter.capabilities().serves(operation) {
+        return;
+    }
+    call.drop_params = flags & 1 == 0;
+    let own = call.envelope.output_cap.as_ref().map(|cap| cap.tokens);
+    let cap = own.is_none().then_some(CAP);
+    match adapter.encode(&order(&call, cap)) {
+        Err(error) => check_error(&error),
+        Ok(request) => {
+            check_json(&request.body);
+            let sent: Value = serde_json::from_slice(&request.body).expect("JSON");
+            if operation != Operation::Embeddings {
+                check_cap(&sent, own.unwrap_or(CAP));
+            }
+        }
+    }
+}
+
+/// The provider's own cap stands on the outer level, or in the object with its settings.
+fn check_cap(sent: &Value, allowed: u64) {
+    let places = [sent, &sent["generationConfig"], &sent["inferenceConfig"], &sent["options"]];
+    let caps: Vec<u64> =
+        places.iter().flat_map(|place| CAP_NAMES.iter().filter_map(|name| place[*name].as_u64())).collect();
+    assert!(!caps.is_empty(), "no cap in {sent}");
+    assert!(caps.iter().all(|cap| *cap <= allowed), "{caps:?} for {allowed}");
+}
