@@ -12,6 +12,7 @@ use http::{HeaderMap, HeaderValue, StatusCode, header};
 
 use crate::adapter::{Adapter, KeepsResponses, StreamDecoder};
 use crate::dialog::Translated;
+use crate::media::{Fetched, Wanted};
 use crate::responses;
 use crate::transport::{BadAddress, WireRequest};
 
@@ -123,6 +124,15 @@ impl OpenAi {
     }
 }
 
+impl OpenAi {
+    /// Where a call is answered in the caller's own dialect, unless the model answers it in the other one only.
+    fn path_of(&self, order: &Order<'_>) -> Option<Path> {
+        let operation = order.call.operation;
+        let bridged = || operation == Operation::ChatCompletions && bridge::is_needed(&self.host, order);
+        self.own_path(operation).filter(|_| !bridged())
+    }
+}
+
 impl Adapter for OpenAi {
     fn name(&self) -> &'static str {
         self.host.quirks.name
@@ -133,12 +143,22 @@ impl Adapter for OpenAi {
     }
 
     fn encode(&self, order: &Order<'_>) -> Result<WireRequest, UpstreamError> {
+        self.encode_with(order, &Fetched::default())
+    }
+
+    fn wanted(&self, order: &Order<'_>) -> Result<Vec<Wanted>, UpstreamError> {
+        match self.path_of(order) {
+            Some(_) => Ok(Vec::new()), // the caller knows what the server takes
+            None => self.target.wanted(order),
+        }
+    }
+
+    fn encode_with(&self, order: &Order<'_>, fetched: &Fetched) -> Result<WireRequest, UpstreamError> {
         let operation = order.call.operation;
         if !self.capabilities().serves(operation) {
             return Err(UpstreamError::Unsupported { message: operation.name().into() });
         }
-        let bridged = operation == Operation::ChatCompletions && bridge::is_needed(&self.host, order);
-        match self.own_path(operation).filter(|_| !bridged) {
+        match self.path_of(order) {
             Some(path) if is_media(operation) => {
                 let (body, content_type) = media::body(self.host.quirks, order)?;
                 let mut request = self.host.request(path, order.model, body)?;
@@ -146,7 +166,7 @@ impl Adapter for OpenAi {
                 Ok(request)
             }
             Some(path) => self.host.request(path, order.model, encode::body(self.host.quirks, order)?),
-            None => self.target.encode(order),
+            None => self.target.encode_with(order, fetched),
         }
     }
 

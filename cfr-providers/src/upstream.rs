@@ -153,7 +153,10 @@ impl HttpUpstream {
     /// The request for a call, with what had to be fetched for it.
     async fn encoded(&self, order: &Order<'_>) -> Result<WireRequest, UpstreamError> {
         let adapter = self.adapter(order.model);
-        let Some(media) = &self.media else { return adapter.encode(order) };
+        let input = &order.call.envelope.input;
+        let Some(media) = self.media.as_ref().filter(|_| input.images > 0 || input.unbounded) else {
+            return adapter.encode(order); // most calls bring nothing but words
+        };
         let wanted = adapter.wanted(order)?;
         if wanted.is_empty() {
             return adapter.encode(order);

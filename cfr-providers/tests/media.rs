@@ -1,333 +1,150 @@
-//! Images, speech and transcripts over OpenAI's family: what is sent, what is handed on, and what it is taken to have used.
-
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
-
-mod support;
+//! Pictures and documents by their addresses: who gets the bytes, who fetches by itself, and what is refused.
+#![expect(clippy::expect_used, clippy::panic, reason = "a test ends where it fails")]
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use cfr_core::chat::{Call, Envelope, FormFile, Meter, Operation, Usage};
-use cfr_core::secret::Secret;
-use cfr_core::upstream::{Order, Reply, Upstream, UpstreamError};
+use cfr_core::Upstream;
+use cfr_core::chat::{Call, Operation};
+use cfr_core::time::Timestamp;
+use cfr_core::upstream::{Order, UpstreamError};
 use cfr_providers::HttpUpstream;
-use cfr_providers::openai::Quirks;
-use cfr_providers::openai::quirks::{GROQ, MISTRAL, OPENAI, XAI};
+use cfr_providers::media::{FetchError, FetchMedia, Media, MediaKind, Wanted};
+use cfr_providers::registry::{Account, Kind};
+use cfr_providers::sign::Unsigned;
 use cfr_providers::transport::{Body, Transport, TransportError, WireRequest};
-use futures_util::{StreamExt, stream};
-use http::Response;
 use serde_json::{Value, json};
-use support::{Outcome, call, collect};
 
-/// Answers every request alike, and keeps the last one.
-#[derive(Debug)]
-struct Canned {
-    content_type: &'static str,
-    body: Bytes,
-    sent: Arc<Mutex<Option<WireRequest>>>,
-}
+const PICTURE: &str = "https://pictures.example/a";
+const DOCUMENT: &str = "https://papers.example/b";
+/// `png!` and `pdf!` as base64.
+const PICTURE_BYTES: &str = "cG5nIQ==";
+const DOCUMENT_BYTES: &str = "cGRmIQ==";
+
+/// Has two things, and writes down what it was asked for.
+#[derive(Debug, Default)]
+struct Shelf(Mutex<Vec<String>>);
 
 #[async_trait]
-impl Transport for Canned {
-    async fn send(&self, request: WireRequest, _: Duration) -> Result<Response<Body>, TransportError> {
-        *self.sent.lock().unwrap() = Some(request);
-        let pieces: Vec<_> = self.body.chunks(7).map(|piece| Ok(Bytes::copy_from_slice(piece))).collect();
-        let response = Response::builder().header("content-type", self.content_type);
-        Ok(response.body(Box::pin(stream::iter(pieces).boxed()) as Body).unwrap())
+impl FetchMedia for Shelf {
+    async fn fetch(&self, wanted: &Wanted) -> Result<Media, FetchError> {
+        self.0.lock().expect("not poisoned").push(wanted.address.clone());
+        match (wanted.kind, wanted.address.as_str()) {
+            (MediaKind::Image, PICTURE) => Ok(Media { media_type: "image/png", bytes: "png!".into() }),
+            (MediaKind::Pdf, DOCUMENT) => Ok(Media { media_type: "application/pdf", bytes: "pdf!".into() }),
+            _ => Err(FetchError::NotPublic),
+        }
     }
 }
 
-/// A call to a model that the caller has another name for, and how it went.
-struct Exchange {
-    path: String,
-    content_type: String,
-    sent: String,
-    kind: Option<String>,
-    outcome: Outcome,
-}
+/// Sends nothing, and keeps what should have been sent.
+#[derive(Debug, Default)]
+struct Kept(Mutex<Option<WireRequest>>);
 
-impl Exchange {
-    fn usage(&self) -> Vec<(Meter, u64)> {
-        self.outcome.report.usage.as_ref().map(|usage: &Usage| usage.used().collect()).unwrap_or_default()
-    }
-
-    fn text(&self) -> &str {
-        std::str::from_utf8(&self.outcome.bytes).unwrap()
-    }
-
-    /// The value of a field of the form that was sent.
-    fn field(&self, name: &str) -> Option<&str> {
-        let (_, rest) = self.sent.split_once(&format!("name=\"{name}\"\r\n\r\n"))?;
-        rest.split("\r\n").next()
+#[async_trait]
+impl Transport for Kept {
+    async fn send(&self, request: WireRequest, _: Duration) -> Result<http::Response<Body>, TransportError> {
+        *self.0.lock().expect("not poisoned") = Some(request);
+        Err(TransportError::Unreachable { message: "nothing is sent".into() })
     }
 }
 
-async fn exchange(quirks: &'static Quirks, model: &str, call: &Call, answer: (&'static str, &str)) -> Exchange {
-    let sent = Arc::new(Mutex::new(None));
-    let canned = Canned { content_type: answer.0, body: answer.1.to_owned().into(), sent: Arc::clone(&sent) };
-    let upstream = HttpUpstream::openai_family_over(Arc::new(canned), quirks, None, &Secret::new("k")).unwrap();
-    let timeout = Duration::from_secs(5);
-    let order = Order { call, model, output_tokens_max: None, timeout, idle_timeout: timeout };
-    let reply = upstream.send(order).await;
-    let kind = match &reply {
-        Ok(Reply::Whole(whole)) => Some(whole.content_type.to_str().unwrap().to_owned()),
-        _ => None,
-    };
-    let outcome = match reply {
-        Ok(reply) => collect(reply).await,
-        Err(error) => Outcome { error: Some(error), ..Outcome::default() },
-    };
-    let request = sent.lock().unwrap().take().unwrap();
-    Exchange {
-        path: request.endpoint.uri().path().to_owned(),
-        content_type: request.headers["content-type"].to_str().unwrap().to_owned(),
-        sent: String::from_utf8_lossy(&request.body).into_owned(),
-        kind,
-        outcome,
+/// What a provider is sent, and from where was fetched for it.
+async fn sent(kind: &str, operation: Operation, body: &Value, may_fetch: bool) -> Result<(Value, Vec<String>), String> {
+    let (kept, shelf) = (Arc::new(Kept::default()), Arc::new(Shelf::default()));
+    let account = Account { region: Some("eu-central-1".into()), project: Some("p".into()), ..Account::default() };
+    let adapter = Kind::by_name(kind).expect("a kind").adapter(&account).expect("an adapter");
+    let upstream = HttpUpstream::new(adapter, Arc::new(Unsigned), Arc::clone(&kept) as _);
+    let upstream = if may_fetch { upstream.with_media(Arc::clone(&shelf) as _) } else { upstream };
+    let call = Call::parse(operation, Bytes::from(body.to_string()), Timestamp::UNIX_EPOCH).expect("a call");
+    let (timeout, idle_timeout) = (Duration::from_secs(1), Duration::from_secs(1));
+    let order = Order { call: &call, model: "m-claude", output_tokens_max: None, timeout, idle_timeout };
+    match upstream.send(order).await.expect_err("nothing is sent") {
+        UpstreamError::Unreachable { .. } => {}
+        error => return Err(error.to_string()),
     }
+    let request = kept.0.lock().expect("not poisoned").take().expect("a request");
+    let fetched = std::mem::take(&mut *shelf.0.lock().expect("not poisoned"));
+    Ok((serde_json::from_slice(&request.body).expect("JSON"), fetched))
 }
 
-fn form(operation: Operation, body: &Value, field: &str) -> Call {
-    let file = FormFile {
-        field: field.into(),
-        name: Some("f.bin".into()),
-        content_type: Some("audio/wav".into()),
-        bytes: Bytes::from_static(b"RIFF"),
-    };
-    let body = Bytes::from(body.to_string());
-    let envelope = Envelope::parse_form(operation, &body, std::slice::from_ref(&file)).unwrap();
-    Call {
-        operation,
-        envelope,
-        body,
-        files: vec![file],
-        ..call(Operation::Speech, &json!({"model": "m", "input": "x"}))
-    }
+fn chat(parts: Value) -> Value {
+    json!({"model": "m", "max_tokens": 50, "messages": [{"role": "user", "content": parts}]})
 }
 
-fn recording(fields: Value) -> Call {
-    let mut body = json!({"model": "public"});
-    body.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
-    form(Operation::Transcriptions, &body, "file")
-}
-
-const VERBOSE: &str = r#"{"task":"transcribe","language":"english","duration":8.47,"text":"Hello there. You.",
-    "segments":[{"id":0,"start":0.0,"end":3.32,"text":" Hello there."},{"id":1,"start":3.32,"end":8.0,"text":" You."}]}"#;
-const EIGHT_AND_A_HALF: [(Meter, u64); 1] = [(Meter::InputSeconds, 9)];
-
-#[tokio::test]
-async fn an_image_is_asked_for_in_the_callers_bytes_and_counted_by_what_is_reported_or_by_itself() {
-    let body = json!({"model": "public", "prompt": "a dot", "n": 2});
-    let call = call(Operation::ImageGenerations, &body);
-    let answer = r#"{"created":1,"data":[{"b64_json":"AA=="},{"url":"http://x"}]}"#;
-    let exchange = exchange(&OPENAI, "real", &call, ("application/json", answer)).await;
-    assert_eq!(exchange.path, "/v1/images/generations");
-    assert_eq!(exchange.sent, body.to_string().replace("public", "real"));
-    assert_eq!((exchange.text(), exchange.usage()), (answer, vec![(Meter::OutputImages, 2)]));
+/// A picture in the words of each dialect.
+fn pictures(address: &str) -> [(Operation, Value); 4] {
+    let source = json!({"type": "url", "url": address});
+    let inside = json!([{"role": "user", "content": "look"},
+        {"role": "assistant", "content": [{"type": "tool_use", "id": "t1", "name": "see", "input": {}}]},
+        {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "t1",
+            "content": [{"type": "image", "source": source}]}]}]);
+    let tools = json!([{"name": "see", "input_schema": {"type": "object"}}]);
+    [
+        (Operation::ChatCompletions, chat(json!([{"type": "image_url", "image_url": {"url": address}}]))),
+        (Operation::Messages, chat(json!([{"type": "image", "source": source}]))),
+        (Operation::Messages, json!({"model": "m", "max_tokens": 50, "tools": tools, "messages": inside})),
+        (
+            Operation::Responses,
+            json!({"model": "m", "input": [{"role": "user", "content": [{"type": "input_image", "image_url": address}]}]}),
+        ),
+    ]
 }
 
 #[tokio::test]
-async fn images_to_edit_go_as_a_form_or_as_addresses_where_a_server_wants_them_so() {
-    let call = form(Operation::ImageEdits, &json!({"model": "public", "prompt": "p", "n": 1}), "image");
-    let answer = ("application/json", r#"{"data":[{"b64_json":"AA=="}],"usage":{"cost_in_usd_ticks":300000000}}"#);
-    let sent = exchange(&OPENAI, "real", &call, answer).await;
-    assert!(sent.content_type.starts_with("multipart/form-data; boundary="), "{}", sent.content_type);
-    assert_eq!((sent.field("model"), sent.field("n")), (Some("real"), Some("1")));
-    assert!(sent.sent.contains("name=\"image\"; filename=\"f.bin\"\r\nContent-Type: audio/wav\r\n\r\nRIFF\r\n"));
-    assert_eq!(sent.usage(), [(Meter::InputImages, 1), (Meter::OutputImages, 1)]);
-    let sent = exchange(&XAI, "real", &call, answer).await;
-    let body: Value = serde_json::from_str(&sent.sent).unwrap();
-    let url = format!("data:audio/wav;base64,{}", STANDARD.encode("RIFF"));
-    assert_eq!(body["image"], json!({"type": "image_url", "url": url}));
-    assert_eq!((sent.path.as_str(), &body["model"]), ("/v1/images/edits", &json!("real")));
-    assert_eq!(sent.outcome.report.provider_cost.unwrap().0, 30_000_000_000);
-}
-
-#[tokio::test]
-async fn sound_that_is_charged_by_characters_is_handed_on_as_it_comes() {
-    let call = call(Operation::Speech, &json!({"model": "public", "input": "Hi", "voice": "alloy"}));
-    let exchange = exchange(&OPENAI, "tts-1", &call, ("audio/mpeg", "sound")).await;
-    assert_eq!(exchange.sent, r#"{"model":"tts-1","input":"Hi","voice":"alloy"}"#);
-    assert_eq!((exchange.text(), exchange.kind.as_deref()), ("sound", Some("audio/mpeg")));
-    assert_eq!(exchange.outcome.report.usage, None);
-}
-
-#[tokio::test]
-async fn sound_that_is_charged_by_tokens_comes_as_events_and_leaves_as_sound() {
-    let call = call(Operation::Speech, &json!({"model": "public", "input": "Hi", "response_format": "wav"}));
-    let events = format!(
-        "data: {}\n\ndata: {}\n\ndata: {}\n\n",
-        json!({"type": "speech.audio.delta", "audio": STANDARD.encode("so")}),
-        json!({"type": "speech.audio.delta", "audio": STANDARD.encode("und")}),
-        json!({"type": "speech.audio.done", "usage": {"input_tokens": 4, "output_tokens": 55, "total_tokens": 59}}),
-    );
-    let whole = exchange(&OPENAI, "gpt-4o-mini-tts", &call, ("text/event-stream", &events)).await;
-    assert_eq!(serde_json::from_str::<Value>(&whole.sent).unwrap()["stream_format"], "sse");
-    assert_eq!((whole.text(), whole.kind.as_deref()), ("sound", Some("audio/wav")));
-    assert_eq!(whole.usage(), [(Meter::InputTokens, 4), (Meter::OutputAudioTokens, 55)]);
-    let cut = events.split_once("data: {\"type\":\"speech.audio.done").unwrap().0;
-    let cut = exchange(&OPENAI, "gpt-4o-mini-tts", &call, ("text/event-stream", cut)).await;
-    assert!(matches!(cut.outcome.error, Some(UpstreamError::Truncated { .. })), "{:?}", cut.outcome.error);
-}
-
-#[tokio::test]
-async fn mistral_speaks_in_its_own_words() {
-    let body = json!({"model": "public", "input": "Hi", "voice": "nova", "response_format": "wav"});
-    let answer = format!(r#"{{"audio_data":"{}"}}"#, STANDARD.encode("sound"));
-    let exchange = exchange(&MISTRAL, "voxtral", &call(Operation::Speech, &body), ("application/json", &answer)).await;
-    let sent: Value = serde_json::from_str(&exchange.sent).unwrap();
-    assert_eq!(sent, json!({"model": "voxtral", "input": "Hi", "voice_id": "nova", "response_format": "wav"}));
-    assert_eq!((exchange.text(), exchange.kind.as_deref()), ("sound", Some("audio/wav")));
-}
-
-#[tokio::test]
-async fn texts_and_subtitles_are_made_of_what_says_how_long_the_recording_is() {
-    let srt = "1\n00:00:00,000 --> 00:00:03,320\nHello there.\n\n2\n00:00:03,320 --> 00:00:08,000\nYou.\n\n";
-    let vtt = format!(
-        "WEBVTT\n\n{}",
-        "00:00:00.000 --> 00:00:03.320\nHello there.\n\n00:00:03.320 --> 00:00:08.000\nYou.\n\n"
-    );
-    let short = r#"{"text":"Hello there. You.","usage":{"type":"duration","seconds":9}}"#;
-    for (format, expected) in [
-        (json!({"response_format": "text"}), "Hello there. You.\n"),
-        (json!({"response_format": "srt"}), srt),
-        (json!({"response_format": "vtt"}), &vtt),
-        (json!({"response_format": "json"}), short),
-        (json!({}), short),
-        (json!({"response_format": "verbose_json"}), VERBOSE),
-    ] {
-        for (quirks, model) in [(&OPENAI, "whisper-1"), (&GROQ, "whisper-large-v3")] {
-            let exchange = exchange(quirks, model, &recording(format.clone()), ("application/json", VERBOSE)).await;
-            assert_eq!(exchange.field("response_format"), Some("verbose_json"), "{format}");
-            assert_eq!((exchange.text(), exchange.usage()), (expected, EIGHT_AND_A_HALF.to_vec()), "{format}");
+async fn providers_that_want_bytes_get_them_whatever_the_callers_dialect() {
+    for kind in ["bedrock", "gemini", "vertex", "ollama_native"] {
+        for (operation, body) in pictures(PICTURE) {
+            let (sent, fetched) = sent(kind, operation, &body, true).await.expect("a request");
+            let sent = sent.to_string();
+            assert!(sent.contains(PICTURE_BYTES) && !sent.contains(PICTURE), "{kind}: {sent}");
+            assert_eq!(fetched, [PICTURE], "{kind}");
         }
     }
 }
 
 #[tokio::test]
-async fn a_model_that_counts_tokens_is_asked_for_plain_json() {
-    let answer = json!({
-        "text": "hello there",
-        "usage": {
-            "type": "tokens", "input_tokens": 34, "input_token_details": {"text_tokens": 4, "audio_tokens": 30},
-            "output_tokens": 3, "total_tokens": 37,
-        },
-    });
-    let call = recording(json!({"response_format": "text", "timestamp_granularities": ["word"], "temperature": "0"}));
-    let answer = answer.to_string();
-    let exchange = exchange(&OPENAI, "gpt-4o-transcribe", &call, ("application/json", &answer)).await;
-    assert_eq!(exchange.field("response_format"), Some("json"));
-    assert_eq!(exchange.field("timestamp_granularities[]"), Some("word"));
-    assert_eq!(exchange.text(), "hello there\n");
-    assert_eq!(exchange.usage(), [(Meter::InputTokens, 4), (Meter::InputAudioTokens, 30), (Meter::OutputTokens, 3)]);
-}
-
-#[tokio::test]
-async fn mistral_has_one_format_of_transcripts_and_every_other_is_made_of_it() {
-    let answer = r#"{"model":"voxtral","text":"Hello.","language":"en","segments":[{"text":"Hello.","start":0.5,"end":1}],
-        "usage":{"prompt_audio_seconds":2,"prompt_tokens":4,"completion_tokens":9,"total_tokens":13}}"#;
-    let of = |format: &'static str| async move {
-        let call = recording(json!({"response_format": format}));
-        exchange(&MISTRAL, "voxtral", &call, ("application/json", answer)).await
-    };
-    let subtitles = of("srt").await;
-    assert_eq!(subtitles.text(), "1\n00:00:00,500 --> 00:00:01,000\nHello.\n\n");
-    assert_eq!(
-        (subtitles.field("response_format"), subtitles.field("timestamp_granularities[]")),
-        (None, Some("segment"))
-    );
-    let verbose: Value = serde_json::from_str(of("verbose_json").await.text()).unwrap();
-    assert_eq!((&verbose["duration"], &verbose["segments"][0]["id"]), (&json!(2), &json!(0)));
-    let plain = of("json").await;
-    assert_eq!(serde_json::from_str::<Value>(plain.text()).unwrap()["text"], "Hello.");
-    assert_eq!(plain.usage(), [(Meter::InputSeconds, 2)]);
-}
-
-const EVENTS: [&str; 3] = [
-    r#"{"type":"transcript.text.delta","delta":"Hel"}"#,
-    r#"{"type":"transcript.text.delta","delta":"lo"}"#,
-    r#"{"type":"transcript.text.done","text":"Hello","usage":{"type":"tokens","input_tokens":30,"output_tokens":2}}"#,
-];
-
-fn frames(events: &[&str]) -> String {
-    events.iter().map(|event| format!("data: {event}\n\n")).collect()
-}
-
-#[tokio::test]
-async fn a_streamed_transcript_is_handed_on_as_it_came_and_cut_short_anywhere_but_at_its_end() {
-    let call = recording(json!({"stream": true}));
-    let of = async |events: String| exchange(&OPENAI, "m", &call, ("text/event-stream", &events)).await.outcome;
-    let whole = of(frames(&EVENTS)).await;
-    assert_eq!((whole.error.is_none(), &whole.bytes), (true, &Bytes::from(frames(&EVENTS))));
-    assert_eq!(whole.report.usage, Some(Usage::text(30, 2)));
-    for ends in 1..EVENTS.len() {
-        let cut = of(frames(&EVENTS[..ends])).await;
-        assert!(matches!(cut.error, Some(UpstreamError::Truncated { .. })), "{ends}: {:?}", cut.error);
-        assert!(cut.report.usage.is_none() && cut.report.output_bytes > 0);
+async fn providers_that_fetch_get_the_address() {
+    for (kind, operation, body) in [
+        ("anthropic", Operation::ChatCompletions, &pictures(PICTURE)[0].1),
+        ("openai", Operation::ChatCompletions, &pictures(PICTURE)[0].1),
+        ("openai", Operation::Messages, &pictures(PICTURE)[1].1),
+        ("cohere", Operation::ChatCompletions, &pictures(PICTURE)[0].1),
+    ] {
+        let (sent, fetched) = sent(kind, operation, body, true).await.expect("a request");
+        assert!(sent.to_string().contains(PICTURE), "{kind}: {sent}");
+        assert!(fetched.is_empty(), "{kind}");
     }
-    let broken = frames(&[EVENTS[0], r#"{"type":"error","error":{"message":"no","code":"x"}}"#]);
-    assert!(matches!(of(broken).await.error, Some(UpstreamError::InStream { .. })));
-    let refused = frames(&[r#"{"error":{"message":"busy","code":429}}"#]);
-    assert!(matches!(of(refused).await.error, Some(UpstreamError::RateLimited { .. })));
+    let typed = "https://pictures.example/a.png";
+    let (request, fetched) =
+        sent("vertex", Operation::ChatCompletions, &pictures(typed)[0].1, true).await.expect("a request");
+    assert!(request.to_string().contains(typed) && fetched.is_empty(), "{request}");
 }
 
 #[tokio::test]
-async fn a_server_that_ignores_the_wish_for_a_stream_is_streamed_all_the_same() {
-    let call = recording(json!({"stream": true}));
-    let outcome = exchange(&OPENAI, "whisper-1", &call, ("application/json", VERBOSE)).await.outcome;
-    let text = String::from_utf8(outcome.bytes.to_vec()).unwrap();
-    assert!(
-        text.starts_with("event: transcript.text.done\ndata: {\"type\":\"transcript.text.done\",\"text\":\"Hello"),
-        "{text}"
-    );
-    assert_eq!(outcome.report.usage.unwrap().get(Meter::InputSeconds), 9);
-}
-
-#[tokio::test]
-async fn mistrals_events_become_openais() {
-    let events = frames(&[
-        r#"{"type":"transcription.language","audio_language":"en"}"#,
-        r#"{"type":"transcription.text.delta","text":"Hi"}"#,
-        r#"{"type":"transcription.done","model":"v","text":"Hi","language":"en","usage":{"prompt_audio_seconds":3}}"#,
-    ]);
-    let call = recording(json!({"stream": true}));
-    let exchange = exchange(&MISTRAL, "voxtral", &call, ("text/event-stream", &events)).await;
-    let names: Vec<_> = exchange.text().lines().filter_map(|line| line.strip_prefix("event: ")).collect();
-    assert_eq!(names, ["transcript.text.delta", "transcript.text.done"]);
-    assert_eq!(exchange.usage(), [(Meter::InputSeconds, 3)]);
-}
-
-#[tokio::test]
-async fn streamed_images_are_complete_when_each_of_them_is() {
-    let call = call(Operation::ImageGenerations, &json!({"model": "m", "prompt": "p", "n": 2, "stream": true}));
-    let end =
-        r#"{"type":"image_generation.completed","b64_json":"AA==","usage":{"input_tokens":5,"output_tokens":272}}"#;
-    let partial = r#"{"type":"image_generation.partial_image","b64_json":"AA==","partial_image_index":0}"#;
-    let of = async |events: String| exchange(&OPENAI, "m", &call, ("text/event-stream", &events)).await;
-    let both = of(frames(&[partial, end, end])).await;
-    assert_eq!(both.usage(), [(Meter::InputTokens, 10), (Meter::OutputImageTokens, 544)]);
-    let one = of(frames(&[partial, end])).await;
-    assert!(one.outcome.error.is_none());
-    assert_eq!(one.usage(), [(Meter::InputTokens, 5), (Meter::OutputImageTokens, 272)]);
-    let none = of(frames(&[partial])).await;
-    assert!(matches!(none.outcome.error, Some(UpstreamError::Truncated { .. })));
-    assert!(none.outcome.report.output_bytes > 0);
-}
-
-#[tokio::test]
-async fn what_is_no_answer_is_malformed_or_the_error_that_it_is() {
-    let image = call(Operation::ImageGenerations, &json!({"model": "m", "prompt": "p"}));
-    for body in ["", "{}", r#"{"data":[]}"#, "<html>"] {
-        let error = exchange(&OPENAI, "m", &image, ("application/json", body)).await.outcome.error;
-        assert!(matches!(error, Some(UpstreamError::Malformed { .. })), "{body}: {error:?}");
+async fn a_document_is_fetched_where_it_has_no_address() {
+    let body = chat(json!([{"type": "document", "source": {"type": "url", "url": DOCUMENT}}]));
+    for kind in ["bedrock", "gemini", "openai"] {
+        let (sent, fetched) = sent(kind, Operation::Messages, &body, true).await.expect("a request");
+        assert!(sent.to_string().contains(DOCUMENT_BYTES), "{kind}: {sent}");
+        assert_eq!(fetched, [DOCUMENT], "{kind}");
     }
-    let busy = r#"{"error":{"message":"busy","code":503}}"#;
-    for call in [image, recording(json!({})), call(Operation::Speech, &json!({"model": "m", "input": "x"}))] {
-        let error = exchange(&OPENAI, "m", &call, ("application/json", busy)).await.outcome.error;
-        assert!(matches!(error, Some(UpstreamError::Failed { .. })), "{error:?}");
+}
+
+#[tokio::test]
+async fn what_cannot_be_had_is_refused_with_its_address_and_nothing_is_fetched_unasked() {
+    for (operation, body) in pictures("https://inside.example/") {
+        let error = sent("bedrock", operation, &body, true).await.expect_err("nothing there");
+        assert!(error.contains("image_url: `https://inside.example/`: the host has no public address"), "{error}");
     }
+    for kind in ["bedrock", "gemini", "ollama_native"] {
+        let (operation, body) = &pictures(PICTURE)[0];
+        let error = sent(kind, *operation, body, false).await.expect_err("bytes are wanted");
+        assert!(error.contains("image_url"), "{kind}: {error}");
+    }
+    let words = chat(json!("no picture at https://pictures.example/a"));
+    let (_, fetched) = sent("bedrock", Operation::ChatCompletions, &words, true).await.expect("a request");
+    assert!(fetched.is_empty());
 }

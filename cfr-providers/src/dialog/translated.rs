@@ -153,9 +153,8 @@ impl<W: Wire> Adapter for Translated<W> {
     }
 
     fn wanted(&self, order: &Order<'_>) -> Result<Vec<Wanted>, UpstreamError> {
-        let input = &order.call.envelope.input;
-        if self.own(order.call).is_some() || (input.images == 0 && !input.unbounded) {
-            return Ok(Vec::new()); // most calls bring nothing but words
+        if self.own(order.call).is_some() {
+            return Ok(Vec::new());
         }
         let mut dialog = surface(order.call)?.read(order.call)?;
         let wanted = dialog.sources().filter_map(|(kind, source)| match source {
