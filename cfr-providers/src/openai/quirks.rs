@@ -259,7 +259,7 @@ pub const FIREWORKS: Quirks = Quirks {
     base_url: "https://api.fireworks.ai/inference/v1",
     price_provider: Some("fireworks"),
     key_variable: Some("FIREWORKS_API_KEY"),
-    capabilities: TEXT_AND_RERANK,
+    capabilities: Capabilities::TEXT,
     ..CUSTOM
 };
 

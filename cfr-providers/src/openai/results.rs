@@ -20,16 +20,18 @@ struct Answer<'a> {
     #[serde(default)]
     results: Option<Vec<IgnoredAny>>,
     #[serde(default)]
-    usage: Option<Tokens>,
+    usage: Option<Counted>,
     #[serde(default)]
     meta: Option<Meta>,
     #[serde(borrow, default)]
     error: Option<&'a RawValue>,
 }
 
-/// Tokens by the names that servers have for them; a few only say how many there are in all.
+/// Tokens by the names that servers have for them; a few only say how many there are in all. OpenRouter puts searches here.
 #[derive(Deserialize)]
-struct Tokens {
+struct Counted {
+    #[serde(default)]
+    search_units: Option<Count>,
     #[serde(default)]
     prompt_tokens: Option<Count>,
     #[serde(default)]
@@ -69,17 +71,18 @@ pub(super) fn whole(headers: &HeaderMap, body: Bytes) -> Result<WholeReply, Upst
 impl Answer<'_> {
     /// `None` where nothing is said, which is not the same as nothing.
     fn used(&self) -> Option<Usage> {
-        let searches = self.meta.as_ref().and_then(|meta| meta.billed_units.as_ref()?.search_units);
-        let tokens = self.usage.as_ref().and_then(Tokens::read);
+        let billed = self.meta.as_ref().and_then(|meta| meta.billed_units.as_ref()?.search_units);
+        let searches = billed.or_else(|| self.usage.as_ref()?.search_units);
+        let tokens = self.usage.as_ref().and_then(Counted::tokens);
         searches.or(tokens)?;
         let usage = Usage::text(usage::count(tokens), 0).with(Meter::RerankQueries, usage::count(searches));
         usage::plausible(usage)
     }
 }
 
-impl Tokens {
+impl Counted {
     /// The largest figure: none of them leaves out what is charged.
-    fn read(&self) -> Option<Count> {
+    fn tokens(&self) -> Option<Count> {
         let all = [self.prompt_tokens, self.input_tokens, self.total_tokens];
         all.into_iter().flatten().max_by_key(|count| count.0)
     }
@@ -102,6 +105,8 @@ mod tests {
         check(both, Some(Usage::text(56, 0)));
         let searches = Usage::default().with(Meter::RerankQueries, 1);
         check(r#"{"results":[{}],"meta":{"billed_units":{"search_units":1}}}"#, Some(searches));
+        let here = r#"{"results":[{}],"usage":{"search_units":1,"total_tokens":150}}"#;
+        check(here, Some(searches.with(Meter::InputTokens, 150)));
         check(r#"{"results":[{}],"meta":{"billed_units":{}},"usage":{}}"#, None);
         check(r#"{"results":[{}],"usage":{"total_tokens":99999999999}}"#, None);
         check(r#"{"results":[{}]}"#, None);

@@ -1,8 +1,12 @@
 //! Moderations and reranks: answered, charged by what they are, and refused where nobody can pay.
 
+use axum::routing::post;
+use axum::{Json, Router};
 use cfr_core::chat::{Meter, Operation, Usage, UsageSource};
 use cfr_core::ledger::UsageRecord;
 use serde_json::{Value, json};
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
 
 use super::support::{FAKE, Site, chat_with, terms};
 
@@ -57,6 +61,39 @@ async fn a_rerank_that_nobody_counted_is_charged_by_its_documents() {
     let [record] = &records(&site).await[..] else { panic!("one record") };
     assert_eq!((record.usage.get(Meter::RerankQueries), record.source), (2, UsageSource::Estimated));
     assert!(record.cost_nanos > 2 * TOO_LITTLE, "{record:?}");
+}
+
+/// A server of somebody's own that ranks, as vLLM does: it answers with what it was asked.
+async fn own_server() -> (String, JoinSet<()>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("an address");
+    let ranked = async |Json(asked): Json<Value>| {
+        Json(
+            json!({"asked": asked, "usage": {"total_tokens": 56}, "results": [{"index": 0, "relevance_score": 0.5}]}),
+        )
+    };
+    let mut serving = JoinSet::new();
+    serving.spawn(async move {
+        axum::serve(listener, Router::new().route("/v1/rerank", post(ranked))).await.expect("served");
+    });
+    (format!("http://{address}/v1"), serving)
+}
+
+#[tokio::test]
+async fn a_server_of_ones_own_ranks_at_its_own_price() {
+    let (address, _serving) = own_server().await;
+    let site = Site::start(&format!(
+        "[[upstream]]\nname = \"own\"\nkind = \"vllm\"\nbase_url = \"{address}\"\n\
+         [[upstream.price]]\nmodel = \"bge\"\nmode = \"rerank\"\ninput_per_million = \"1\"\n\
+         [[model]]\nname = \"mine\"\ntargets = [{{ upstream = \"own\", model = \"bge\" }}]"
+    ))
+    .await;
+    let key = site.key(terms(EURO)).await;
+    let answer = site.post("/v1/rerank", &key, rerank(&["a"], json!({"model": "mine"})).to_string()).await.json();
+    assert_eq!(answer["asked"], rerank(&["a"], json!({"model": "bge"})), "nothing else is changed");
+    let [record] = &records(&site).await[..] else { panic!("one record") };
+    assert_eq!((record.usage, record.source), (Usage::text(56, 0), UsageSource::Provider));
+    assert!(record.cost_nanos > 0 && record.charged_nanos == record.price_nanos, "{record:?}");
 }
 
 #[tokio::test]
