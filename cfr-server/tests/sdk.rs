@@ -1,5 +1,5 @@
-//! The official SDKs of OpenAI, Anthropic, Google and Cohere, unmodified, against `cfr-server demo`. The scripts are in `sdk/`; `scripts/test` installs the
-//! SDKs.
+//! The official SDKs of OpenAI, Anthropic, Google and Cohere, unmodified, against `cfr-server demo`. The scripts are in
+//! `sdk/`; `scripts/test` installs the SDKs.
 #![allow(clippy::expect_used, clippy::panic, reason = "a test that cannot be set up fails")]
 
 use std::path::{Path, PathBuf};
@@ -40,10 +40,19 @@ async fn reranks_work_with_the_python_sdk_of_cohere() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_node_sdk_works_unmodified() {
-    let modules = tool("CFR_TEST_NODE_MODULES", "node_modules", "the OpenAI SDK for Node");
+    run(node("openai_node.mjs")).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_dialect_works_with_its_node_sdk_over_every_provider() {
+    run(node("dialects_node.mjs")).await;
+}
+
+fn node(name: &str) -> Command {
+    let modules = tool("CFR_TEST_NODE_MODULES", "node_modules", "the folder with the SDKs for Node");
     let mut command = Command::new("node");
-    command.arg(script("openai_node.mjs")).env("CFR_TEST_NODE_MODULES", modules);
-    run(command).await;
+    command.arg(script(name)).env("CFR_TEST_NODE_MODULES", modules);
+    command
 }
 
 /// Runs a script against a demo of its own; it names each of its checks, and says how many failed.

@@ -1,0 +1,177 @@
+// The official Node SDKs of OpenAI, Anthropic and Google, unmodified, against a running gateway: each dialect over models
+// of every provider, as dialects_python.py.
+//
+// Takes CFR_BASE_URL, CFR_KEY, CFR_BROKE_KEY (a budget that affords nothing) and the folder of the SDKs,
+// CFR_TEST_NODE_MODULES, from the environment. Runs every check, names each one, and exits with the number of those that
+// failed.
+
+import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
+import { createRequire } from "node:module";
+import path from "node:path";
+
+const modules = process.env.CFR_TEST_NODE_MODULES;
+const require = createRequire(path.join(modules, "sdk.cjs"));
+const { OpenAI } = require("openai");
+const { Anthropic } = require("@anthropic-ai/sdk");
+const { GoogleGenAI, FunctionCallingConfigMode } = require("@google/genai");
+
+const host = process.env.CFR_BASE_URL.replace(/\/v1$/, "");
+const models = ["claude-sonnet-4-6", "gpt-5.4-mini", "gemini-2.5-flash"];
+const hello = [{ role: "user", content: "Say hello." }];
+const asked = [{ role: "user", content: "Weather in Oslo?" }];
+const weather = { type: "object", properties: { city: { type: "string" } }, required: ["city"] };
+
+const claude = (apiKey = process.env.CFR_KEY) => new Anthropic({ baseURL: host, apiKey, maxRetries: 0 });
+const gemini = (apiKey = process.env.CFR_KEY) => new GoogleGenAI({ apiKey, httpOptions: { baseUrl: host } });
+const gpt = () => new OpenAI({ baseURL: process.env.CFR_BASE_URL, apiKey: process.env.CFR_KEY, maxRetries: 0 });
+
+async function collected(stream) {
+  const all = [];
+  for await (const piece of stream) all.push(piece);
+  return all;
+}
+
+/** Calls and returns the error, which must be of this type. */
+async function rejected(type, call) {
+  try {
+    await call();
+  } catch (error) {
+    assert.ok(error instanceof type, `${error.constructor.name} instead of ${type.name}: ${error}`);
+    return error;
+  }
+  throw new assert.AssertionError({ message: `no ${type.name}` });
+}
+
+const checks = {
+  async "messages are answered by every provider, and stream as they are whole"() {
+    for (const model of models) {
+      const ask = { model, max_tokens: 64, messages: hello };
+      const whole = await claude().messages.create(ask);
+      assert.equal(whole.stop_reason, "end_turn");
+      assert.ok(whole.content[0].text.includes(model), whole.content[0].text);
+      const stream = claude().messages.stream(ask);
+      assert.equal(await stream.finalText(), whole.content[0].text);
+      const final = await stream.finalMessage();
+      assert.deepEqual([final.stop_reason, final.usage.output_tokens], [whole.stop_reason, whole.usage.output_tokens]);
+      assert.ok(final.usage.input_tokens > 0, JSON.stringify(final.usage));
+    }
+  },
+  async "a tool of Messages is called and its result taken"() {
+    const tools = [{ name: "get_weather", description: "Weather of a city", input_schema: weather }];
+    for (const model of models) {
+      const ask = { model, max_tokens: 200, tools };
+      const call = await claude().messages.create({ ...ask, tool_choice: { type: "any" }, messages: asked });
+      const block = call.content.at(-1);
+      assert.equal(call.stop_reason, "tool_use");
+      assert.ok(block.name === "get_weather" && typeof block.input.city === "string", JSON.stringify(block));
+      const result = [{ type: "tool_result", tool_use_id: block.id, content: "3 degrees" }];
+      const answered = [...asked, { role: "assistant", content: call.content }, { role: "user", content: result }];
+      const answer = await claude().messages.create({ ...ask, messages: answered });
+      assert.ok(answer.stop_reason === "end_turn" && answer.content[0].text, JSON.stringify(answer));
+      const stream = claude().messages.stream({ ...ask, tool_choice: { type: "any" }, messages: asked });
+      assert.deepEqual((await stream.finalMessage()).content.at(-1).input, block.input);
+    }
+  },
+  async "tokens of Messages are counted"() {
+    const count = async (content) =>
+      (await claude().messages.countTokens({ model: models[0], messages: [{ role: "user", content }] })).input_tokens;
+    const [few, many] = [await count("Say hello."), await count("A longer text. ".repeat(100))];
+    assert.ok(0 < few && few < 100 && 100 < many, `${few} ${many}`);
+  },
+  async "errors of Messages are those of the SDK"() {
+    const ask = { model: models[0], max_tokens: 16, messages: hello };
+    const cases = [
+      [Anthropic.AuthenticationError, "cfr_live_wrong", ask, "authentication_error"],
+      [Anthropic.NotFoundError, undefined, { ...ask, model: "nothing-such" }, "not_found_error"],
+      [Anthropic.APIError, process.env.CFR_BROKE_KEY, ask, "billing_error"],
+    ];
+    for (const [type, key, request, word] of cases) {
+      const error = await rejected(type, () => claude(key).messages.create(request));
+      assert.equal(error.error.error.type, word, JSON.stringify(error.error));
+    }
+  },
+  async "contents are generated by every provider, whole and streamed"() {
+    for (const model of models) {
+      const ask = { model, contents: "Say hello.", config: { maxOutputTokens: 64 } };
+      const answer = await gemini().models.generateContent(ask);
+      assert.ok(answer.text.includes(model) && answer.usageMetadata.candidatesTokenCount > 0, answer.text);
+      const chunks = await collected(await gemini().models.generateContentStream(ask));
+      assert.equal(chunks.map((chunk) => chunk.text ?? "").join(""), answer.text);
+    }
+  },
+  async "a function of Gemini's is called and its response taken"() {
+    const declaration = { name: "get_weather", description: "Weather of a city", parametersJsonSchema: weather };
+    const mode = FunctionCallingConfigMode.ANY;
+    const tools = [{ functionDeclarations: [declaration] }];
+    for (const model of models) {
+      const question = { role: "user", parts: [{ text: "Weather in Oslo?" }] };
+      const forced = { tools, toolConfig: { functionCallingConfig: { mode } }, maxOutputTokens: 200 };
+      const call = await gemini().models.generateContent({ model, contents: [question], config: forced });
+      const [found] = call.functionCalls;
+      assert.ok(found.name === "get_weather" && typeof found.args.city === "string", JSON.stringify(found));
+      const functionResponse = { id: found.id, name: found.name, response: { output: "3 degrees" } };
+      const answered = [question, call.candidates[0].content, { role: "user", parts: [{ functionResponse }] }];
+      const answer = await gemini().models.generateContent({ model, contents: answered, config: { tools } });
+      assert.ok(answer.text, JSON.stringify(answer));
+    }
+  },
+  async "errors of Gemini's are those of the SDK"() {
+    const { ApiError } = require("@google/genai");
+    const ask = { model: models[0], contents: "Say hello." };
+    const error = await rejected(ApiError, () => gemini(process.env.CFR_BROKE_KEY).models.generateContent(ask));
+    assert.equal(error.status, 402);
+  },
+  async "chats are answered by every provider, whole and streamed"() {
+    for (const model of models) {
+      const ask = { model, messages: hello, max_completion_tokens: 64 };
+      const answer = await gpt().chat.completions.create(ask);
+      assert.ok(answer.choices[0].message.content.includes(model) && answer.usage.completion_tokens > 0);
+      const options = { stream: true, stream_options: { include_usage: true } };
+      const chunks = await collected(await gpt().chat.completions.create({ ...ask, ...options }));
+      const text = chunks.map((chunk) => chunk.choices[0]?.delta.content ?? "").join("");
+      assert.equal(text, answer.choices[0].message.content);
+      assert.equal(chunks.at(-1).usage.completion_tokens, answer.usage.completion_tokens);
+    }
+  },
+  async "responses are given by every provider, whole and streamed"() {
+    for (const model of models) {
+      const ask = { model, input: "Say hello.", max_output_tokens: 64 };
+      const answer = await gpt().responses.create(ask);
+      assert.ok(answer.status === "completed" && answer.output_text.includes(model), answer.output_text);
+      const events = await collected(await gpt().responses.create({ ...ask, stream: true }));
+      const kinds = events.map((event) => event.type);
+      assert.deepEqual([kinds[0], kinds.at(-1)], ["response.created", "response.completed"]);
+      const deltas = events.filter((event) => event.type === "response.output_text.delta");
+      assert.equal(deltas.map((event) => event.delta).join(""), answer.output_text);
+    }
+  },
+  async "a function of Responses is called and its output taken"() {
+    const tools = [{ type: "function", name: "get_weather", parameters: weather, strict: false }];
+    for (const model of models) {
+      const ask = { model, tools, max_output_tokens: 200 };
+      const call = await gpt().responses.create({ ...ask, input: asked, tool_choice: "required" });
+      const found = call.output.find((item) => item.type === "function_call");
+      assert.equal(typeof JSON.parse(found.arguments).city, "string");
+      const output = { type: "function_call_output", call_id: found.call_id, output: "3 degrees" };
+      const answer = await gpt().responses.create({ ...ask, input: [...asked, ...call.output, output] });
+      assert.ok(answer.output_text, JSON.stringify(answer.output));
+    }
+  },
+};
+
+const version = (name) => JSON.parse(readFileSync(path.join(modules, name, "package.json"))).version;
+
+let failed = 0;
+for (const [name, check] of Object.entries(checks)) {
+  try {
+    await check();
+    console.log(`ok ${name}`);
+  } catch (error) {
+    failed += 1;
+    console.log(`FAILED ${name}\n${error.stack}`);
+  }
+}
+const versions = ["openai", "@anthropic-ai/sdk", "@google/genai"].map((name) => `${name} ${version(name)}`);
+console.log(`${versions.join(", ")}: ${Object.keys(checks).length - failed} passed, ${failed} failed`);
+process.exitCode = failed;
