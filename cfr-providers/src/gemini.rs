@@ -1,7 +1,7 @@
 //! Google's Gemini, at AI Studio and at Vertex: one dialect on two hosts (providers.md §7).
 //!
 //! Clients that speak the dialect themselves are served by an adapter of their own: their bytes stay bytes. Everybody
-//! else goes through a dialog. Embeddings are asked for in OpenAI's words and answered in them.
+//! else goes through a dialog. Embeddings, images and speech are asked for in OpenAI's words and answered in them.
 
 use std::sync::Arc;
 
@@ -23,6 +23,7 @@ mod embeddings;
 mod error;
 mod finish;
 mod logprobs;
+mod media;
 mod model;
 mod native;
 mod place;
@@ -42,6 +43,8 @@ pub const CAPABILITIES: Capabilities = {
     let mut capabilities = Capabilities::TEXT;
     capabilities.completions = false;
     capabilities.visible_output = false;
+    capabilities.images = true;
+    capabilities.speech = true;
     capabilities
 };
 
@@ -52,6 +55,7 @@ pub struct Gemini {
     place: Arc<Place>,
     native: native::Native,
     embeddings: Embeddings<embeddings::Vectors>,
+    media: media::Media,
 }
 
 impl Gemini {
@@ -75,7 +79,8 @@ impl Gemini {
     fn at(place: Place) -> Self {
         let place = Arc::new(place);
         let (native, embeddings) = (native::Native::new(&place), Embeddings(embeddings::Vectors::new(&place)));
-        Self { place, native, embeddings }
+        let media = media::Media::new(&place);
+        Self { place, native, embeddings, media }
     }
 }
 
@@ -135,6 +140,7 @@ impl Wire for Gemini {
         match call.operation {
             Operation::GenerateContent => Some(&self.native),
             Operation::Embeddings => Some(&self.embeddings),
+            Operation::ImageGenerations | Operation::ImageEdits | Operation::Speech => Some(&self.media),
             _ => None,
         }
     }

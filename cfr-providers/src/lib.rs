@@ -43,6 +43,7 @@ pub mod sign;
 mod testing;
 pub mod transport;
 pub mod upstream;
+mod wav;
 
 pub use fake::Fake;
 pub use openai::Quirks;

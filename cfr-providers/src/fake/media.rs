@@ -23,6 +23,7 @@ use crate::adapter::{Adapter, Framing};
 use crate::framing::Relay;
 use crate::openai::OpenAi;
 use crate::openai::quirks::OPENAI;
+use crate::wav;
 
 /// A picture of one dot.
 const PNG: &str = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mP8z8BQDwAEhQGAhKmMIQAAAABJRU5ErkJggg==";
@@ -202,18 +203,8 @@ fn image_events(kind: &str, prompt: &Prompt, answer: &Value, usage: Option<&Valu
     partial.chain(completed).collect()
 }
 
-/// A tone as a WAV file: mono, 16 bits.
+/// A tone as a WAV file.
 fn tone(samples: u32) -> Bytes {
-    let length = samples * 2;
-    let mut file = Vec::with_capacity(length as usize + 44);
-    file.extend_from_slice(b"RIFF");
-    file.extend_from_slice(&(length + 36).to_le_bytes());
-    file.extend_from_slice(b"WAVEfmt \x10\0\0\0\x01\0\x01\0");
-    file.extend_from_slice(&SAMPLES_PER_SECOND.to_le_bytes());
-    file.extend_from_slice(&(SAMPLES_PER_SECOND * 2).to_le_bytes());
-    file.extend_from_slice(b"\x02\0\x10\0data");
-    file.extend_from_slice(&length.to_le_bytes());
     let wave = (0..samples).flat_map(|sample| (if sample / 9 % 2 == 0 { 4_000_i16 } else { -4_000 }).to_le_bytes());
-    file.extend(wave);
-    file.into()
+    wav::file(SAMPLES_PER_SECOND, &wave.collect::<Vec<_>>()).unwrap_or_default()
 }
