@@ -4,6 +4,7 @@
 //! and a [`BatchHost`] is a provider that keeps such files and works on them. What a line may cost, and what it did cost,
 //! says [`Offer`](crate::gateway::Offer); whether a caller may send it, [`Gateway`](crate::gateway::Gateway).
 
+use std::collections::HashMap;
 use std::fmt::Debug;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -31,6 +32,9 @@ pub const LINES_MAX: u64 = 50_000;
 pub const FILE_BYTES_MAX: u64 = 200 * 1024 * 1024;
 /// The longest line of a file of answers: a request of the largest kind, answered at length.
 pub const ANSWER_LINE_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// Who works on batches, by the configured names of upstreams.
+pub type BatchHosts = HashMap<Arc<str>, Arc<dyn BatchHost>>;
 
 /// Bytes on their way, in the pieces in which they come.
 pub type ByteStream = Pin<Box<dyn Stream<Item = Result<Bytes, UpstreamError>> + Send>>;

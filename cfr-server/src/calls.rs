@@ -13,5 +13,6 @@ mod stream;
 
 pub use answer::{Asked, answer, read};
 pub(crate) use answer::describe_rate;
+pub(crate) use body::read_json;
 pub use count::count;
 pub use error::api_error;

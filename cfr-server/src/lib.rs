@@ -23,6 +23,7 @@ pub mod openai;
 
 pub mod api;
 pub mod auth;
+pub mod batches;
 
 pub mod cli;
 pub mod demo;

@@ -18,6 +18,7 @@ use tokio::task::JoinSet;
 
 use crate::api::{ApiState, PriceDesk};
 use crate::auditor::{Auditor, Halt, Halting};
+use crate::batches::BatchDesk;
 use crate::auth::{Keys, Pepper, PepperError};
 use crate::config::{Config, Offering, PostgresUrl, Problems, Settings, offer, offering, prices, prices_json};
 use crate::database::Database;
@@ -257,6 +258,8 @@ pub struct App {
     pub keys: Arc<Keys>,
     /// The time; the same as in the books.
     pub clock: Arc<dyn Clock>,
+    /// Makes batches and looks after them.
+    pub batches: Arc<BatchDesk>,
     prices: Arc<RunningPrices>,
     started_at: i64,
     /// Whether new calls are stopped because the books do not agree.
@@ -272,7 +275,7 @@ impl App {
     /// When upstreams, models or prices of the configuration contradict each other.
     pub async fn new(config: Config, books: Books) -> Result<Self, StartError> {
         let imported = books.store.latest_prices().await?;
-        let Offering { offer, upstreams, warnings } = match offering(&config, imported.as_deref(), books.clock.now()) {
+        let Offering { offer, upstreams, batches, warnings } = match offering(&config, imported.as_deref(), books.clock.now()) {
             Ok(offering) => offering,
             Err(problems) => {
                 books.close().await?; // nothing runs, so nothing is left open
@@ -306,6 +309,11 @@ impl App {
         let (keys, store) = (Arc::clone(&books.keys), Arc::clone(&books.store) as _);
         let listener = Listener { keys, prices: Arc::clone(&prices), store };
         tasks.spawn(listener.follow(books.broadcast.subscribe()));
+        let money = (Arc::clone(&books.store), Arc::clone(&books.escrow));
+        let (clock, halted) = (Arc::clone(&books.clock), Arc::clone(&halt));
+        let batches = BatchDesk::new(gateway.clone(), batches, money, clock, halted, settings.body_bytes_max);
+        let batches = Arc::new(batches);
+        tasks.spawn(Arc::clone(&batches).work());
         Ok(Self {
             settings,
             gateway,
@@ -314,6 +322,7 @@ impl App {
             clock: Arc::clone(&books.clock),
             started_at: books.clock.now().as_second(),
             books,
+            batches,
             prices,
             halt,
             tasks,
@@ -360,9 +369,9 @@ impl App {
     /// # Errors
     /// As [`Books::close`].
     pub async fn close(self) -> Result<(), StartError> {
-        let Self { books, gateway, keys, prices, mut tasks, .. } = self;
+        let Self { books, gateway, keys, batches, prices, mut tasks, .. } = self;
         tasks.shutdown().await;
-        drop((gateway, keys, prices));
+        drop((gateway, keys, batches, prices));
         books.close().await
     }
 }

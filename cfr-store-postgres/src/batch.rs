@@ -65,6 +65,7 @@ impl BatchStore for PostgresStore {
 
     async fn batches(&self, owner: Owner, page: PageRequest) -> Result<Page<Batch>, StoreError> {
         let mut sql = of_owner("request_batches", owner);
+        sql.push(" AND state <> 'void'");
         let list = newest_first(&mut sql, page).build().persistent(false);
         let rows = list.fetch_all(&mut *self.reader().await?).await.map_err(Fault::from)?;
         Ok(page_of(rows, page, batch, |batch| batch.id.as_u128())?)

@@ -84,6 +84,7 @@ impl BatchStore for SqliteStore {
 
     async fn batches(&self, owner: Owner, page: PageRequest) -> Result<Page<Batch>, StoreError> {
         let mut sql = of_owner("request_batches", owner);
+        sql.push(" AND state <> 'void'");
         let rows = newest_first(&mut sql, page).build().fetch_all(self.readers()).await.map_err(Fault::from)?;
         Ok(page_of(rows, page, batch, |batch| batch.id.as_u128())?)
     }

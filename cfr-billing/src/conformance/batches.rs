@@ -104,6 +104,8 @@ pub async fn batches_are_listed_newest_first(store: &dyn Store) {
         store.add_batch(batch).await.expect("the id is new");
     }
     store.add_batch(&batch(self::owner(2, Some(1)), noon())).await.expect("the id is new");
+    let void = Batch { state: BatchState::Void, ..batch(owner, noon()) };
+    store.add_batch(&void).await.expect("the id is new");
     let page = PageRequest { after: None, limit: 1 };
     let first = store.batches(owner, page).await.expect("readable");
     assert_eq!(first.items, [new]);

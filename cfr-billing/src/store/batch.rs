@@ -51,7 +51,7 @@ pub trait BatchStore: Debug + Send + Sync + 'static {
     /// # Errors
     /// [`StoreError::NotFound`], also when it is somebody else's.
     async fn batch(&self, owner: Owner, id: BatchId) -> Result<Batch, StoreError>;
-    /// The batches of an owner.
+    /// The batches of an owner, but those that are [void](BatchState::Void).
     ///
     /// # Errors
     /// When the store cannot be read.

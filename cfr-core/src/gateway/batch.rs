@@ -7,7 +7,8 @@ use jiff::Timestamp;
 use super::quote::{default_cap, rate};
 use super::{Caller, Gateway, GatewayError, Offer};
 use crate::batch::BatchModel;
-use crate::chat::{Call, Envelope, EnvelopeError, Usage};
+use crate::chat::envelope::Reference;
+use crate::chat::{Call, Envelope, EnvelopeError, Operation, Usage};
 use crate::money::{Currency, FxRate};
 use crate::price::{Bound, PicoUsd, PriceError, PriceTerms, Tier};
 use crate::route::Target;
@@ -37,6 +38,7 @@ impl Gateway {
     ) -> Result<AdmittedLine, GatewayError> {
         let call = self.inner.run_pre_hooks(caller, call).await?;
         refuse_other_service(&call.envelope)?;
+        refuse_kept(&call)?;
         let (offer, at) = (self.offer(), self.inner.clock.now());
         let plan = self.inner.plan(&offer, caller, &call, None, at)?;
         let unknown = || GatewayError::UnknownModel { model: call.envelope.model.clone() };
@@ -112,6 +114,15 @@ impl Offer {
 fn terms(model: &BatchModel, at: Timestamp) -> PriceTerms<'_> {
     let (region, factor) = (model.region.as_deref(), model.price.factor);
     PriceTerms { tier: Some(Tier::Batch.name()), region, geo: None, at: Some(at), factor }
+}
+
+/// What a provider keeps for others must not be read by guessing its name.
+fn refuse_kept(call: &Call) -> Result<(), GatewayError> {
+    if call.operation != Operation::Responses || Reference::find(&call.body)?.is_none() {
+        return Ok(());
+    }
+    let reason = "a batch does not go on from what is kept".into();
+    Err(EnvelopeError::Field { param: Reference::FIELDS[0], reason }.into())
 }
 
 /// A batch is a service of its own, and its answers do not stream.

@@ -7,6 +7,7 @@ use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, Request, StatusCode};
 use http_body::Body as _;
 use http_body_util::BodyExt;
+use serde::de::DeserializeOwned;
 
 use crate::error::ApiError;
 
@@ -22,6 +23,12 @@ pub(super) async fn read(request: Request<Body>, bytes_max: usize) -> Result<(He
     let read = tokio::time::timeout(READ_TIMEOUT, collect(body, bytes_max)).await;
     let bytes = read.unwrap_or_else(|_| Err(too_slow()))?;
     Ok((parts.headers, bytes))
+}
+
+/// The body as JSON of one kind.
+pub(crate) async fn read_json<T: DeserializeOwned>(request: Request<Body>, bytes_max: usize) -> Result<T, ApiError> {
+    let (_, body) = read(request, bytes_max).await?;
+    serde_json::from_slice(&body).map_err(|error| ApiError::bad_request("invalid_json", error.to_string()))
 }
 
 async fn collect(mut body: Body, bytes_max: usize) -> Result<Bytes, ApiError> {

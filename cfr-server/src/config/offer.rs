@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use cfr_core::Upstream;
+use cfr_core::batch::{BatchHost, BatchHosts};
 use cfr_core::gateway::Offer;
 use cfr_core::price::{BUNDLED_JSON, Mode, OwnPrice, PriceEntry, PriceTable, PricedAs};
 use cfr_core::route::{Health, Routes, Target};
@@ -28,6 +29,8 @@ pub struct Offering {
     pub offer: Offer,
     /// Who answers.
     pub upstreams: Upstreams,
+    /// Who works on batches.
+    pub batches: BatchHosts,
     /// Public models that cannot be used yet, and why.
     pub warnings: Vec<String>,
 }
@@ -38,14 +41,14 @@ pub struct Offering {
 /// [`Problems`] for an upstream that cannot be built and for prices that cannot be read.
 pub fn offering(config: &Config, imported: Option<&[u8]>, now: Timestamp) -> Result<Offering, Problems> {
     let mut problems = Vec::new();
-    let upstreams = upstreams(config, &mut problems);
+    let (upstreams, batches) = upstreams(config, &mut problems);
     let offer = prices(config, imported).and_then(|prices| offer(config, &prices, now));
     let offer = offer.map_err(|problem| problems.push(problem)).ok();
     let (Some(offer), true) = (offer, problems.is_empty()) else {
         return Err(Problems { file: config.source.clone(), list: problems });
     };
     let warnings = warnings(config, &offer, now);
-    Ok(Offering { offer, upstreams, warnings })
+    Ok(Offering { offer, upstreams, batches, warnings })
 }
 
 /// Models and prices by this table, with the operator's own prices in it.
@@ -91,16 +94,19 @@ fn problem(line: Option<usize>, key: &str, what: impl Into<String>) -> Problem {
     Problem { line, key: key.into(), what: what.into() }
 }
 
-fn upstreams(config: &Config, problems: &mut Vec<Problem>) -> Upstreams {
+fn upstreams(config: &Config, problems: &mut Vec<Problem>) -> (Upstreams, BatchHosts) {
     let mut wires = None;
-    let mut upstreams = Upstreams::new();
+    let (mut upstreams, mut batches) = (Upstreams::new(), BatchHosts::new());
     for upstream in &config.upstreams {
         match build(upstream, config, &mut wires) {
-            Ok(built) => drop(upstreams.insert(upstream.name.as_str().into(), built)),
+            Ok((built, host)) => {
+                upstreams.insert(upstream.name.as_str().into(), built);
+                batches.extend(host.map(|host| (upstream.name.as_str().into(), host)));
+            }
             Err(what) => problems.push(problem(upstream.line, "upstream", format!("`{}`: {what}", upstream.name))),
         }
     }
-    upstreams
+    (upstreams, batches)
 }
 
 /// What all upstreams share: one pool of connections to providers, and the means to fetch what callers have elsewhere.
@@ -118,15 +124,24 @@ impl Wires {
     }
 }
 
-fn build(upstream: &UpstreamConfig, config: &Config, wires: &mut Option<Wires>) -> Result<Arc<dyn Upstream>, String> {
-    let UpstreamKind::Provider(kind) = upstream.kind else { return Ok(Arc::new(Fake::default())) };
+/// An upstream, and what works on its batches.
+type Built = (Arc<dyn Upstream>, Option<Arc<dyn BatchHost>>);
+
+fn build(upstream: &UpstreamConfig, config: &Config, wires: &mut Option<Wires>) -> Result<Built, String> {
+    let UpstreamKind::Provider(kind) = upstream.kind else {
+        let fake = Fake::default();
+        return Ok((Arc::new(fake.clone()), Some(Arc::new(fake))));
+    };
     let Wires { transport, media } = match wires {
         Some(wires) => wires.clone(),
         None => wires.insert(Wires::new(config).map_err(|error| error.to_string())?).clone(),
     };
-    let built = kind.upstream(&upstream.account, transport, Arc::new(SystemClock::new()));
+    let clock = Arc::new(SystemClock::new());
+    let host = kind.batches(&upstream.account, &upstream.manner.headers, Arc::clone(&transport), Arc::clone(&clock) as _);
+    let host = host.map_err(|error| error.to_string())?.map(|host| Arc::new(host) as Arc<dyn BatchHost>);
+    let built = kind.upstream(&upstream.account, transport, clock);
     let built = built.map_err(|error| error.to_string())?.with_manner(&upstream.manner);
-    Ok(Arc::new(media.into_iter().fold(built, HttpUpstream::with_media)))
+    Ok((Arc::new(media.into_iter().fold(built, HttpUpstream::with_media)), host))
 }
 
 /// Every priced model of every exposed upstream under its own name, a provider listed earlier first; then the

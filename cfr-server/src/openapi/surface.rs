@@ -25,6 +25,15 @@ use utoipa::OpenApi;
     list_input_items,
     count_tokens,
     generate_content,
+    create_file,
+    list_files,
+    show_file,
+    file_content,
+    delete_file,
+    create_batch,
+    list_batches,
+    show_batch,
+    cancel_batch,
     list_models,
     show_model,
     health,
@@ -35,6 +44,74 @@ use utoipa::OpenApi;
     root
 ))]
 pub(super) struct Surface;
+
+/// Keep a file of requests at the provider that its first line goes to. Each line is let in as a call of its own.
+#[utoipa::path(post, path = "/v1/files", operation_id = "create_file", tag = "batches", security(("api_key" = [])),
+    request_body(content((Value = "multipart/form-data"))),
+    responses((status = 200, description = "The file", body = Value),
+        (status = 400, description = "A line that could not be asked, by its number", body = Value),
+        (status = "default", description = "An error as OpenAI's clients know it", body = Value)))]
+fn create_file() {}
+
+/// List the files of the caller, newest first.
+#[utoipa::path(get, path = "/v1/files", operation_id = "list_files", tag = "batches", security(("api_key" = [])),
+    params(("after" = Option<String>, Query, description = "The last file of the page before"),
+        ("limit" = Option<u32>, Query, description = "At most so many"),
+        ("purpose" = Option<String>, Query, description = "`batch` or `batch_output`")),
+    responses((status = 200, description = "A page", body = Value),
+        (status = "default", description = "An error as OpenAI's clients know it", body = Value)))]
+fn list_files() {}
+
+/// Show a file of the caller.
+#[utoipa::path(get, path = "/v1/files/{id}", operation_id = "show_file", tag = "batches", security(("api_key" = [])),
+    params(("id" = String, Path, description = "The file")),
+    responses((status = 200, description = "The file", body = Value),
+        (status = "default", description = "An error as OpenAI's clients know it", body = Value)))]
+fn show_file() {}
+
+/// Read a file of the caller.
+#[utoipa::path(get, path = "/v1/files/{id}/content", operation_id = "read_file", tag = "batches",
+    security(("api_key" = [])), params(("id" = String, Path, description = "The file")),
+    responses((status = 200, description = "What is in it", content((String = "application/octet-stream"))),
+        (status = "default", description = "An error as OpenAI's clients know it", body = Value)))]
+fn file_content() {}
+
+/// Forget a file of the caller, here and at the provider.
+#[utoipa::path(delete, path = "/v1/files/{id}", operation_id = "delete_file", tag = "batches",
+    security(("api_key" = [])), params(("id" = String, Path, description = "The file")),
+    responses((status = 200, description = "It is gone", body = Value),
+        (status = "default", description = "An error as OpenAI's clients know it", body = Value)))]
+fn delete_file() {}
+
+/// Begin a batch. The most that its lines can cost is set aside until it is over and charged.
+#[utoipa::path(post, path = "/v1/batches", operation_id = "create_batch", tag = "batches", security(("api_key" = [])),
+    request_body(content((Value = "application/json"))),
+    responses((status = 200, description = "The batch", body = Value),
+        (status = 402, description = "A budget does not have what the batch can cost", body = Value),
+        (status = "default", description = "An error as OpenAI's clients know it", body = Value)))]
+fn create_batch() {}
+
+/// List the batches of the caller, newest first.
+#[utoipa::path(get, path = "/v1/batches", operation_id = "list_batches", tag = "batches", security(("api_key" = [])),
+    params(("after" = Option<String>, Query, description = "The last batch of the page before"),
+        ("limit" = Option<u32>, Query, description = "At most so many")),
+    responses((status = 200, description = "A page", body = Value),
+        (status = "default", description = "An error as OpenAI's clients know it", body = Value)))]
+fn list_batches() {}
+
+/// Show a batch of the caller. It is `finalizing` until it is charged.
+#[utoipa::path(get, path = "/v1/batches/{id}", operation_id = "show_batch", tag = "batches",
+    security(("api_key" = [])), params(("id" = String, Path, description = "The batch")),
+    responses((status = 200, description = "The batch", body = Value),
+        (status = "default", description = "An error as OpenAI's clients know it", body = Value)))]
+fn show_batch() {}
+
+/// End a batch of the caller early. What was answered is charged.
+#[utoipa::path(post, path = "/v1/batches/{id}/cancel", operation_id = "cancel_batch", tag = "batches",
+    security(("api_key" = [])), params(("id" = String, Path, description = "The batch")),
+    responses((status = 200, description = "The batch", body = Value),
+        (status = "default", description = "An error as OpenAI's clients know it", body = Value)))]
+fn cancel_batch() {}
 
 /// Answer a chat, whole or streamed. Fields that are not ours reach the provider unchanged.
 #[utoipa::path(post, path = "/v1/chat/completions", operation_id = "create_chat_completion", tag = "models",

@@ -6,6 +6,7 @@ mod accounts;
 mod answers;
 mod auditor;
 mod bad_input;
+mod batches;
 mod budgets;
 mod configuration;
 mod counts;
