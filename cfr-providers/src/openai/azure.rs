@@ -9,11 +9,14 @@ use cfr_core::upstream::UpstreamError;
 
 use super::OpenAi;
 use super::host::{Host, Path};
-use super::quirks::AZURE;
+use super::quirks::{AZURE, Quirks};
 use crate::transport::{BadAddress, Endpoint, path_segment};
 
 /// The version of the older API where nobody names one: the last of them, which knows all that v1 knows.
 pub const API_VERSION: &str = "2025-04-01-preview";
+/// Versions of earlier days have no `/responses`; callers of that dialect are served by chat completions then.
+const RESPONSES_SINCE: &str = "2025-03-01";
+static WITHOUT_RESPONSES: Quirks = Quirks { responses: false, counts_tokens: false, ..AZURE };
 /// The longest text that can be a version.
 const VERSION_CHARS_MAX: usize = 32;
 
@@ -52,8 +55,9 @@ impl OpenAi {
         if deployments.is_none() && api_version.is_none() {
             return Ok(Self::new(&AZURE, Some(&format!("{resource}/openai/v1")))?);
         }
-        let deployments = Deployments::new(resource, api_version.unwrap_or(API_VERSION))?;
-        Ok(Self::at(Host::of_deployments(&AZURE, deployments)))
+        let version = api_version.unwrap_or(API_VERSION);
+        let quirks = if version < RESPONSES_SINCE { &WITHOUT_RESPONSES } else { &AZURE };
+        Ok(Self::at(Host::of_deployments(quirks, Deployments::new(resource, version)?)))
     }
 }
 
@@ -88,6 +92,8 @@ impl Deployments {
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
+    use cfr_core::chat::{Call, Operation};
+    use cfr_core::time::Timestamp;
     use serde_json::json;
 
     use super::*;
@@ -131,6 +137,18 @@ mod tests {
             assert!(matches!(error, AzureAddressError::Version { .. }), "{version}");
         }
         assert!(matches!(refused("res.openai.azure.com", None), AzureAddressError::Bad(_)));
+    }
+
+    #[test]
+    fn a_response_is_asked_for_where_the_version_has_them() {
+        let body = json!({"model": "public", "input": "Hi"}).to_string().into();
+        let call = Call::parse(Operation::Responses, body, Timestamp::UNIX_EPOCH).expect("a call");
+        let path = |version| {
+            let adapter = OpenAi::azure(RESOURCE, Some(version)).expect("an address");
+            adapter.encode(&order(&call, "my-gpt")).expect("a request").endpoint.uri().path().to_owned()
+        };
+        assert_eq!(path("2025-03-01-preview"), "/openai/responses");
+        assert_eq!(path("2024-10-21"), "/openai/deployments/my-gpt/chat/completions");
     }
 
     #[test]

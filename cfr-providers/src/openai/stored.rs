@@ -68,13 +68,14 @@ mod tests {
             (StoredAction::Cancel, "resp_1", None, "POST /v1/responses/resp_1/cancel"),
             (StoredAction::InputItems, "a/../b", Some("limit=2"), "GET /v1/responses/a%2F..%2Fb/input_items?limit=2"),
         ] {
-            let request = host().request(&StoredOrder { id, action, query, timeout: Duration::ZERO }).unwrap();
+            let order = StoredOrder { id, action, query, timeout: Duration::ZERO };
+            let request = KeepsResponses::request(&host(), &order).unwrap();
             let uri = request.endpoint.uri();
             assert_eq!(format!("{} {}", request.endpoint.method(), uri.path_and_query().unwrap()), expected);
             assert!(request.body.is_empty());
         }
         let order = StoredOrder { id: "..", action: StoredAction::Show, query: None, timeout: Duration::ZERO };
-        host().request(&order).unwrap_err();
+        KeepsResponses::request(&host(), &order).unwrap_err();
     }
 
     #[test]

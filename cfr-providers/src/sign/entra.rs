@@ -7,10 +7,9 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use cfr_core::secret::Secret;
 use cfr_core::upstream::UpstreamError;
-use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 
-use super::token::{Token, TokenSource, fetch};
+use super::token::{Token, TokenSource, fetch, form};
 use crate::transport::{BadAddress, Endpoint, Transport, WireRequest, path_segment};
 
 /// What the tokens are for when nobody says: the models of Azure.
@@ -137,10 +136,7 @@ impl Application {
 #[async_trait]
 impl TokenSource for Application {
     async fn token(&self) -> Result<Token, UpstreamError> {
-        let (endpoint, body) = (Arc::clone(&self.endpoint), self.form()?.into());
-        let form = HeaderValue::from_static("application/x-www-form-urlencoded");
-        let headers = HeaderMap::from_iter([(CONTENT_TYPE, form)]);
-        fetch(self.transport.as_ref(), WireRequest { endpoint, headers, body, dropped: Vec::new() }).await
+        fetch(self.transport.as_ref(), form(&self.endpoint, self.form()?)).await
     }
 }
 

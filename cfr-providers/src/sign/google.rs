@@ -9,14 +9,13 @@ use bytes::Bytes;
 use cfr_core::secret::Secret;
 use cfr_core::time::Clock;
 use cfr_core::upstream::UpstreamError;
-use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use ring::rand::SystemRandom;
 use ring::signature::{RSA_PKCS1_SHA256, RsaKeyPair};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::token::{Token, TokenBearer, TokenSource, fetch};
+use super::token::{Token, TokenBearer, TokenSource, fetch, form};
 use super::{KeyError, Signer};
 use crate::transport::{BadAddress, Endpoint, Transport, WireRequest};
 
@@ -170,11 +169,8 @@ fn private_key(pem: &str) -> Result<RsaKeyPair, ServiceAccountError> {
 impl TokenSource for ServiceAccount {
     async fn token(&self) -> Result<Token, UpstreamError> {
         let grant = "grant_type=urn%3Aietf%3Aparams%3Aoauth%3Agrant-type%3Ajwt-bearer";
-        let body = Bytes::from(format!("{grant}&assertion={}", self.assertion()?));
-        let form = HeaderValue::from_static("application/x-www-form-urlencoded");
-        let headers = HeaderMap::from_iter([(CONTENT_TYPE, form)]);
-        let request = WireRequest { endpoint: Arc::clone(&self.endpoint), headers, body, dropped: Vec::new() };
-        fetch(self.transport.as_ref(), request).await
+        let question = form(&self.endpoint, format!("{grant}&assertion={}", self.assertion()?));
+        fetch(self.transport.as_ref(), question).await
     }
 }
 

@@ -9,14 +9,14 @@ use bytes::Bytes;
 use cfr_core::secret::Secret;
 use cfr_core::time::Clock;
 use cfr_core::upstream::UpstreamError;
-use http::StatusCode;
-use http::header::AUTHORIZATION;
+use http::header::{AUTHORIZATION, CONTENT_TYPE};
+use http::{HeaderMap, HeaderValue, StatusCode};
 use serde::Deserialize;
 use serde_json::Value;
 
 use super::kept::Kept;
 use super::{KeyHeader, Signer};
-use crate::transport::{self, Transport, WireRequest};
+use crate::transport::{self, Endpoint, Transport, WireRequest};
 
 /// How long a server of tokens may take.
 pub const TOKEN_TIMEOUT: Duration = Duration::from_secs(10);
@@ -83,6 +83,13 @@ impl Signer for TokenBearer {
     }
 }
 
+/// A question in a form, as servers of tokens and roles take it. Whatever stands in it is percent-encoded already.
+pub(super) fn form(endpoint: &Arc<Endpoint>, form: String) -> WireRequest {
+    let kind = HeaderValue::from_static("application/x-www-form-urlencoded");
+    let (endpoint, headers) = (Arc::clone(endpoint), HeaderMap::from_iter([(CONTENT_TYPE, kind)]));
+    WireRequest { endpoint, headers, body: form.into(), dropped: Vec::new() }
+}
+
 /// Asks a server for a token, in the form that OAuth gave to all of them.
 ///
 /// # Errors
@@ -142,12 +149,10 @@ mod tests {
     use std::sync::atomic::{AtomicU64, Ordering};
 
     use cfr_core::time::{ManualClock, Timestamp};
-    use http::HeaderMap;
     use tokio::sync::Semaphore;
 
     use super::super::kept::ASK_PAUSE;
     use super::*;
-    use crate::transport::Endpoint;
 
     /// Gives numbered tokens of an hour, one for each permit.
     #[derive(Debug)]

@@ -107,6 +107,19 @@ fn a_buffer_makes_the_rate_worse_for_the_customer() {
 }
 
 #[test]
+fn the_example_names_every_key() {
+    let (keys, example) = (include_str!("../../src/config/file.rs"), include_str!("../../cfr.example.toml"));
+    let fields = keys.lines().filter_map(|line| line.trim().strip_prefix("pub(super) ")?.split_once(": "));
+    let names: Vec<&str> = fields.map(|(name, _)| name).filter(|name| !name.contains(['(', ' '])).collect();
+    assert!(names.len() > 80, "{} keys", names.len());
+    for name in names {
+        let is_there =
+            example.split(|letter: char| !letter.is_alphanumeric() && letter != '_').any(|word| word == name);
+        assert!(is_there, "{name} is not in the example");
+    }
+}
+
+#[test]
 fn the_example_is_complete_and_means_what_the_defaults_mean() {
     let text = include_str!("../../cfr.example.toml");
     let example = parse(text, &[("OPENAI_API_KEY", "sk-1")]).expect("good");

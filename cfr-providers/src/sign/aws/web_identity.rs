@@ -7,12 +7,11 @@ use async_trait::async_trait;
 use cfr_core::secret::Secret;
 use cfr_core::time::Timestamp;
 use cfr_core::upstream::UpstreamError;
-use http::header::CONTENT_TYPE;
-use http::{HeaderMap, HeaderValue};
 
 use super::temporary::{AwsKeySource, answered, none};
 use super::{AwsKeys, container};
-use crate::transport::{BadAddress, Endpoint, Transport, WireRequest, path_segment};
+use crate::sign::token::form;
+use crate::transport::{BadAddress, Endpoint, Transport, path_segment};
 
 /// The version of the security token service.
 const VERSION: &str = "2011-06-15";
@@ -57,11 +56,7 @@ impl WebIdentity {
 #[async_trait]
 impl AwsKeySource for WebIdentity {
     async fn keys(&self) -> Result<(AwsKeys, Timestamp), UpstreamError> {
-        let (endpoint, body) = (Arc::clone(&self.endpoint), self.form()?.into());
-        let form = HeaderValue::from_static("application/x-www-form-urlencoded");
-        let headers = HeaderMap::from_iter([(CONTENT_TYPE, form)]);
-        let request = WireRequest { endpoint, headers, body, dropped: Vec::new() };
-        let answer = answered(self.transport.as_ref(), request).await?;
+        let answer = answered(self.transport.as_ref(), form(&self.endpoint, self.form()?)).await?;
         given(&String::from_utf8_lossy(&answer)).ok_or_else(|| none("the answer has none"))
     }
 }
