@@ -327,6 +327,7 @@ fn own(provider: &str, model: &str, output: UnitPrice) -> OwnPrice {
         input: UnitPrice::FREE,
         output,
         cache_read: None,
+        piece: None,
         limits: cfr_core::price::Limits::default(),
     }
 }

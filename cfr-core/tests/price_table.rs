@@ -165,6 +165,7 @@ fn own(model: &str, price: &str) -> OwnPrice {
         input: UnitPrice::from_usd_per_million(price).unwrap(),
         output: UnitPrice::from_usd_per_million(price).unwrap(),
         cache_read: None,
+        piece: None,
         limits: Limits { max_input_tokens: Some(8_192), max_output_tokens: Some(1_024) },
     }
 }

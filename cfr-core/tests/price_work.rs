@@ -235,6 +235,24 @@ fn own(provider: &str, model: &str, price: &str) -> OwnPrice {
         input: price,
         output: price,
         cache_read: None,
+        piece: None,
         limits: cfr_core::price::Limits::default(),
     }
+}
+
+#[test]
+fn an_operator_may_charge_by_the_piece() {
+    let piece = |model: &str, mode| OwnPrice { mode, piece: Some("0.02".parse().unwrap()), ..own("local", model, "0") };
+    let prices = [piece("flux", Mode::Image), piece("whisper", Mode::Stt), piece("bark", Mode::Tts)];
+    let table = table().with_own_prices(&prices).unwrap();
+    let bound = |model, input: &InputBound, choices| {
+        entry(&table, "local", model).upper_bound(input, choices, &at_now()).unwrap().fixed.0 / 20_000_000_000
+    };
+    let images = InputBound { images: 1, ..of(Work::Images(ImageOrder::default())) };
+    assert_eq!(bound("flux", &images, 3), 6);
+    assert_eq!(bound("whisper", &of(recording(61)), 1), 61);
+    assert_eq!(bound("bark", &of(Work::Speech(Script { characters: 7 })), 1), 7);
+    let used = Usage::default().with(Meter::OutputImages, 3);
+    assert_eq!(entry(&table, "local", "flux").cost(&used, &at_now()).unwrap().0, 3 * 20_000_000_000);
+    assert!(entry(&table, "local", "flux").cost(&Usage::text(1, 1), &at_now()).is_err());
 }

@@ -22,6 +22,8 @@ pub struct OwnPrice {
     pub output: UnitPrice,
     /// One prompt token from the cache; as `input` when absent.
     pub cache_read: Option<UnitPrice>,
+    /// One image, one second of a recording, or one character of speech, by the mode; then tokens have no price.
+    pub piece: Option<UnitPrice>,
     /// What the model takes and gives at the most.
     pub limits: Limits,
 }
@@ -56,11 +58,6 @@ impl PriceTable {
 
 impl From<&OwnPrice> for PriceEntry {
     fn from(own: &OwnPrice) -> Self {
-        let rate = |meter, price| Rate { meter, tier: Tier::Standard, above: 0, price };
-        let cache_read = own.cache_read.map(|price| rate(Meter::CacheReadTokens, price));
-        let tokens = [rate(Meter::InputTokens, own.input), rate(Meter::OutputTokens, own.output)];
-        let is_free = own.input == UnitPrice::FREE && own.output == UnitPrice::FREE;
-        let pieces = PIECES.map(|meter| rate(meter, UnitPrice::FREE)).into_iter().filter(|_| is_free);
         Self {
             provider: Arc::from(&*own.provider),
             model: own.model.clone(),
@@ -72,7 +69,7 @@ impl From<&OwnPrice> for PriceEntry {
             shutdown_date: None,
             flags: Box::default(),
             capabilities: Box::default(),
-            rates: Rates::new(tokens.into_iter().chain(cache_read).chain(pieces).collect()).unwrap_or_default(),
+            rates: Rates::new(own.rates()).unwrap_or_default(),
             reserve: Box::default(),
             off_peak: None,
             fees: Box::default(),
@@ -83,5 +80,29 @@ impl From<&OwnPrice> for PriceEntry {
             tiers_alike: true,
             successor: None,
         }
+    }
+}
+
+impl OwnPrice {
+    fn rates(&self) -> Vec<Rate> {
+        let rate = |meter, price| Rate { meter, tier: Tier::Standard, above: 0, price };
+        if let Some((meter, price)) = piece_of(self.mode).zip(self.piece) {
+            return vec![rate(meter, price)];
+        }
+        let cache_read = self.cache_read.map(|price| rate(Meter::CacheReadTokens, price));
+        let tokens = [rate(Meter::InputTokens, self.input), rate(Meter::OutputTokens, self.output)];
+        let is_free = self.input == UnitPrice::FREE && self.output == UnitPrice::FREE;
+        let pieces = PIECES.map(|meter| rate(meter, UnitPrice::FREE)).into_iter().filter(|_| is_free);
+        tokens.into_iter().chain(cache_read).chain(pieces).collect()
+    }
+}
+
+/// What models of this mode are charged by that are not charged by tokens.
+const fn piece_of(mode: Mode) -> Option<Meter> {
+    match mode {
+        Mode::Image => Some(Meter::InputImages), // made or given
+        Mode::Stt => Some(Meter::InputSeconds),
+        Mode::Tts => Some(Meter::InputCharacters),
+        _ => None,
     }
 }

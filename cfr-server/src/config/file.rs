@@ -231,6 +231,9 @@ pub(super) struct Price {
     pub(super) input_per_million: Option<String>,
     pub(super) output_per_million: Option<String>,
     pub(super) cache_read_per_million: Option<String>,
+    pub(super) per_image: Option<String>,
+    pub(super) per_second: Option<String>,
+    pub(super) per_character: Option<String>,
     pub(super) input_tokens_max: Option<u64>,
     pub(super) output_tokens_max: Option<u64>,
     pub(super) like: Option<String>,
@@ -247,6 +250,9 @@ impl Price {
             || self.input_per_million.is_some()
             || self.output_per_million.is_some()
             || self.cache_read_per_million.is_some()
+            || self.per_image.is_some()
+            || self.per_second.is_some()
+            || self.per_character.is_some()
             || self.input_tokens_max.is_some()
             || self.output_tokens_max.is_some()
     }

@@ -1,6 +1,7 @@
 //! The configuration: every mistake has its line and its key.
 
 use cfr_core::money::Currency;
+use cfr_core::price::Mode;
 use cfr_server::config::Config;
 
 fn parse(text: &str, environment: &[(&str, &str)]) -> Result<Config, String> {
@@ -28,10 +29,25 @@ fn values_that_make_no_sense_are_refused_with_their_line() {
     refused("[money]\nbudget_status_code = 418", "cfr.toml:2: money.budget_status_code: 402, 403, 422 or 429");
     refused("[money]\ncurrency = \"JPY\"", "money.fx_usd_per_unit: needed: dollars for one JPY");
     refused("[limits]\nbody_bytes_max = 5", "cfr.toml:2: limits.body_bytes_max: ");
+    refused("[limits]\nform_bytes_max = 5", "cfr.toml:2: limits.form_bytes_max: ");
     refused("[ledger]\ndurability = \"maybe\"", "cfr.toml:2: unknown variant `maybe`");
     refused("[[upstream]]\nname = \"a\"\nkind = \"opnai\"", "cfr.toml:3: upstream.kind: unknown kind");
     refused("[[upstream]]\nname = \"a\"\nkind = \"openai\"", "cfr.toml:1: upstream.api_key_env: `a` needs a key");
     refused("[[upstream]]\nname = \"a\"\nkind = \"openai-compatible\"", "cfr.toml:1: upstream.base_url: `a` needs one");
+}
+
+#[test]
+fn pieces_are_priced_one_by_one_and_alone() {
+    let own = |more: &str| {
+        format!("[[upstream]]\nname = \"own\"\nkind = \"vllm\"\n[[upstream.price]]\nmodel = \"m\"\n{more}")
+    };
+    let config = parse(&own("per_second = \"0.0001\""), &[]).expect("good");
+    let price = &config.upstreams[0].prices[0];
+    assert_eq!((price.mode, price.piece), (Mode::Stt, "0.0001".parse().ok()));
+    refused(&own("per_image = \"a lot\""), "upstream.price.per_image: a price is a plain decimal number");
+    refused(&own("per_image = \"1\"\nper_second = \"1\""), "upstream.price.per_second: a model is charged by one");
+    refused(&own("per_image = \"1\"\nmode = \"stt\""), "upstream.price.per_image: it goes with no other mode");
+    refused(&own("mode = \"image\"\ninput_per_million = \"1\""), "upstream.price: `m` needs input_per_million and");
 }
 
 #[test]

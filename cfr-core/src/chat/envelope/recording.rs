@@ -97,7 +97,7 @@ mod tests {
     #[test]
     fn a_flac_file_of_silence_is_as_long_as_it_says() {
         let mut file = b"fLaC\0\0\0\x22\x10\0\x10\0\0\0\0\0\0\0".to_vec();
-        file.extend((16_000_u64 << 44 | 16_000 * 3_600).to_be_bytes());
+        file.extend(((16_000_u64 << 44) | (16_000 * 3_600)).to_be_bytes());
         file.resize(4_000, 0);
         check(&file, 3_600, false);
     }

@@ -51,7 +51,7 @@ pub(super) fn whole(
 /// By tokens where the provider counts them, else by the images themselves.
 fn used(call: &Call, usage: Option<&RawValue>, made: usize) -> Usage {
     let by_tokens = usage.and_then(|raw| serde_json::from_str::<MediaUsage>(raw.get()).ok()?.read(Makes::Images));
-    by_tokens.unwrap_or_else(|| by_piece(call, made as u64))
+    by_tokens.filter(|usage| !usage.is_zero()).unwrap_or_else(|| by_piece(call, made as u64)) // no image has no tokens
 }
 
 /// Images made, and those that were given for each of them.

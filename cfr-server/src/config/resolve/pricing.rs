@@ -6,6 +6,9 @@ use toml::Spanned;
 use super::super::{DeploymentConfig, file};
 use super::Reader;
 
+/// What is not what is charged.
+const FREE: Option<UnitPrice> = Some(UnitPrice::FREE);
+
 impl Reader<'_> {
     pub(super) fn price(&mut self, provider: &str, price: Spanned<file::Price>) -> Option<OwnPrice> {
         let line = self.line(&price);
@@ -18,13 +21,14 @@ impl Reader<'_> {
             );
         }
         let free = if price.free { Some(UnitPrice::FREE) } else { None };
-        let mode = price.mode.unwrap_or(Mode::Chat);
-        let none_needed = if mode == Mode::Chat { None } else { Some(UnitPrice::FREE) };
+        let (mode, piece) = self.piece(line, &price);
+        let answers = matches!(mode, Mode::Chat | Mode::Image | Mode::Stt | Mode::Tts);
+        let none_needed = if answers { piece.and(FREE) } else { FREE };
         let input = self.unit_price(line, "input_per_million", price.input_per_million.as_deref());
         let output = self.unit_price(line, "output_per_million", price.output_per_million.as_deref());
         let cache_read = self.unit_price(line, "cache_read_per_million", price.cache_read_per_million.as_deref());
-        let (Some(input), Some(output)) = (input.or(free), output.or(free).or(none_needed)) else {
-            let what = format!("`{}` needs input_per_million and output_per_million, or `free = true`", price.model);
+        let (Some(input), Some(output)) = (input.or(free).or(piece.and(FREE)), output.or(free).or(none_needed)) else {
+            let what = format!("`{}` needs input_per_million and output_per_million, a price of pieces, or `free = true`", price.model);
             self.problem(line, "upstream.price", what);
             return None;
         };
@@ -35,8 +39,34 @@ impl Reader<'_> {
             input,
             output,
             cache_read,
+            piece,
             limits: Limits { max_input_tokens: price.input_tokens_max, max_output_tokens: price.output_tokens_max },
         })
+    }
+
+    /// What the model is for, and what one image, second or character of it costs.
+    fn piece(&mut self, line: Option<usize>, price: &file::Price) -> (Mode, Option<UnitPrice>) {
+        let keys = [
+            (Mode::Image, "per_image", &price.per_image),
+            (Mode::Stt, "per_second", &price.per_second),
+            (Mode::Tts, "per_character", &price.per_character),
+        ];
+        let said: Vec<_> = keys.into_iter().filter_map(|(mode, key, text)| Some((mode, key, text.as_deref()?))).collect();
+        let [(mode, key, text)] = said[..] else {
+            if let [_, (_, key, _), ..] = said[..] {
+                self.problem(line, format!("upstream.price.{key}"), "a model is charged by one kind of pieces only");
+            }
+            return (price.mode.unwrap_or(Mode::Chat), None);
+        };
+        if price.mode.is_some_and(|said| said != mode) || price.input_per_million.is_some() {
+            let what = "it goes with no other mode, and with no price of tokens";
+            self.problem(line, format!("upstream.price.{key}"), what);
+        }
+        let piece = text.trim().parse::<UnitPrice>();
+        if let Err(error) = &piece {
+            self.problem(line, format!("upstream.price.{key}"), format!("{error}, in quotes, as in \"0.02\""));
+        }
+        (mode, piece.ok())
     }
 
     fn unit_price(&mut self, line: Option<usize>, key: &str, text: Option<&str>) -> Option<UnitPrice> {
