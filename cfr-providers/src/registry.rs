@@ -48,15 +48,8 @@ pub enum Kind {
 }
 
 /// Those that have a dialect of their own.
-const OWN_DIALECTS: [Kind; 7] = [
-    Kind::Anthropic,
-    Kind::AzureAnthropic,
-    Kind::Gemini,
-    Kind::Vertex,
-    Kind::Bedrock,
-    Kind::Cohere,
-    Kind::Ollama,
-];
+const OWN_DIALECTS: [Kind; 7] =
+    [Kind::Anthropic, Kind::AzureAnthropic, Kind::Gemini, Kind::Vertex, Kind::Bedrock, Kind::Cohere, Kind::Ollama];
 
 /// How the names of Anthropic's models begin, by which they are told from Gemini's on Vertex.
 const CLAUDE: &str = "claude-";

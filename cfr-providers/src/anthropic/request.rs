@@ -99,13 +99,7 @@ fn head(model: &str, hosting: Hosting) -> Map<String, Value> {
     Map::from_iter([(name.to_owned(), value.into())])
 }
 
-fn sampling(
-    sampling: &Sampling,
-    rule: SamplingRule,
-    thinks: bool,
-    body: &mut Map<String, Value>,
-    drops: &mut Drops,
-) {
+fn sampling(sampling: &Sampling, rule: SamplingRule, thinks: bool, body: &mut Map<String, Value>, drops: &mut Drops) {
     let allowed = rule != SamplingRule::Nothing && !thinks;
     let one_of = rule == SamplingRule::OneOf && sampling.temperature.is_some();
     let wished = [
