@@ -309,7 +309,18 @@ pub fn call(operation: Operation, body: &Value) -> Call {
     let body = Bytes::from(body.to_string());
     let envelope = Envelope::parse(operation, &body).unwrap_or_else(|cause| panic!("{cause}: {body:?}"));
     let (tags, cache) = (cfr_core::chat::Tags::default(), cfr_core::cache::CacheUse::default());
-    Call { id: RequestId::from_u128(1), operation, envelope, body, files: Vec::new(), tags, cache, drop_params: false, betas: None, dialect_version: None }
+    Call {
+        id: RequestId::from_u128(1),
+        operation,
+        envelope,
+        body,
+        files: Vec::new(),
+        tags,
+        cache,
+        drop_params: false,
+        betas: None,
+        dialect_version: None,
+    }
 }
 
 pub fn order<'a>(call: &'a Call, timeout: Duration) -> Order<'a> {

@@ -53,6 +53,12 @@ impl Spoken {
         !self.ended.is_empty() && self.begun == self.ended
     }
 
+    /// Bytes of everything that the model said: words, thoughts, refusals, names and arguments of calls.
+    pub fn bytes(&self) -> u64 {
+        let calls = self.calls.values().map(|call| call.name.len() + call.arguments.len());
+        (self.text.len() + self.reasoning.len() + self.refusal.len() + calls.sum::<usize>()) as u64
+    }
+
     /// The calls of tools, with their arguments as JSON.
     pub fn calls(&self) -> Vec<Value> {
         let value = |call: &Call| {
