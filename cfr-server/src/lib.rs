@@ -19,6 +19,7 @@ pub mod router;
 pub mod anthropic;
 pub mod calls;
 pub mod gemini;
+pub mod models;
 pub mod openai;
 
 pub mod api;

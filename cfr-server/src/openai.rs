@@ -1,5 +1,5 @@
 //! The surface that OpenAI's clients speak: `/v1/chat/completions`, `/v1/completions`, `/v1/embeddings`,
-//! `/v1/responses`, `/v1/images/*`, `/v1/audio/*`, `/v1/moderations`, `/v1/files`, `/v1/batches`, `/v1/models`; and `/v1/rerank`, which OpenAI has not
+//! `/v1/responses`, `/v1/images/*`, `/v1/audio/*`, `/v1/moderations`, `/v1/files`, `/v1/batches`; and `/v1/rerank`, which OpenAI has not
 //! and others share.
 
 use std::sync::Arc;
@@ -15,14 +15,12 @@ use crate::state::App;
 
 mod batches;
 mod files;
-mod models;
 mod responses;
 
 pub use batches::{cancel_batch, create_batch, list_batches, show_batch};
 pub use files::{
     DeletedFile, FileObject, ObjectPage, PageQuery, create_file, delete_file, file_content, list_files, show_file,
 };
-pub use models::{ModelCard, ModelList, list_models, show_model};
 pub use responses::{
     cancel_response, count_input_tokens, delete_response, list_input_items, responses, show_response,
 };

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use crate::error::{ApiError, Reason};
 use crate::state::App;
-use crate::{anthropic, api, gemini, openai, openapi};
+use crate::{anthropic, api, gemini, models, openai, openapi};
 
 /// Where OpenAI's clients find everything.
 const SURFACE: &str = "/v1";
@@ -51,11 +51,12 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/v1/batches", get(openai::list_batches).post(openai::create_batch))
         .route("/v1/batches/{id}", get(openai::show_batch))
         .route("/v1/batches/{id}/cancel", post(openai::cancel_batch))
-        .route("/v1/models", get(openai::list_models))
-        .route("/v1/models/{*id}", get(openai::show_model).post(gemini::generate))
+        .route("/v1/models", get(models::list))
+        .route("/v1/models/{*id}", get(models::show).post(gemini::generate))
         .route("/v1/messages", post(anthropic::messages))
         .route("/v1/messages/count_tokens", post(anthropic::count_tokens))
-        .route("/v1beta/models/{*path}", post(gemini::generate))
+        .route("/v1beta/models", get(models::list))
+        .route("/v1beta/models/{*path}", get(models::show).post(gemini::generate))
         .route("/health", get(health))
         .route("/health/live", get(live))
         .route("/health/ready", get(ready))

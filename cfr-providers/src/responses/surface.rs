@@ -22,7 +22,7 @@ pub static RESPONSES_SURFACE: ResponsesSurface = ResponsesSurface;
 
 impl Surface for ResponsesSurface {
     fn read(&self, call: &Call) -> Result<Dialog, UpstreamError> {
-        read::dialog(Fields::of_body(&call.body)?)
+        read::dialog(Fields::of_body(&call.body)?, call.drop_params)
     }
 
     fn whole(&self, call: &Call, answer: Answer) -> Bytes {

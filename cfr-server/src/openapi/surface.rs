@@ -36,6 +36,8 @@ use utoipa::OpenApi;
     cancel_batch,
     list_models,
     show_model,
+    list_gemini_models,
+    show_gemini_model,
     health,
     live,
     ready,
@@ -282,6 +284,19 @@ fn list_models() {}
     responses((status = 200, description = "The model", body = Value),
         (status = "default", description = "An error as OpenAI's clients know it", body = Value)))]
 fn show_model() {}
+
+/// List the models that the key may use, as Gemini's clients know them.
+#[utoipa::path(get, path = "/v1beta/models", operation_id = "list_gemini_models", tag = "models", security(("api_key" = [])),
+    responses((status = 200, description = "The models", body = Value),
+        (status = "default", description = "An error as Gemini's clients know it", body = Value)))]
+fn list_gemini_models() {}
+
+/// Show a model that the key may use, as Gemini's clients know it.
+#[utoipa::path(get, path = "/v1beta/models/{path}", operation_id = "get_gemini_model", tag = "models", security(("api_key" = [])),
+    params(("path" = String, Path, description = "The model's public name")),
+    responses((status = 200, description = "The model", body = Value),
+        (status = "default", description = "An error as Gemini's clients know it", body = Value)))]
+fn show_gemini_model() {}
 
 /// Say how the server is.
 #[utoipa::path(get, path = "/health", operation_id = "get_health", tag = "operation",

@@ -8,6 +8,7 @@ mod auditor;
 mod bad_input;
 mod batches;
 mod budgets;
+mod clients;
 mod configuration;
 mod counts;
 mod judged;

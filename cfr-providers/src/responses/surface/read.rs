@@ -15,12 +15,13 @@ const KEPT: [&str; 3] = ["previous_response_id", "conversation", "prompt"];
 /// What is included on request and changes the answer.
 const LOGPROBS: &str = "message.output_text.logprobs";
 
-pub(super) fn dialog(mut body: Fields) -> Result<Dialog, UpstreamError> {
+pub(super) fn dialog(mut body: Fields, drop_params: bool) -> Result<Dialog, UpstreamError> {
     OURS.iter().for_each(|name| drop(body.take(name)));
     refuse_what_is_kept(&mut body)?;
     let (system, turns) = turns::read(&mut body)?;
     let (format, verbosity) = text(&mut body)?;
-    let (tools, web_search) = tools(&mut body)?;
+    let mut hosted = Vec::new();
+    let (tools, web_search) = tools(&mut body, drop_params.then_some(&mut hosted))?;
     let mut dialog = Dialog {
         system,
         turns,
@@ -48,6 +49,7 @@ pub(super) fn dialog(mut body: Fields) -> Result<Dialog, UpstreamError> {
         ..Dialog::default()
     };
     dialog.unread = body.left();
+    dialog.unread.append(&mut hosted);
     Ok(dialog)
 }
 
@@ -110,14 +112,21 @@ fn text(body: &mut Fields) -> Result<(Format, Option<String>), UpstreamError> {
     Ok((format, verbosity))
 }
 
-fn tools(body: &mut Fields) -> Result<(Vec<Tool>, Option<WebSearch>), UpstreamError> {
+/// A tool that only this dialect's provider has is left out where the caller allows that, and noted as `hosted`.
+fn tools(
+    body: &mut Fields,
+    mut hosted: Option<&mut Vec<Box<str>>>,
+) -> Result<(Vec<Tool>, Option<WebSearch>), UpstreamError> {
     let (mut tools, mut search) = (Vec::new(), None);
     for mut tool in body.objects("tools")? {
         match tool.required_text("type")?.as_str() {
             "function" => tools.push(function(tool)?),
             "custom" => tools.push(custom(tool)?),
             kind if kind.starts_with("web_search") => search = Some(web_search(tool)?),
-            other => return Err(unsupported(format!("{} `{other}`", tool.at("type")))),
+            other => match &mut hosted {
+                Some(hosted) => hosted.push(format!("{}: {other}", tool.at("type")).into()),
+                None => return Err(unsupported(format!("{} `{other}`", tool.at("type")))),
+            },
         }
     }
     if let Some(search) = &mut search {
