@@ -179,11 +179,17 @@ pub struct InputBound {
 /// as several.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct SearchUnits {
-    /// At the most, where documents are read to their ends.
-    pub whole: u64,
-    /// At the most, where each is cut at `max_tokens_per_doc`, or at [`DOCUMENT_TOKENS_DEFAULT`] when the caller does
-    /// not say.
-    pub cut: u64,
+    /// Where documents are read to their ends.
+    pub whole: Searches,
+    /// Where each is cut at `max_tokens_per_doc`, or at [`DOCUMENT_TOKENS_DEFAULT`] when the caller does not say.
+    pub cut: Searches,
+}
+
+/// A number of search units.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Searches {
+    /// At the most.
+    pub max: u64,
     /// What is taken for used when a provider does not say, by the usual length of tokens.
     pub estimated: u64,
 }

@@ -278,7 +278,10 @@ impl OpenCall {
             _ => self.call.body.len() as u64,
         };
         let tokens = tokens_estimated(bytes).min(bound.text_tokens);
-        Usage::text(tokens, 0).with(Meter::RerankQueries, bound.search_units.estimated)
+        let target = self.asked();
+        let entry = target.as_ref().and_then(|target| target.entry(&self.offer.prices, self.quote.at));
+        let searches = entry.map_or(0, |entry| entry.searches(&bound.search_units).estimated);
+        Usage::text(tokens, 0).with(Meter::RerankQueries, searches)
     }
 
     /// What the provider says it charges. Nobody charges less than nothing.

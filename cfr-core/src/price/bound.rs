@@ -102,10 +102,10 @@ impl PriceEntry {
     }
 
     fn input_cost_max(&self, input: &InputBound, tokens: u64, reach: &Reach) -> Result<i128, PriceError> {
-        let is_search = input.search_units.whole > 0; // else tokens count, and have no price
+        let is_search = input.search_units.whole.max > 0; // else tokens count, and have no price
         if is_search && self.is_charged_by_search() {
             let rate = self.worst(reach, std::iter::once(Meter::RerankQueries))?;
-            return product(rate, self.searches_max(&input.search_units));
+            return product(rate, self.searches(&input.search_units).max);
         }
         let rate = self.worst(reach, self.input_meters(input))?;
         reach.factor.of(product(rate, tokens)?).ok_or(PriceError::OutOfRange)

@@ -1,7 +1,7 @@
 //! Reranks: charged by searches or by tokens, whichever the table has a price for.
 
 use super::{Mode, PriceEntry};
-use crate::chat::envelope::SearchUnits;
+use crate::chat::envelope::{SearchUnits, Searches};
 use crate::chat::{Meter, Usage};
 
 impl PriceEntry {
@@ -10,8 +10,8 @@ impl PriceEntry {
         self.mode == Mode::Rerank && self.rates.has_meter(Meter::RerankQueries)
     }
 
-    /// The most searches that a rerank can count. Cohere, also on Bedrock, cuts documents; nobody else says so.
-    pub(super) fn searches_max(&self, units: &SearchUnits) -> u64 {
+    /// The searches of a rerank. Cohere, also on Bedrock, cuts documents; nobody else says so.
+    pub(crate) fn searches(&self, units: &SearchUnits) -> Searches {
         let cuts = self.provider() == "cohere" || self.model.contains("cohere.");
         if cuts { units.cut } else { units.whole }
     }

@@ -6,7 +6,7 @@ use super::fields::{FieldsOf, Known as _, fields};
 use super::json::{Flaw, Json};
 use super::record::{Record, Wrong};
 use super::text::as_u64;
-use super::{Envelope, EnvelopeError, InputBound, SearchUnits};
+use super::{Envelope, EnvelopeError, InputBound, SearchUnits, Searches};
 use crate::chat::usage::tokens_estimated;
 
 /// Documents in one call: what Cohere takes at the most.
@@ -126,15 +126,13 @@ impl Documents {
     }
 
     fn search_units(&self, query_tokens: u64, cut_at: u64) -> SearchUnits {
-        let units = |query: u64, length: &dyn Fn(u64) -> u64| {
-            let room = PIECE_TOKENS.saturating_sub(query).max(1);
-            let pieces = self.0.iter().map(|tokens| length(*tokens).div_ceil(room).max(1));
+        let units = |counted: fn(u64) -> u64, cut_at: u64| {
+            let room = PIECE_TOKENS.saturating_sub(counted(query_tokens)).max(1);
+            let pieces = self.0.iter().map(|tokens| counted(*tokens).min(cut_at).div_ceil(room).max(1));
             pieces.fold(0, u64::saturating_add).div_ceil(UNIT_PIECES)
         };
-        SearchUnits {
-            whole: units(query_tokens, &|tokens| tokens),
-            cut: units(query_tokens, &|tokens| tokens.min(cut_at)),
-            estimated: units(tokens_estimated(query_tokens), &|tokens| tokens_estimated(tokens).min(cut_at)),
-        }
+        let searches =
+            |cut_at| Searches { max: units(|tokens| tokens, cut_at), estimated: units(tokens_estimated, cut_at) };
+        SearchUnits { whole: searches(u64::MAX), cut: searches(cut_at) }
     }
 }

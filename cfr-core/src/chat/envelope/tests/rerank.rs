@@ -23,26 +23,29 @@ fn the_model_the_documents_and_the_tags_are_read() {
 
 #[test]
 fn a_hundred_short_documents_are_one_search() {
-    let one = SearchUnits { whole: 1, cut: 1, estimated: 1 };
-    assert_eq!(units(20, &[100; 100], &json!({})), one);
-    assert_eq!(units(20, &[100; 101], &json!({})), SearchUnits { whole: 2, cut: 2, estimated: 2 });
+    for (documents, expected) in [(100, 1), (101, 2)] {
+        let searches = Searches { max: expected, estimated: expected };
+        let expected = SearchUnits { whole: searches, cut: searches };
+        assert_eq!(units(20, &vec![100; documents], &json!({})), expected);
+    }
 }
 
 #[test]
 fn a_long_document_counts_as_several_up_to_where_it_is_cut() {
     let query = 98; // with its quotes a hundred tokens at the most: 400 are left in each piece
-    assert_eq!(units(query, &[398; 100], &json!({})).whole, 1);
-    assert_eq!(units(query, &[399; 100], &json!({})).whole, 2);
+    assert_eq!(units(query, &[398; 100], &json!({})).whole.max, 1);
+    assert_eq!(units(query, &[399; 100], &json!({})).whole.max, 2);
     let long = units(query, &[39_998; 100], &json!({}));
-    assert_eq!((long.whole, long.cut), (100, 11)); // 4 096 tokens are 11 pieces
-    assert_eq!(units(query, &[39_998; 100], &json!({"max_tokens_per_doc": 400})).cut, 1);
+    assert_eq!((long.whole.max, long.cut.max), (100, 11)); // 4 096 tokens are 11 pieces
+    assert_eq!((long.whole.estimated, long.cut.estimated), (35, 9)); // 16 000 and 4 096 tokens in pieces of 460
+    assert_eq!(units(query, &[39_998; 100], &json!({"max_tokens_per_doc": 400})).cut.max, 1);
 }
 
 #[test]
 fn a_query_as_long_as_a_piece_leaves_one_token_for_each() {
-    assert_eq!(units(1_000, &[98], &json!({})).whole, 1);
-    assert_eq!(units(1_000, &[9_998], &json!({})).whole, 100);
-    assert_eq!(units(1_000, &[9_998], &json!({"max_tokens_per_doc": 200})).cut, 2);
+    assert_eq!(units(1_000, &[98], &json!({})).whole.max, 1);
+    assert_eq!(units(1_000, &[9_998], &json!({})).whole.max, 100);
+    assert_eq!(units(1_000, &[9_998], &json!({"max_tokens_per_doc": 200})).cut.max, 2);
 }
 
 #[test]
