@@ -162,7 +162,9 @@ pub struct Batch {
     pub margin_bps: u32,
     /// When it was made: which prices hold, and in which period it is charged.
     pub created_at: Timestamp,
-    /// What was asked for beside the lines, and the last that the provider said: OpenAI's object, with the provider's ids.
+    /// The caller's notes.
+    pub metadata: Map<String, Value>,
+    /// The last that the provider said: OpenAI's object, with the provider's ids.
     pub object: Map<String, Value>,
     /// The file of answers, once it is settled.
     pub output_file: Option<FileId>,

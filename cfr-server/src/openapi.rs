@@ -24,6 +24,7 @@ const API_KEY: &str = "api_key";
 
 /// The groups of paths, in reading order.
 const TAGS: &[(&str, &str)] = &[
+    ("batches", "Files of requests and batches, which a provider answers within a day"),
     ("models", "Calls to models, as OpenAI's clients make them"),
     ("operation", "Health and metrics"),
     ("tenants", "Customer organisations"),

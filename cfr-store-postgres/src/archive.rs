@@ -46,6 +46,7 @@ impl Archive for PostgresStore {
                 node.node, node.seen_at
             )));
         }
+        crate::batch::check_none_runs(&mut *self.reader().await?).await?;
         Ok(Box::new(read::PostgresSnapshot::begin(self).await?))
     }
 

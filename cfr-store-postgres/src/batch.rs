@@ -9,7 +9,7 @@ use cfr_core::time::Timestamp;
 use fail::fail_point;
 use serde::de::DeserializeOwned;
 use sqlx::postgres::PgRow;
-use sqlx::{Postgres, QueryBuilder};
+use sqlx::{PgConnection, Postgres, QueryBuilder, Row};
 use uuid::Uuid;
 
 use crate::PostgresStore;
@@ -77,6 +77,15 @@ impl BatchStore for PostgresStore {
 
     async fn claim_batches(&self, now: Timestamp, until: Timestamp, limit: u32) -> Result<Vec<Batch>, StoreError> {
         write!(self, Timestamp::MIN, |tx| claim(tx, now, until, limit)).await
+    }
+}
+
+/// Refuses books with a batch that is not charged yet: its rights are those of a life that ends with these books.
+pub(crate) async fn check_none_runs(connection: &mut PgConnection) -> Result<(), Fault> {
+    let sql = "SELECT count(*) FROM request_batches WHERE state NOT IN ('settled', 'void')";
+    match query(sql).fetch_one(connection).await?.try_get::<i64, _>(0)? {
+        0 => Ok(()),
+        count => Err(StoreError::conflict(format_args!("{count} batches are not charged yet; wait for their end")).into()),
     }
 }
 

@@ -40,7 +40,8 @@ impl Archive for SqliteStore {
         if !self.is_locked() {
             return Err(StoreError::conflict("the file may be in use: only its owner can copy it"));
         }
-        let snapshot = self.readers().begin().await.map_err(Fault::from)?;
+        let mut snapshot = self.readers().begin().await.map_err(Fault::from)?;
+        crate::batch::check_none_runs(&mut snapshot).await?;
         Ok(Box::new(read::SqliteSnapshot::new(snapshot)))
     }
 

@@ -9,7 +9,7 @@ use cfr_core::time::Timestamp;
 use fail::fail_point;
 use serde::de::DeserializeOwned;
 use sqlx::sqlite::SqliteRow;
-use sqlx::{QueryBuilder, Sqlite};
+use sqlx::{QueryBuilder, Sqlite, SqliteConnection};
 
 use crate::SqliteStore;
 use crate::error::Fault;
@@ -120,6 +120,15 @@ impl BatchStore for SqliteStore {
         let claimed = rows.iter().map(batch).collect::<Result<_, Fault>>()?;
         tx.commit().await?;
         Ok(claimed)
+    }
+}
+
+/// Refuses books with a batch that is not charged yet: its rights are those of a life that ends with these books.
+pub(crate) async fn check_none_runs(connection: &mut SqliteConnection) -> Result<(), Fault> {
+    let sql = "SELECT count(*) FROM request_batches WHERE state NOT IN ('settled', 'void')";
+    match sqlx::query_scalar::<_, i64>(sql).fetch_one(connection).await? {
+        0 => Ok(()),
+        count => Err(StoreError::conflict(format_args!("{count} batches are not charged yet; wait for their end")).into()),
     }
 }
 

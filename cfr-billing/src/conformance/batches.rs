@@ -178,6 +178,7 @@ fn batch(owner: Owner, now: Timestamp) -> Batch {
         fx_e6: 1_160_000,
         margin_bps: 2_000,
         created_at: now,
+        metadata: Map::from_iter([("note".to_owned(), "n".into())]),
         object: Map::from_iter([("status".to_owned(), "validating".into())]),
         output_file: None,
         error_file: None,

@@ -98,6 +98,7 @@ impl BatchDesk {
             fx_e6: fx.usd_per_unit_e6(),
             margin_bps: caller.margin.bps(),
             created_at: now,
+            metadata: wish.metadata.clone(),
             object: beginning(wish, lines, now),
             output_file: None,
             error_file: None,
@@ -251,7 +252,6 @@ fn beginning(wish: &BatchWish, lines: u64, now: Timestamp) -> Map<String, Value>
         "status": "validating",
         "created_at": now.as_second(),
         "request_counts": {"total": lines, "completed": 0, "failed": 0},
-        "metadata": wish.metadata,
     });
     if let Value::Object(object) = object { object } else { Map::new() }
 }

@@ -103,6 +103,7 @@ fn show(batch: Batch) -> Value {
     let waits = is_over(&batch) && batch.state != BatchState::Settled;
     let mut object = Map::from_iter([("id".to_owned(), json!(batch.id))]);
     object.extend(batch.object.into_iter().filter(|(name, _)| name != "id"));
+    object.insert("metadata".into(), Value::Object(batch.metadata));
     object.insert("input_file_id".into(), json!(batch.input_file));
     object.insert("output_file_id".into(), json!(batch.output_file));
     object.insert("error_file_id".into(), json!(batch.error_file));

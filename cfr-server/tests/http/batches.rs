@@ -2,6 +2,10 @@
 
 use std::time::Duration;
 
+use cfr_billing::batch::{Batch, BatchState, Owner};
+use cfr_billing::escrow::AsideAsk;
+use cfr_core::id::BatchId;
+use cfr_core::money::Money;
 use reqwest::header::AUTHORIZATION;
 use serde_json::{Value, json};
 
@@ -257,4 +261,115 @@ async fn the_next_process_charges_what_the_last_one_began() {
     let (settled, still_held) = used(&near).await;
     assert!(settled > 0 && still_held == 0);
     assert_eq!(near.app.books.store.audit().await.expect("readable"), []);
+}
+
+/// A batch as a process leaves it behind that dies after `steps` of its making: written down, rights set aside, that
+/// written down, made at the provider.
+async fn left_behind(chain: &Chain, key: &str, steps: u32) -> BatchId {
+    let file = uploaded(&chain.near, key, three()).await;
+    let id = begun(&chain.near, key, &file).await;
+    let ended = ended(&chain.near, key, &id).await; // for what its lines and rights look like
+    assert_eq!(ended["status"], "completed");
+    let (store, escrow) = (&chain.near.app.books.store, &chain.near.app.books.escrow);
+    let caller = records(&chain.near).await[0].caller;
+    let model = store.batch(Owner::of(&caller), id.parse().expect("an id")).await.expect("it is there");
+    let now = chain.near.app.clock.now();
+    let begun = Batch {
+        id: BatchId::generate(now),
+        state: BatchState::Begun,
+        due_at: now,
+        upstream_id: None,
+        accounts: Vec::new(),
+        created_at: now,
+        output_file: None,
+        error_file: None,
+        ..model
+    };
+    store.add_batch(&begun).await.expect("a new one");
+    let (life, amount) = (begun.life(), Money::from_nanos(begun.amount_nanos, begun.currency));
+    let mut reserved = Batch { state: BatchState::Reserved, ..begun.clone() };
+    if steps > 1 {
+        let ask = AsideAsk { life: &life, path: &begun.path, amount, keep: PATIENCE };
+        reserved.accounts = escrow.set_aside(ask).await.expect("there is room");
+    }
+    if steps > 2 {
+        store.update_batch(BatchState::Begun, &reserved, &[]).await.expect("it is begun");
+    }
+    if steps > 3 {
+        let far_file = uploaded(&chain.far, &chain.far_key, three()).await;
+        let wish = json!({
+            "input_file_id": far_file, "endpoint": "/v1/chat/completions", "completion_window": "24h",
+            "metadata": {"cfr_batch": begun.id.to_string()},
+        });
+        assert_eq!(chain.far.post("/v1/batches", &chain.far_key, wish.to_string()).await.status, 200);
+    }
+    begun.id
+}
+
+#[tokio::test]
+async fn whoever_dies_while_a_batch_is_made_loses_no_money_and_no_batch() {
+    for steps in 1..=4 {
+        let chain = Chain::start().await;
+        let key = chain.near.key(terms(PLENTY)).await;
+        let id = left_behind(&chain, &key, steps).await;
+        let (settled, held) = used(&chain.near).await;
+        assert_eq!(held > 0, steps > 1, "after {steps} steps");
+        chain.near.app.batches.look_after_all().await.expect("the store works");
+        let batch = ended(&chain.near, &key, &id.to_string()).await;
+        let made = steps > 3;
+        assert_eq!(batch["status"], if made { "completed" } else { "failed" }, "after {steps} steps");
+        let (settled_then, held_then) = used(&chain.near).await;
+        assert_eq!((settled_then - settled, held_then), (if made { settled } else { 0 }, 0), "after {steps} steps");
+        assert_eq!(chain.near.app.books.store.audit().await.expect("readable"), []);
+    }
+}
+
+#[tokio::test]
+async fn a_batch_is_charged_once_however_often_and_from_wherever_it_is_settled() {
+    let chain = Chain::start().await;
+    let key = chain.near.key(terms(PLENTY)).await;
+    let file = uploaded(&chain.near, &key, three()).await;
+    let id = begun(&chain.near, &key, &file).await;
+    ended(&chain.near, &key, &id).await;
+    let settled = used(&chain.near).await;
+    let store = &chain.near.app.books.store;
+    let caller = records(&chain.near).await[0].caller;
+    let batch = store.batch(Owner::of(&caller), id.parse().expect("an id")).await.expect("it is there");
+    let again = Batch { state: BatchState::Running, due_at: chain.near.app.clock.now(), ..batch.clone() };
+    store.update_batch(BatchState::Settled, &again, &[]).await.expect("as if the last step had not been written");
+    chain.near.app.batches.look_after_all().await.expect("the store works");
+    assert_eq!(ended(&chain.near, &key, &id).await["status"], "completed");
+    assert_eq!(used(&chain.near).await, settled);
+    assert_eq!(records(&chain.near).await.len(), 3);
+    assert_eq!(store.audit().await.expect("readable"), []);
+}
+
+#[tokio::test]
+async fn an_answer_that_does_not_say_what_it_used_costs_the_most_that_a_line_can_cost() {
+    let chain = Chain::start().await;
+    let key = chain.near.key(terms(PLENTY)).await;
+    let cap = json!({"max_tokens": 40});
+    let lines = [line("told", "fake:tokens:7", &cap), line("untold", "fake:no-usage", &cap)].join("\n");
+    let file = uploaded(&chain.near, &key, lines).await;
+    let id = begun(&chain.near, &key, &file).await;
+    let (_, held) = used(&chain.near).await;
+    ended(&chain.near, &key, &id).await;
+    let records = records(&chain.near).await;
+    let of = |name: &str| records.iter().find(|record| record.tags.request_id.as_deref() == Some(name)).expect(name);
+    assert!(of("untold").charged_nanos > of("told").charged_nanos, "{records:?}");
+    assert!(of("untold").charged_nanos >= held / 2 - 1 && used(&chain.near).await.0 <= held);
+}
+
+#[tokio::test]
+async fn a_cancelled_batch_is_over_and_its_rights_go_back() {
+    let site = Site::start(FAKE).await;
+    let key = site.key(terms(PLENTY)).await;
+    let file = uploaded(&site, &key, three()).await;
+    let id = begun(&site, &key, &file).await;
+    assert!(used(&site).await.1 > 0);
+    let cancelled = site.post(&format!("/v1/batches/{id}/cancel"), &key, "{}").await;
+    assert_eq!((cancelled.status, &cancelled.json()["status"]), (200, &json!("finalizing")), "{}", cancelled.body);
+    assert_eq!(ended(&site, &key, &id).await["status"], "cancelled");
+    assert_eq!(used(&site).await, (0, 0));
+    site.post(&format!("/v1/batches/{id}/cancel"), &key, "{}").await.is_error(409, "not_cancellable");
 }

@@ -9,6 +9,7 @@ import io
 import json
 import os
 import sys
+import time
 import traceback
 import wave
 
@@ -328,6 +329,50 @@ def a_form_without_a_file_is_a_bad_request():
 
     expect(openai.BadRequestError, call, code="invalid_value", param="file")
 
+def a_batch_goes_from_a_file_to_its_answers():
+    lines = [
+        {
+            "custom_id": f"line-{index}",
+            "method": "POST",
+            "url": "/v1/chat/completions",
+            "body": {"model": MODEL, "messages": HELLO, "max_tokens": 20},
+        }
+        for index in range(3)
+    ]
+    content = "\n".join(json.dumps(line) for line in lines).encode()
+    file = client().files.create(file=("requests.jsonl", content), purpose="batch")
+    assert (file.purpose, file.filename) == ("batch", "requests.jsonl")
+    assert client().files.retrieve(file.id).id == file.id
+    assert client().files.content(file.id).text.count("\n") == 3
+    batch = client().batches.create(
+        input_file_id=file.id, endpoint="/v1/chat/completions", completion_window="24h", metadata={"mine": "yes"}
+    )
+    deadline = time.monotonic() + 60
+    while batch.status in ("validating", "in_progress", "finalizing"):
+        assert time.monotonic() < deadline, batch
+        time.sleep(0.05)
+        batch = client().batches.retrieve(batch.id)
+    assert (batch.status, batch.request_counts.completed, batch.metadata) == ("completed", 3, {"mine": "yes"})
+    answers = [json.loads(line) for line in client().files.content(batch.output_file_id).text.splitlines()]
+    assert [answer["custom_id"] for answer in answers] == ["line-0", "line-1", "line-2"]
+    assert all(answer["response"]["body"]["usage"]["completion_tokens"] for answer in answers)
+    assert [known.id for known in client().batches.list(limit=1)][0] == batch.id
+    assert {known.id for known in client().files.list()} >= {file.id, batch.output_file_id}
+    assert client().files.delete(file.id).deleted
+    expect(openai.NotFoundError, lambda: client().files.retrieve(file.id), code="file_not_found")
+
+
+def a_batch_that_does_not_fit_is_402():
+    line = {"custom_id": "a", "method": "POST", "url": "/v1/embeddings", "body": {"model": EMBEDDING_MODEL, "input": "x" * 10_000}}
+    broke = client(os.environ["CFR_BROKE_KEY"])
+    file = broke.files.create(file=("requests.jsonl", json.dumps(line).encode()), purpose="batch")
+
+    def call():
+        return broke.batches.create(input_file_id=file.id, endpoint="/v1/embeddings", completion_window="24h")
+
+    expect(openai.APIStatusError, call, code="budget_exceeded")
+
+
 CHECKS = [
     a_chat_is_answered_with_usage,
     a_chat_without_a_cap_is_answered,
@@ -352,6 +397,8 @@ CHECKS = [
     a_transcript_is_streamed,
     a_recording_is_translated,
     a_form_without_a_file_is_a_bad_request,
+    a_batch_goes_from_a_file_to_its_answers,
+    a_batch_that_does_not_fit_is_402,
     models_are_listed_and_shown,
     unknown_fields_do_not_disturb,
     every_answer_has_a_request_id,
