@@ -81,9 +81,22 @@ impl Target {
 
     /// It failed. A refusal of our key is every target's of the account; being forbidden something may be one model's.
     pub fn failed(&self, error: &UpstreamError, uptime: Duration) {
+        self.complain(error);
         let refused = matches!(error, UpstreamError::Account { status, .. } if *status != StatusCode::FORBIDDEN);
         let health = if refused { &*self.account } else { &self.health };
         health.failed(error, uptime);
+    }
+
+    /// Tells what the operator has to mend: the caller may be answered by another target.
+    fn complain(&self, error: &UpstreamError) {
+        let said = match error {
+            UpstreamError::Account { message, .. } | UpstreamError::RateLimited { exhausted: true, message, .. } => {
+                message
+            }
+            _ => return,
+        };
+        let (upstream, model) = (&*self.upstream, &*self.model);
+        tracing::warn!(upstream, model, said = &**said, "our account is refused or used up: {error}");
     }
 }
 
