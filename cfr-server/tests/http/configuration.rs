@@ -100,7 +100,7 @@ fn an_unpriced_unit_is_refused_and_free_must_be_said() {
     let upstream = "[[upstream]]\nname = \"a\"\nkind = \"vllm\"\n[[upstream.price]]\nmodel = \"m\"\n";
     refused(
         upstream,
-        "cfr.toml:4: upstream.price: `m` needs input_per_million and output_per_million, or `free = true`",
+        "cfr.toml:4: upstream.price: `m` needs input_per_million and output_per_million, a price of pieces, or `free = true`",
     );
     refused(&format!("{upstream}input_per_million = \"-1\"\n"), "upstream.price.input_per_million: ");
     let config = parse(&format!("{upstream}free = true"), &[]).expect("said");

@@ -28,7 +28,10 @@ impl Reader<'_> {
         let output = self.unit_price(line, "output_per_million", price.output_per_million.as_deref());
         let cache_read = self.unit_price(line, "cache_read_per_million", price.cache_read_per_million.as_deref());
         let (Some(input), Some(output)) = (input.or(free).or(piece.and(FREE)), output.or(free).or(none_needed)) else {
-            let what = format!("`{}` needs input_per_million and output_per_million, a price of pieces, or `free = true`", price.model);
+            let what = format!(
+                "`{}` needs input_per_million and output_per_million, a price of pieces, or `free = true`",
+                price.model
+            );
             self.problem(line, "upstream.price", what);
             return None;
         };
@@ -51,7 +54,8 @@ impl Reader<'_> {
             (Mode::Stt, "per_second", &price.per_second),
             (Mode::Tts, "per_character", &price.per_character),
         ];
-        let said: Vec<_> = keys.into_iter().filter_map(|(mode, key, text)| Some((mode, key, text.as_deref()?))).collect();
+        let said: Vec<_> =
+            keys.into_iter().filter_map(|(mode, key, text)| Some((mode, key, text.as_deref()?))).collect();
         let [(mode, key, text)] = said[..] else {
             if let [_, (_, key, _), ..] = said[..] {
                 self.problem(line, format!("upstream.price.{key}"), "a model is charged by one kind of pieces only");
