@@ -36,11 +36,11 @@ impl Gateway {
         call: Call,
         keeps: &(dyn Fn(&str) -> bool + Sync),
     ) -> Result<AdmittedLine, GatewayError> {
-        let call = self.inner.run_pre_hooks(caller, call).await?;
+        let (call, keeper) = self.inner.unseal(caller, self.inner.run_pre_hooks(caller, call).await?)?;
         refuse_other_service(&call.envelope)?;
         refuse_kept(&call)?;
         let (offer, at) = (self.offer(), self.inner.clock.now());
-        let plan = self.inner.plan(&offer, caller, &call, None, at)?;
+        let plan = self.inner.plan(&offer, caller, &call, keeper.as_ref(), at)?;
         let unknown = || GatewayError::UnknownModel { model: call.envelope.model.clone() };
         let target = plan.into_iter().find(|target| keeps(&target.upstream)).ok_or_else(unknown)?;
         let bound = offer.bound_in_batch(&BatchModel::of(&target, &call.envelope.model), &call.envelope, at)?;

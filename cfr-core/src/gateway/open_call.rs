@@ -148,10 +148,9 @@ impl OpenCall {
             Some(keeper) => replaced(&bytes, &keeper.own, || keeper.sealed.clone()),
             None => bytes,
         };
-        match (&self.report.kept_as, self.asked()) {
-            (Some(id), Some(target)) => self.gateway.seal_in(&self.caller, &target.upstream, &bytes, id),
-            _ => bytes,
-        }
+        let Some(id) = &self.report.kept_as else { return bytes };
+        let Some(target) = self.asked() else { return bytes };
+        self.gateway.seal_in(&self.caller, &target.upstream, &bytes, id)
     }
 
     pub(super) fn head(&self, target: &Target, settled: Option<&Settled>) -> AnswerHead {

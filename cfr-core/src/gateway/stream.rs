@@ -190,8 +190,11 @@ impl AnswerStream {
     }
 
     /// The upstream broke off: what was delivered is charged, and the client hears of it.
-    fn break_off(&mut self, error: UpstreamError) -> GatewayError {
+    fn break_off(&mut self, mut error: UpstreamError) -> GatewayError {
         self.state = State::Ended;
+        if let UpstreamError::InStream { frame: Some(frame), .. } = &mut error {
+            *frame = self.open.sealed(std::mem::take(frame));
+        }
         self.open.close_failed(&error);
         GatewayError::Upstream { error: Box::new(error), attempts: std::mem::take(&mut self.open.attempts) }
     }

@@ -64,6 +64,13 @@ impl Upstream for Keeping {
         self.note(String::from_utf8_lossy(&order.call.body).into_owned());
         let kept = Report { kept_as: Some("resp_1".into()), ..Report::default() };
         let end = Report { finish: Some(FinishReason::Stop), usage: Some(Usage::text(1, 1)), ..Report::default() };
+        if order.call.body.ends_with(br#""metadata":{"fail":"1"}}"#) {
+            let frame = Some(Bytes::from_static(br#"{"response":{"id":"resp_1","status":"failed"}}"#));
+            let failed = Err(UpstreamError::InStream { message: "failed".into(), frame });
+            let first = Ok(StreamEvent { bytes: r#"{"response":{"id":"resp_1"}}"#.into(), report: kept });
+            let events = futures_util::stream::iter([first, failed]).boxed();
+            return Ok(Reply::Stream(StreamReply { events, upstream_id: None, dropped: Vec::new() }));
+        }
         if order.call.envelope.stream {
             let event = |bytes: &'static str, report| Ok(StreamEvent { bytes: bytes.into(), report });
             let events = [
@@ -140,6 +147,21 @@ async fn the_id_that_leaves_is_the_callers_own_whole_and_streamed() {
     let streamed = site.ask(&ada, &more).await.expect("an answer");
     assert_eq!(streamed.matches(&format!("\"{sealed}\"")).count(), 2, "{streamed}");
     assert!(streamed.contains(&format!("\"{earlier}\"")), "{streamed}");
+}
+
+#[tokio::test]
+async fn a_stream_that_fails_names_the_same_id() {
+    let site = Site::new();
+    let ada = site.user(1);
+    let body =
+        format!(r#"{{"model":"{MODEL}","input":"x","max_output_tokens":20,"stream":true,"metadata":{{"fail":"1"}}}}"#);
+    let call = Call::parse(Operation::Responses, body.into(), site.world.clock.now()).expect("a call");
+    let Ok(Answer::Stream { mut body, .. }) = site.world.gateway.answer(&ada, call).await else { panic!("a stream") };
+    body.next().await.expect("an event").expect("a beginning");
+    let Some(Err(GatewayError::Upstream { error, .. })) = body.next().await else { panic!("a failure") };
+    let UpstreamError::InStream { frame: Some(frame), .. } = *error else { panic!("{error}") };
+    let sealed = id_at(&ada, FIRST, "resp_1");
+    assert_eq!(frame, format!(r#"{{"response":{{"id":"{sealed}","status":"failed"}}}}"#));
 }
 
 #[tokio::test]
