@@ -112,8 +112,11 @@ impl BatchDesk {
         match self.escrow.set_aside(ask).await {
             Ok(accounts) => {
                 let reserved = Batch { state: BatchState::Reserved, accounts, ..begun };
-                self.store.update_batch(BatchState::Begun, &reserved, &[]).await?;
-                Ok(reserved)
+                let written = self.store.update_batch(BatchState::Begun, &reserved, &[]).await;
+                if written.is_err() {
+                    self.void(&reserved).await; // nothing was sent: whether or not it was written, nobody needs the rights
+                }
+                Ok(written.map(|()| reserved)?)
             }
             Err(error) => {
                 self.void(&begun).await;

@@ -13,6 +13,8 @@ use crate::support::{FAKE, MODEL, Seen, Site, client, see, terms};
 
 /// Longer than any batch here takes.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// The pepper of servers that share a database.
+const PEPPER: &str = "pepper-of-the-tests-0123456789abcdef";
 /// A budget for everything, in nano-euro.
 const PLENTY: i64 = 100_000_000_000;
 
@@ -261,6 +263,31 @@ async fn the_next_process_charges_what_the_last_one_began() {
     let (settled, still_held) = used(&near).await;
     assert!(settled > 0 && still_held == 0);
     assert_eq!(near.app.books.store.audit().await.expect("readable"), []);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn another_server_on_the_same_database_charges_what_one_began_that_was_killed() {
+    let far = Site::start(FAKE).await;
+    let far_key = far.key_for("router@example.org", terms(PLENTY), &[]).await;
+    let postgres = cfr_testbed::Postgres::start().await;
+    let url = postgres.database().await;
+    let server = async |node: &str| {
+        let variables = [("CFR_DATABASE_URL", &*url), ("CFR_NODE", node), ("CFR_KEY_PEPPER", PEPPER)];
+        let folder = tempfile::tempdir().expect("a folder");
+        Site::start_with(folder, &config(&far, &far_key), &variables).await
+    };
+    let (one, two) = (server("one").await, server("two").await);
+    let key = one.key(terms(PLENTY)).await;
+    let file = uploaded(&one, &key, three()).await;
+    let id = begun(&one, &key, &file).await;
+    let (_, held) = used(&two).await;
+    drop(one);
+    assert!(held > 0);
+    assert_eq!(ended(&two, &key, &id).await["status"], "completed");
+    let (settled, _) = used(&two).await;
+    assert!(settled > 0 && settled <= held, "{settled} of {held}");
+    assert_eq!(records(&two).await.iter().map(|record| record.charged_nanos).sum::<i64>(), settled);
+    assert_eq!(two.app.books.store.audit().await.expect("readable"), []);
 }
 
 /// A batch as a process leaves it behind that dies after `steps` of its making: written down, rights set aside, that

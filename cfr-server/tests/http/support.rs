@@ -78,7 +78,13 @@ impl Site {
     }
 
     pub(crate) async fn start_in(folder: TempDir, text: &str) -> Self {
-        let mut config = Config::parse(None, text, &|_| None).expect("a configuration");
+        Self::start_with(folder, text, &[]).await
+    }
+
+    /// The same with these variables in its environment.
+    pub(crate) async fn start_with(folder: TempDir, text: &str, variables: &[(&str, &str)]) -> Self {
+        let variable = |name: &str| variables.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).into());
+        let mut config = Config::parse(None, text, &variable).expect("a configuration");
         config.data = folder.path().join("data");
         let books = Books::open(&config, Arc::new(SystemClock::new())).await.expect("books");
         let app = Arc::new(App::new(config, books).await.expect("an app"));
