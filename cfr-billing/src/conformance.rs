@@ -97,6 +97,8 @@ macro_rules! store_conformance {
             orphans_are_charged_by_their_evidence
             suspended_orphans_stay_counted_until_they_end
             a_resolved_orphan_is_resolved_once
+            a_note_and_a_raise_of_a_hold_keep_each_other
+            a_released_hold_is_remembered_when_its_opening_comes_late
             a_grant_is_booked_once_per_key
             a_key_with_other_terms_is_a_conflict
             money_that_is_used_cannot_be_taken
@@ -106,6 +108,7 @@ macro_rules! store_conformance {
             grants_are_listed_newest_first
             a_new_period_has_its_own_account
             included_money_does_not_roll_over_but_bought_money_does
+            every_kind_of_bought_money_rolls_over
             bought_money_that_comes_back_late_rolls_over
             a_clock_that_goes_back_reopens_nothing
             a_hold_is_charged_in_its_own_period

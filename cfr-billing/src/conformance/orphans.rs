@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
+use cfr_core::id::BudgetId;
+
 use super::fixture::{BOOT, Node, TTL, release};
-use crate::store::{OrphanPolicy, Reclaimed, Store};
+use crate::store::{Op, OrphanPolicy, Reclaimed, Store};
 use crate::usage::UsageFilter;
 
 /// Each life has the next number, of each node its own.
@@ -93,8 +95,53 @@ pub async fn a_resolved_orphan_is_resolved_once(store: &dyn Store) {
     assert_eq!(again.sums(budget).await, (100, 12, 0));
 }
 
+/// A raise keeps what was noted, and a note keeps the raise, whichever came first.
+pub async fn a_note_and_a_raise_of_a_hold_keep_each_other(store: &dyn Store) {
+    let node = Node::start(store).await;
+    let charged = noted_and_raised(&node).await;
+    let again = node.restarted().await;
+    let found = reclaim(&again, OrphanPolicy::Evidence).await;
+    assert_eq!((found.charged, again.sums(charged).await), (3, (100, 7 + 12 + 11, 0)));
+    let counted = noted_and_raised(&again).await;
+    let last = again.restarted().await;
+    let found = reclaim(&last, OrphanPolicy::Suspend).await;
+    assert_eq!((found.suspended, last.sums(counted).await), (3, (100, 0, 30 + 20 + 15)));
+    node.assert_books_agree().await;
+}
+
+/// Three holds of which each was noted and raised: in steps, in steps the other way round, and together.
+async fn noted_and_raised(node: &Node<'_>) -> BudgetId {
+    let budget = node.hard(100).await;
+    let account = node.lease(budget, 90).await;
+    let [first, second, third] = [node.hold(), node.hold(), node.hold()];
+    let raise = |hold, amount| Op::Extend { hold, amount };
+    node.commit(&[node.open(first, &[account], 10), node.open(second, &[account], 10)]).await;
+    node.commit(&[node.checkpoint(first, 7), raise(second, 20)]).await;
+    node.commit(&[raise(first, 30), node.checkpoint(second, 12)]).await;
+    node.commit(&[node.open(third, &[account], 10), raise(third, 15), node.checkpoint(third, 11)]).await;
+    budget
+}
+
+/// A copy of the opening that was long on its way makes no orphan of it.
+pub async fn a_released_hold_is_remembered_when_its_opening_comes_late(store: &dyn Store) {
+    let node = Node::start(store).await;
+    let budget = node.hard(100).await;
+    let account = node.lease(budget, 50).await;
+    let hold = node.hold();
+    let begin = [node.open(hold, &[account], 30), node.checkpoint(hold, 12)];
+    node.commit(&begin).await;
+    node.commit(&[release(hold)]).await;
+    assert_eq!(reclaim(&node, OrphanPolicy::Evidence).await, Reclaimed::default());
+    node.commit(&begin).await;
+    let again = node.restarted().await;
+    let found = reclaim(&again, OrphanPolicy::Evidence).await;
+    assert_eq!(found, Reclaimed { leases: 1, ..Reclaimed::default() });
+    assert_eq!(again.sums(budget).await, (100, 0, 0));
+    node.assert_books_agree().await;
+}
+
 /// Two holds of a dead epoch, one with a note of 12; and the next epoch.
-async fn with_orphans<'a>(node: &Node<'a>) -> (cfr_core::id::BudgetId, Node<'a>) {
+async fn with_orphans<'a>(node: &Node<'a>) -> (BudgetId, Node<'a>) {
     let budget = node.hard(100).await;
     let account = node.lease(budget, 90).await;
     let (noted, silent) = (node.hold(), node.hold());

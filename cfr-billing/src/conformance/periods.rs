@@ -6,8 +6,9 @@ use cfr_core::id::BudgetId;
 use cfr_core::ledger::LimitPolicy;
 use cfr_core::time::{Period, Timestamp};
 
-use super::fixture::{DAY, Node, ask};
-use crate::store::{Store, StoreError};
+use super::fixture::{DAY, Node, ask, top_up};
+use crate::budget::GrantKind;
+use crate::store::{NewGrant, Store, StoreError};
 
 /// Opened by whoever needs it first, once.
 pub async fn a_new_period_has_its_own_account(store: &dyn Store) {
@@ -40,6 +41,25 @@ pub async fn included_money_does_not_roll_over_but_bought_money_does(store: &dyn
     let past = store.accounts(budget).await.expect("the store works").into_iter().next_back().expect("it has two");
     assert_eq!((past.granted, past.settled), (120, 120));
     assert_eq!(tomorrow.later(DAY).sums(budget).await, (130, 0, 0), "and again");
+    today.assert_books_agree().await;
+}
+
+/// What was bought, given away or taken over from another system, period after period; not what an administrator corrected.
+pub async fn every_kind_of_bought_money_rolls_over(store: &dyn Store) {
+    let today = Node::start(store).await;
+    let kinds = [(GrantKind::TopUp, 50), (GrantKind::Promo, 50), (GrantKind::Import, 50), (GrantKind::Adjustment, 0)];
+    let mut budgets = Vec::new();
+    for (kind, carried) in kinds {
+        let budget = today.budget(100, LimitPolicy::Hard, Period::Day).await;
+        let grant = NewGrant { kind, ..top_up(budget, 50, &format!("{kind:?}")) };
+        store.grant(&grant, today.now).await.expect("the budget exists");
+        budgets.push((budget, kind, 100 + carried));
+    }
+    for days in 1..=2 {
+        for (budget, kind, expected) in &budgets {
+            assert_eq!(today.later(DAY * days).sums(*budget).await, (*expected, 0, 0), "{kind:?}, day {days}");
+        }
+    }
     today.assert_books_agree().await;
 }
 
