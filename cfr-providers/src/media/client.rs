@@ -7,7 +7,7 @@
 use std::error::Error as _;
 use std::fmt::Debug;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -18,7 +18,6 @@ use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::{Client, Response, Url, redirect};
 
 use super::{FetchError, FetchMedia, Media, MediaKind, Wanted, is_public};
-use crate::transport::reqwest::ClientError;
 
 /// How long everything about one address may take, redirects included.
 pub const FETCH_TIMEOUT: Duration = Duration::from_secs(20);
@@ -39,41 +38,38 @@ pub struct MediaRules {
 }
 
 /// Fetches over HTTPS from public addresses.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct MediaClient {
     rules: MediaRules,
     may_reach: fn(IpAddr) -> bool,
-    client: Client,
+    names: Arc<dyn Names>,
+    /// Made when it is first needed: most deployments never fetch. None where TLS cannot be set up.
+    client: OnceLock<Option<Client>>,
 }
 
 impl MediaClient {
     /// A client that keeps these rules.
-    ///
-    /// # Errors
-    /// When TLS cannot be set up.
-    pub fn new(rules: MediaRules) -> Result<Self, ClientError> {
+    #[must_use]
+    pub fn new(rules: MediaRules) -> Self {
         Self::over(rules, is_public, Arc::new(SystemNames))
     }
 
-    fn over(rules: MediaRules, may_reach: fn(IpAddr) -> bool, names: Arc<dyn Names>) -> Result<Self, ClientError> {
-        // A provider that the application chose before stays in force; an error here says just that.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let client = Client::builder()
-            .dns_resolver(Arc::new(CheckedNames { names, may_reach }))
-            .no_proxy()
-            .redirect(redirect::Policy::none())
-            .referer(false)
-            .pool_max_idle_per_host(0)
-            .connect_timeout(CONNECT_TIMEOUT)
-            .default_headers(headers())
-            .build()?;
-        Ok(Self { rules, may_reach, client })
+    fn over(rules: MediaRules, may_reach: fn(IpAddr) -> bool, names: Arc<dyn Names>) -> Self {
+        Self { rules, may_reach, names, client: OnceLock::new() }
+    }
+
+    fn client(&self) -> Result<&Client, FetchError> {
+        let made = || {
+            let names = CheckedNames { names: Arc::clone(&self.names), may_reach: self.may_reach };
+            client(names).inspect_err(|error| tracing::error!(%error, "nothing can be fetched")).ok()
+        };
+        self.client.get_or_init(made).as_ref().ok_or(FetchError::Unreachable)
     }
 
     async fn follow(&self, wanted: &Wanted) -> Result<Media, FetchError> {
         let mut url = self.checked(Url::parse(&wanted.address).map_err(|_| self.wrong_scheme())?)?;
         for _ in 0..=REDIRECTS_MAX {
-            let response = self.client.get(url.clone()).send().await.map_err(|error| failed(&error))?;
+            let response = self.client()?.get(url.clone()).send().await.map_err(|error| failed(&error))?;
             if !response.remote_addr().is_some_and(|peer| (self.may_reach)(peer.ip())) {
                 return Err(FetchError::NotPublic);
             }
@@ -115,6 +111,20 @@ impl FetchMedia for MediaClient {
         let fetched = tokio::time::timeout(FETCH_TIMEOUT, self.follow(wanted)).await;
         fetched.unwrap_or(Err(FetchError::TooSlow(FETCH_TIMEOUT)))
     }
+}
+
+fn client(names: CheckedNames) -> reqwest::Result<Client> {
+    // A provider that the application chose before stays in force; an error here says just that.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    Client::builder()
+        .dns_resolver(Arc::new(names))
+        .no_proxy()
+        .redirect(redirect::Policy::none())
+        .referer(false)
+        .pool_max_idle_per_host(0)
+        .connect_timeout(CONNECT_TIMEOUT)
+        .default_headers(headers())
+        .build()
 }
 
 /// Bytes come as they are: what is packed could unpack to more than anybody has room for.

@@ -19,8 +19,8 @@ use cfr_providers::transport::{ReqwestTransport, Transport};
 
 use super::{Config, DeploymentConfig, ModelConfig, Problem, Problems, TargetConfig, UpstreamConfig, UpstreamKind};
 
-/// How the price table marks models that only answer on a surface that we do not have.
-const OTHER_SURFACE_ONLY: &str = "responses_api_only";
+/// How the price table marks models that do not answer on chat completions.
+const RESPONSES_ONLY: &str = "responses_api_only";
 
 /// What a gateway is built from.
 #[derive(Debug)]
@@ -118,8 +118,7 @@ struct Wires {
 
 impl Wires {
     fn new(config: &Config) -> Result<Self, ClientError> {
-        let client = config.media.clone().map(MediaClient::new).transpose()?;
-        let media = client.map(|client| Arc::new(client) as Arc<dyn FetchMedia>);
+        let media = config.media.clone().map(|rules| Arc::new(MediaClient::new(rules)) as Arc<dyn FetchMedia>);
         Ok(Self { transport: Arc::new(ReqwestTransport::new()?), media })
     }
 }
@@ -163,7 +162,7 @@ fn routes(config: &Config, prices: &PriceTable, now: Timestamp) -> Routes {
 /// deployments, nothing else is there.
 fn offered<'a>(upstream: &'a UpstreamConfig, prices: &'a PriceTable, now: Timestamp) -> BTreeSet<&'a str> {
     let serves = |entry: &PriceEntry| match entry.mode() {
-        Mode::Chat => !entry.has_flag(OTHER_SURFACE_ONLY),
+        Mode::Chat => capabilities(upstream).chat && (!entry.has_flag(RESPONSES_ONLY) || has_responses(upstream)),
         Mode::Embedding => capabilities(upstream).embeddings,
         Mode::Moderation => capabilities(upstream).moderations,
         Mode::Rerank => capabilities(upstream).rerank,
@@ -182,6 +181,14 @@ fn offered<'a>(upstream: &'a UpstreamConfig, prices: &'a PriceTable, now: Timest
     }
     let entries = prices.entries().iter().filter(|entry| entry.provider() == upstream.provider && entry.holds_at(now));
     entries.filter(|entry| serves(entry)).flat_map(|entry| entry.aliases().chain([entry.model()])).collect()
+}
+
+/// Whether it answers models that only answer in the Responses dialect, whatever the caller's.
+fn has_responses(upstream: &UpstreamConfig) -> bool {
+    match upstream.kind {
+        UpstreamKind::Fake => true,
+        UpstreamKind::Provider(kind) => kind.has_responses(),
+    }
 }
 
 fn capabilities(upstream: &UpstreamConfig) -> Capabilities {
@@ -328,10 +335,25 @@ mod tests {
         let names = names(&offering);
         let has = |name: &str| names.iter().any(|known| known == name);
         assert!(has("gpt-4o-mini") && has("gpt-5.4-mini-2026-03-17") && has("text-embedding-3-small"));
-        assert!(!has("o3-pro"), "it answers on another surface only");
+        assert!(has("o3-pro"), "it answers on Responses only, whatever the caller speaks");
         assert!(has("gpt-image-2") && has("whisper-1") && has("gpt-4o-mini-tts"));
         assert!(!has("claude-sonnet-4-6"));
         assert_eq!(offering.warnings, Vec::<String>::new());
+    }
+
+    #[test]
+    fn models_of_every_kind_are_offered_by_providers_that_can_do_it() {
+        let text = "[[upstream]]\nname = \"rerank\"\nkind = \"cohere\"\nkey = \"x\"\n";
+        let cohere = names(&offered_with(text, &[]));
+        let prices = PriceTable::bundled().expect("loads");
+        let now = "2026-11-21T00:00:00Z".parse().expect("a time");
+        let modes = [(Mode::Chat, true), (Mode::Embedding, true), (Mode::Rerank, true), (Mode::Image, false)];
+        for (mode, offered) in modes {
+            let is = |entry: &&PriceEntry| entry.provider() == "cohere" && entry.mode() == mode && entry.holds_at(now);
+            let all = prices.entries().iter().filter(is);
+            let mut found = all.map(|entry| cohere.iter().any(|name| name == entry.model()));
+            assert!(found.all(|found| found == offered), "{mode:?}");
+        }
     }
 
     #[test]

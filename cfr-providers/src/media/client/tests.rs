@@ -68,7 +68,7 @@ impl Host {
     }
 
     async fn fetch_with(&self, names: Arc<Told>, path: &str, kind: MediaKind) -> Result<Media, FetchError> {
-        let client = MediaClient::over(MediaRules { http: true, hosts: Vec::new() }, is_here, names).expect("a client");
+        let client = MediaClient::over(MediaRules { http: true, hosts: Vec::new() }, is_here, names);
         client.fetch(&Wanted { kind, address: self.url(path) }).await
     }
 
@@ -199,7 +199,7 @@ async fn a_slow_drip_is_not_waited_for() {
 #[tokio::test]
 async fn only_what_the_operator_allows_is_fetched() {
     let refused = async |rules: MediaRules, address: &str| {
-        let client = MediaClient::new(rules).expect("a client");
+        let client = MediaClient::new(rules);
         let wanted = Wanted { kind: MediaKind::Image, address: address.to_owned() };
         client.fetch(&wanted).await.expect_err("refused")
     };
