@@ -343,7 +343,7 @@ mod tests {
 
     #[test]
     fn models_of_every_kind_are_offered_by_providers_that_can_do_it() {
-        let text = "[[upstream]]\nname = \"rerank\"\nkind = \"cohere\"\nkey = \"x\"\n";
+        let text = "[[upstream]]\nname = \"rerank\"\nkind = \"cohere\"\napi_key = \"key-0123456789\"\n";
         let cohere = names(&offered_with(text, &[]));
         let prices = PriceTable::bundled().expect("loads");
         let now = "2026-11-21T00:00:00Z".parse().expect("a time");
