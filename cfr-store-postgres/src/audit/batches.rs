@@ -32,12 +32,14 @@ async fn verify_strays(connection: &mut PgConnection, found: &mut Findings) -> R
     for (what, sql) in [
         (
             "batches",
-            "SELECT count(*) FROM ledger_batches b WHERE NOT EXISTS (SELECT FROM ledger_chains c WHERE c.id = b.chain)",
+            "SELECT count(*) FROM ledger_batches b WHERE b.id < 1 \
+             OR NOT EXISTS (SELECT FROM ledger_chains c WHERE c.id = b.chain)",
         ),
         (
             "usage records",
             "SELECT count(*) FROM usage_records u LEFT JOIN (SELECT chain, max(first_row + rows) AS next \
-             FROM ledger_batches GROUP BY chain) b ON b.chain = u.chain WHERE u.row >= coalesce(b.next, 0)",
+             FROM ledger_batches GROUP BY chain) b ON b.chain = u.chain \
+             WHERE u.row < 1 OR u.row >= coalesce(b.next, 0)",
         ),
         (
             "ledger entries",

@@ -17,9 +17,9 @@ const TTL: Duration = Duration::from_secs(30);
 /// Accounts at first, as of an operator who tries the service.
 const FEW: i64 = 3;
 /// Accounts after many users were made at once.
-const MANY: i64 = 10_000;
+const MANY: i64 = 30_000;
 /// Rights that are given back at once.
-const RETURNED: i64 = 200;
+const RETURNED: i64 = 500;
 /// A statement is planned anew for its arguments so often before its plan is kept.
 const PLANNED_ANEW: u32 = 6;
 /// The transactions of the pool after which every plan was made anew.
