@@ -60,3 +60,17 @@ async fn a_correction_says_what_it_changed_and_cannot_be_changed_afterwards() {
         store.close().await.unwrap();
     }
 }
+}
+
+#[tokio::test]
+async fn what_was_put_before_the_first_batch_is_found() {
+    let (home, tampering) = (Home::new().await, &TAMPERINGS[0]);
+    let store = home.open().await;
+    write_books(&store, tampering).await;
+    assert_clean(&store.audit().await.unwrap());
+    let forged = "INSERT INTO ledger_batches SELECT chain, 0, node, epoch, at, 1, 0, hash FROM ledger_batches LIMIT 1";
+    edit(&home.url, forged).await;
+    let found = store.audit().await.unwrap();
+    assert!(found.iter().any(|finding| finding.what.contains("1 batches belong to no batch")), "{found:#?}");
+    store.close().await.unwrap();
+}
