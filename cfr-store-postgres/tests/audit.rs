@@ -60,7 +60,6 @@ async fn a_correction_says_what_it_changed_and_cannot_be_changed_afterwards() {
         store.close().await.unwrap();
     }
 }
-}
 
 #[tokio::test]
 async fn what_was_put_before_the_first_batch_is_found() {
