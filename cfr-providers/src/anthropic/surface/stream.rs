@@ -3,7 +3,9 @@
 //! Blocks follow each other: whatever is of another kind than the open block ends it. Calls may grow at the same time;
 //! those behind the first wait until it is complete, or until something else is said.
 
-use bytes::{BufMut, BytesMut};
+use std::fmt::Write as _;
+
+use bytes::BytesMut;
 use cfr_core::chat::{Call, Usage};
 use cfr_core::upstream::FinishReason;
 use serde_json::{Value, json};
@@ -242,9 +244,5 @@ impl EventWriter {
 }
 
 fn event(name: &str, data: Value, out: &mut BytesMut) {
-    out.put_slice(b"event: ");
-    out.put_slice(name.as_bytes());
-    out.put_slice(b"\ndata: ");
-    out.put_slice(data.to_string().as_bytes());
-    out.put_slice(b"\n\n");
+    let _ = write!(out, "event: {name}\ndata: {data}\n\n"); // writing to memory
 }

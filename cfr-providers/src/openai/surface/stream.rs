@@ -1,6 +1,7 @@
 //! From pieces of an answer to chunks of a chat completion (providers.md §13.5).
 
 use std::collections::HashSet;
+use std::fmt::Write as _;
 
 use bytes::{BufMut, BytesMut};
 use cfr_core::chat::{Call, Usage};
@@ -13,6 +14,8 @@ use crate::dialog::{Piece, StreamWriter};
 pub(super) struct ChunkWriter {
     call: Call,
     head: Map<String, Value>,
+    /// The head as it stands before the choices of every chunk.
+    opening: String,
     begun: bool,
     include_usage: bool,
     usage: Option<Usage>,
@@ -24,8 +27,10 @@ pub(super) struct ChunkWriter {
 
 impl ChunkWriter {
     pub(super) fn new(call: &Call) -> Self {
+        let head = head(call, "", "", "chat.completion.chunk");
         Self {
-            head: head(call, "", "", "chat.completion.chunk"),
+            opening: opening(&head),
+            head,
             include_usage: call.envelope.include_usage,
             call: call.clone(),
             begun: false,
@@ -50,17 +55,13 @@ impl ChunkWriter {
     }
 
     fn choice(&self, choice: Value, out: &mut BytesMut) {
-        self.chunk(json!([choice]), Value::Null, out);
+        self.chunk(&json!([choice]), &Value::Null, out);
     }
 
     /// A client that asked for usage finds the member in every chunk.
-    fn chunk(&self, choices: Value, usage: Value, out: &mut BytesMut) {
-        let mut chunk = self.head.clone();
-        chunk.insert("choices".to_owned(), choices);
-        if self.include_usage {
-            chunk.insert("usage".to_owned(), usage);
-        }
-        frame(&Value::Object(chunk), out);
+    fn chunk(&self, choices: &Value, usage: &Value, out: &mut BytesMut) {
+        let usage = self.include_usage.then(|| format!(",\"usage\":{usage}")).unwrap_or_default();
+        let _ = write!(out, "data: {}\"choices\":{choices}{usage}}}\n\n", self.opening); // writing to memory
     }
 }
 
@@ -69,6 +70,7 @@ impl StreamWriter for ChunkWriter {
         match piece {
             Piece::Start { id, model } => {
                 self.head = head(&self.call, &id, &model, "chat.completion.chunk");
+                self.opening = opening(&self.head);
                 self.begin(0, out);
             }
             Piece::Text { choice, text } => self.delta(choice, json!({"content": text}), out),
@@ -112,20 +114,23 @@ impl StreamWriter for ChunkWriter {
             }
             Piece::Usage(usage) => self.usage = Some(usage),
             Piece::Cost(_) | Piece::Geo(_) => {} // the caller has no use for it
-            Piece::ServiceTier(tier) => drop(self.head.insert("service_tier".to_owned(), tier.into())),
+            Piece::ServiceTier(tier) => {
+                self.head.insert("service_tier".to_owned(), tier.into());
+                self.opening = opening(&self.head);
+            }
         }
     }
 
     fn end(&mut self, out: &mut BytesMut) {
         if let Some(usage) = self.usage.filter(|_| self.include_usage) {
-            self.chunk(json!([]), usage_object(&usage), out);
+            self.chunk(&json!([]), &usage_object(&usage), out);
         }
         out.put_slice(b"data: [DONE]\n\n");
     }
 }
 
-fn frame(chunk: &Value, out: &mut BytesMut) {
-    out.put_slice(b"data: ");
-    out.put_slice(chunk.to_string().as_bytes());
-    out.put_slice(b"\n\n");
+/// An object that is still open, for the members that follow.
+fn opening(head: &Map<String, Value>) -> String {
+    let members = head.iter().map(|(name, value)| format!("{}:{value},", Value::from(name.as_str())));
+    std::iter::once("{".to_owned()).chain(members).collect()
 }
