@@ -1,5 +1,5 @@
 //! Pictures and documents by their addresses: who gets the bytes, who fetches by itself, and what is refused.
-#![expect(clippy::expect_used, clippy::panic, reason = "a test ends where it fails")]
+#![expect(clippy::expect_used, reason = "a test ends where it fails")]
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
