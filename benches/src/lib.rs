@@ -7,12 +7,14 @@
 //!
 //! Amounts of time are integers, in microseconds or nanoseconds as their names say.
 
+pub mod answers;
 pub mod body;
 pub mod books;
 pub mod floor;
 pub mod gateway;
 pub mod load;
 pub mod mock;
+pub mod pairs;
 pub mod process;
 pub mod serve;
 pub mod table;

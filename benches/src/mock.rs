@@ -14,23 +14,9 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::Failure;
+use crate::answers::{ANSWER_TEXT, ANSWER_TOKENS, PROMPT_TOKENS};
 use crate::body::Wish;
 use crate::serve::{AnyBody, any};
-
-/// Prompt tokens that every answer claims: fewer than any request has bytes.
-const PROMPT_TOKENS: u32 = 120;
-/// Answer tokens of an answer that is not streamed.
-const ANSWER_TOKENS: u32 = 160;
-/// Text of an answer that is not streamed, so that it has about a kilobyte.
-const ANSWER_TEXT: &str = concat!(
-    "The total of the month is the sum of its settled calls: each call was held at its worst price before it was sent, ",
-    "and settled at its true price when the answer was complete. What was held beyond that went back at once. ",
-    "A call that failed was charged nothing; a stream that was cut was charged for what had been delivered. ",
-    "No call was charged twice, and none was lost, because the charge is written before the last byte leaves. ",
-    "If the sum differs from the provider's bill by more than the rounding of one nano-unit for each call, ",
-    "somebody should look at the price table first and at the exchange rate of the day second. ",
-    "The books are kept in integers, so that a sum is a sum and nobody has to ask which of two numbers is right."
-);
 
 /// What the mock reads of a request.
 #[derive(Deserialize)]
