@@ -4,6 +4,7 @@ use std::error::Error;
 use std::path::Path;
 use std::sync::Arc;
 
+use cfr_billing::audit_log::Act;
 use cfr_billing::budget::{BudgetFilter, NewBudget, ScopeId};
 use cfr_billing::escrow::{Escrow, EscrowConfig};
 use cfr_billing::identity::{NewTenant, Tenant, TenantKind};
@@ -73,7 +74,7 @@ async fn open(file: &Path, clock: &dyn Clock) -> Result<(Arc<SqliteStore>, Tenan
         zone: TimeZone::UTC,
         currency: Currency::USD,
     };
-    let tenant = store.create_tenant(&tenant, now).await?;
+    let tenant = store.create_tenant(&tenant, &Act::of_system(now)).await?;
     let budget = NewBudget {
         scope: Scope::Tenant,
         scope_id: ScopeId(tenant.id.as_u128()),
@@ -84,7 +85,7 @@ async fn open(file: &Path, clock: &dyn Clock) -> Result<(Arc<SqliteStore>, Tenan
         period: Period::CalendarMonth,
         zone: TimeZone::UTC,
     };
-    let budget = store.create_budget(&budget, now).await?.spec.id;
+    let budget = store.create_budget(&budget, &Act::of_system(now)).await?.spec.id;
     Ok((store, tenant, budget))
 }
 

@@ -7,6 +7,7 @@
 
 mod archive;
 mod audit;
+mod audit_log;
 mod batches;
 mod catalog;
 mod commits;
@@ -24,6 +25,7 @@ mod usage;
 
 pub use archive::*;
 pub use audit::*;
+pub use audit_log::*;
 pub use batches::*;
 pub use catalog::*;
 pub use commits::*;
@@ -133,6 +135,10 @@ macro_rules! store_conformance {
             a_batch_goes_forward_once
             batches_are_listed_newest_first
             a_batch_that_is_due_is_claimed_by_one
+            every_change_is_told
+            what_did_not_happen_is_not_told
+            the_log_is_one_chain
+            events_are_filtered_and_listed_newest_first
             usage_is_filtered_and_listed_newest_first
             usage_survives_unchanged
             days_add_up_to_the_records

@@ -2,6 +2,7 @@
 //!
 //! # A budget that cannot be overspent
 //! ```text
+//! audit_log   who changed what: one sealed event per change
 //! plan        what is sold: products and their immutable terms
 //! identity    who buys and uses it: tenants, users, keys
 //! budget      how much of it: limits per period, and the money granted to them
@@ -50,6 +51,7 @@
 //! [`Escrow`]: escrow::Escrow
 //! [`LedgerStore`]: store::LedgerStore
 
+pub mod audit_log;
 pub mod batch;
 pub mod budget;
 #[cfg(feature = "conformance")]

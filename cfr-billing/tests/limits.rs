@@ -6,6 +6,7 @@ mod support;
 use std::sync::Arc;
 use std::time::Duration;
 
+use cfr_billing::audit_log::Act;
 use cfr_billing::budget::GrantKind;
 use cfr_billing::store::{CatalogStore, LedgerStore, NewGrant};
 use cfr_core::ledger::{AuthorizeError, BudgetLedger, HoldRequest, LedgerError, LimitPolicy};
@@ -164,7 +165,8 @@ async fn a_lowered_limit_holds_at_once() {
     let bench = Bench::exclusive().await;
     let budget = bench.budget(100, Period::Never);
     bench.admits(&[budget], 30, "there is room").await;
-    let change = bench.store.set_budget_limit(budget, 1, 40, "admin", bench.clock_now());
+    let act = Act::of_system(bench.clock_now());
+    let change = bench.store.set_budget_limit(budget, 1, 40, &act);
     bench.escrow.recalled(budget, change).await.expect("the version is right");
     let denied = bench.escrow.authorize(bench.ask(&[budget], 11)).await;
     assert!(matches!(&denied, Err(AuthorizeError::Denied(denial)) if denial.available == eur(10)), "{denied:?}");
@@ -176,7 +178,8 @@ async fn what_a_hold_leaves_free_after_its_limit_was_lowered_is_not_spent_beyond
     let bench = Bench::exclusive().await;
     let budget = bench.budget(100, Period::Never);
     let held = bench.escrow.authorize(bench.ask(&[budget], 60)).await.expect("there is room");
-    let change = bench.store.set_budget_limit(budget, 1, 50, "admin", bench.clock_now());
+    let act = Act::of_system(bench.clock_now());
+    let change = bench.store.set_budget_limit(budget, 1, 50, &act);
     bench.escrow.recalled(budget, change).await.expect("the version is right");
     let settled = bench.escrow.settle(held.id, price(held.id, bench.clock_now(), 20)).expect("it is open");
     settled.committed.await.expect("it is written");
@@ -190,11 +193,13 @@ async fn a_new_limit_changes_the_running_period_and_no_past_one() {
     let bench = Bench::exclusive().await;
     let budget = bench.budget(100, Period::Day);
     bench.admits(&[budget], 30, "there is room").await;
-    let lowered = bench.store.set_budget_limit(budget, 1, 40, "admin", bench.clock_now());
+    let act = Act::of_system(bench.clock_now());
+    let lowered = bench.store.set_budget_limit(budget, 1, 40, &act);
     bench.escrow.recalled(budget, lowered).await.expect("the version is right");
     assert_eq!(bench.booked(budget).await.0, 40);
     bench.clock.advance(DAY / 2); // from noon to midnight, before anybody opened the next period
-    let raised = bench.store.set_budget_limit(budget, 2, 70, "admin", bench.clock_now());
+    let act = Act::of_system(bench.clock_now());
+    let raised = bench.store.set_budget_limit(budget, 2, 70, &act);
     bench.escrow.recalled(budget, raised).await.expect("the version is right");
     bench.admits(&[budget], 70, "a new day").await;
     let accounts = bench.store.accounts(budget).await.expect("the store works");

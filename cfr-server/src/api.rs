@@ -21,6 +21,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 mod admin;
+mod audit;
 mod budgets;
 mod grants;
 mod input;
@@ -128,6 +129,7 @@ pub fn routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(usage::daily))
         .routes(routes!(prices::list))
         .routes(routes!(prices::show))
+        .routes(routes!(audit::list))
         .routes(routes!(nodes::list))
         .routes(routes!(nodes::fence))
         .merge(price_table())

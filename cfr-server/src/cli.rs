@@ -9,6 +9,7 @@ use cfr_core::secret::Secret;
 use clap::{Args, Subcommand};
 
 mod ask;
+pub(crate) mod audit;
 mod budget;
 mod client;
 mod error;
@@ -134,10 +135,18 @@ pub(crate) async fn run(command: Command) -> Result<(), CliError> {
 
 impl<C: Verb> Noun<C> {
     async fn run(self) -> Result<(), CliError> {
-        let printer = Printer { json: self.connection.json };
-        let session = Session { client: Client::connect(self.connection).await?, printer };
-        let done = self.command.run(&session).await;
-        let closed = session.client.close().await;
-        done.and(closed)
+        in_session(self.connection, async |session| self.command.run(session).await).await
     }
+}
+
+/// Connects, works, and closes whatever came of it.
+async fn in_session(
+    connection: Connection,
+    work: impl AsyncFnOnce(&Session) -> Result<(), CliError>,
+) -> Result<(), CliError> {
+    let printer = Printer { json: connection.json };
+    let session = Session { client: Client::connect(connection).await?, printer };
+    let done = work(&session).await;
+    let closed = session.client.close().await;
+    done.and(closed)
 }

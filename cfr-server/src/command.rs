@@ -54,6 +54,9 @@ enum Command {
     /// Check the books, and set right what can be
     #[command(subcommand)]
     Ledger(crate::cli::ledger::Command),
+    /// Who changed what, and whether the log of it is whole
+    #[command(subcommand)]
+    Audit(crate::cli::audit::Command),
     /// Move to another database
     #[command(subcommand)]
     Store(crate::cli::store::Command),
@@ -170,6 +173,7 @@ async fn execute(command: Command) -> Result<ExitCode, CommandError> {
         Command::CheckConfig(arguments) => check_config(&arguments.source),
         Command::Migrate(arguments) => migrate(&arguments).await,
         Command::Ledger(command) => Ok(crate::cli::ledger::run(command).await),
+        Command::Audit(command) => Ok(crate::cli::audit::run(command).await),
         Command::Store(command) => Ok(crate::cli::store::run(command).await),
         Command::Manage(command) => {
             let done = crate::cli::run(command).await;

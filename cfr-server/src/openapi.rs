@@ -34,6 +34,7 @@ const TAGS: &[(&str, &str)] = &[
     ("budgets", "Limits per period, live balances, grants"),
     ("usage", "What was used and charged"),
     ("prices", "What providers charge"),
+    ("audit", "Who changed what, when, and from where"),
     ("nodes", "The processes that share the database"),
 ];
 

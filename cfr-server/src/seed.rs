@@ -3,6 +3,7 @@
 use std::io::Write;
 use std::sync::Arc;
 
+use cfr_billing::audit_log::Act;
 use cfr_billing::identity::{KeyKind, NewTenant, NewUser, Role, Tenant, TenantKind, User};
 use cfr_billing::plan::{NewProduct, ProductVersion, Terms};
 use cfr_billing::store::{PAGE_ROWS_MAX, PageRequest, StoreError};
@@ -31,18 +32,23 @@ pub async fn first_admin_key(config: &Config, books: &Books) -> Result<(), Start
     if config.admin_key.is_some() || path.exists() || books.database.agreed(FIRST_ADMIN_KEY).await?.is_some() {
         return Ok(());
     }
-    let (text, key) = books.keys.issue(admin_wish("first admin key")).await?;
+    let (text, key) = books.keys.issue(admin_wish("first admin key"), &act(books)).await?;
     make_data_folder(&config.data)?;
     let written = create_private(&path).and_then(|mut file| writeln!(file, "{}", text.expose()));
     let failed = |source| StartError::File { path: path.clone(), source };
     written.map_err(failed)?;
     let id = key.id.to_string().into_bytes();
     if books.database.agree(FIRST_ADMIN_KEY, &id, books.clock.now()).await? != id {
-        books.store.revoke_key(key.id, books.clock.now()).await?; // another server made one at the same moment
+        books.store.revoke_key(key.id, &act(books)).await?; // another server made one at the same moment
         return std::fs::remove_file(&path).map_err(failed);
     }
     tracing::info!(file = %path.display(), "made a key for the management API");
     Ok(())
+}
+
+/// What the server does by itself.
+fn act(books: &Books) -> Act {
+    Act::of_system(books.clock.now())
 }
 
 /// A key for the management API.
@@ -68,7 +74,7 @@ pub async fn tenant(books: &Books, slug: &str, name: &str, zone: TimeZone) -> Re
         zone,
         currency: Currency::EUR,
     };
-    books.store.create_tenant(&new, books.clock.now()).await
+    books.store.create_tenant(&new, &act(books)).await
 }
 
 /// The product with this code, in its newest version.
@@ -79,7 +85,7 @@ pub async fn product(books: &Books, code: &str, terms: Terms) -> Result<ProductV
     if let Some(product) = books.store.product_by_code(code).await? {
         return Ok(product.current);
     }
-    books.store.publish_product(&NewProduct { code: code.into(), terms }, books.clock.now()).await
+    books.store.publish_product(&NewProduct { code: code.into(), terms }, &act(books)).await
 }
 
 /// The user with this address; a new one gets a budget by the product's terms.
@@ -105,7 +111,7 @@ pub async fn user(
         role: Role::User,
         product_version: Some(product_version),
     };
-    books.store.create_user(&new, books.clock.now()).await
+    books.store.create_user(&new, &act(books)).await
 }
 
 /// The key with this text when somebody has one that works; else it is stored, or a new one is made.
@@ -113,13 +119,13 @@ pub async fn user(
 /// # Errors
 /// When the store fails.
 pub async fn key(books: &Books, text: Option<KeyText>, wish: KeyWish) -> Result<KeyText, StoreError> {
-    let Some(text) = text else { return Ok(books.keys.issue(wish).await?.0) };
+    let Some(text) = text else { return Ok(books.keys.issue(wish, &act(books)).await?.0) };
     if books.keys.knows(&text).await? {
         return Ok(text);
     }
-    match books.keys.import(wish.clone(), &text).await {
+    match books.keys.import(wish.clone(), &text, &act(books)).await {
         Ok(_) => Ok(text),
-        Err(StoreError::Conflict { .. }) => Ok(books.keys.issue(wish).await?.0), // revoked: it stays so
+        Err(StoreError::Conflict { .. }) => Ok(books.keys.issue(wish, &act(books)).await?.0), // revoked: it stays so
         Err(error) => Err(error),
     }
 }

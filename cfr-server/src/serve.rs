@@ -1,7 +1,7 @@
 //! Listens, serves connections, and drains.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -135,6 +135,10 @@ fn builder(head_timeout: Duration) -> auto::Builder<TokioExecutor> {
     server
 }
 
+/// Who is at the other end of a connection: the client, or a proxy in front of us.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Peer(pub IpAddr);
+
 /// One connection from its first request to its last.
 async fn converse(
     server: auto::Builder<TokioExecutor>,
@@ -151,8 +155,10 @@ async fn converse(
     let asked = Arc::new(AtomicBool::new(false));
     let service = MapRequest::new(router, {
         let asked = Arc::clone(&asked);
-        move |request: http::Request<_>| {
+        let peer = Peer(peer.ip());
+        move |mut request: http::Request<_>| {
             asked.store(true, Ordering::Relaxed);
+            request.extensions_mut().insert(peer);
             request
         }
     });

@@ -539,3 +539,40 @@ async fn a_table_that_cannot_be_right_is_refused() {
     api.send_text(Method::PUT, "/price-table", "text/csv", "a,b").await.is_problem(415, "not_json");
     assert_eq!(api.get("/price-table").await.ok(), old);
 }
+
+// --- The audit log -------------------------------------------------------------------------------------------------
+
+#[tokio::test]
+async fn every_change_is_in_the_audit_log_with_who_made_it() {
+    let api = Api::new().await;
+    let person = api.person("acme", "anna@acme.example").await;
+    let agent = [("user-agent", "a script/1")];
+    let revoke = format!("/keys/{}/revoke", person.key);
+    api.send(Method::POST, &revoke, &agent, None).await.ok();
+    let page = api.get("/audit-events?limit=1").await.ok();
+    let event = &page["items"][0];
+    assert_eq!((&event["action"], &event["target"]), (&"key.revoked".into(), &Value::from(person.key.as_str())));
+    assert_eq!(event["changes"], json!({"status": ["active", "revoked"]}));
+    assert_eq!((&event["actor"]["kind"], &event["actor"]["agent"]), (&"key".into(), &"a script/1".into()));
+    assert!(event["actor"]["request"].as_str().is_some_and(|id| id.starts_with("req_")), "{event}");
+    let older = api.get(&format!("/audit-events?cursor={}", page["next_cursor"].as_str().expect("more"))).await.ok();
+    assert!(older["items"].as_array().is_some_and(|items| items.len() > 3), "{older}");
+    let text = older.to_string();
+    assert!(!text.contains("anna@acme.example") && text.contains("[personal]"), "people are not named: {text}");
+}
+
+#[tokio::test]
+async fn audit_events_are_filtered() {
+    let api = Api::new().await;
+    let person = api.person("acme", "anna@acme.example").await;
+    let actions = async |query: String| {
+        let page = api.get(&format!("/audit-events?{query}")).await.ok();
+        let items = page["items"].as_array().expect("events").clone();
+        items.iter().map(|event| event["action"].as_str().expect("a name").to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(actions(format!("target={}", person.key)).await, ["key.created"]);
+    assert_eq!(actions("action=tenant.&tenant=acme".into()).await, ["tenant.created"]);
+    assert_eq!(actions("to=2020-01-01T00:00:00Z".into()).await, Vec::<String>::new());
+    api.get("/audit-events?tenant=nobody").await.is_problem(404, "not_found");
+    api.get("/audit-events?from=yesterday").await.is_problem(400, "bad_request");
+}

@@ -1,4 +1,4 @@
-//! `cfr-server ledger` of the real binary over an SQLite file that somebody edited.
+//! `cfr-server ledger` and `cfr-server audit` of the real binary over an SQLite file that somebody edited.
 #![allow(clippy::expect_used, clippy::panic, reason = "a test that cannot be set up fails")]
 
 use std::path::PathBuf;
@@ -202,4 +202,45 @@ fn books_that_cannot_be_read_are_not_called_clean() {
     let (code, said) = empty.says(&["ledger", "verify"]);
     assert_eq!(code, 2);
     assert_eq!(said.lines().count(), 1, "{said}");
+}
+
+#[test]
+fn the_audit_log_tells_who_did_what_from_the_command_line() {
+    let folder = Folder::new();
+    let told = folder.json(&["audit", "list"]);
+    let told: Vec<(&str, &str)> = told["items"]
+        .as_array()
+        .expect("events")
+        .iter()
+        .map(|event| (event["action"].as_str().expect("a name"), event["actor"]["kind"].as_str().expect("a kind")))
+        .collect();
+    let expected = [
+        ("grant.booked", "operator"),
+        ("user.created", "operator"),
+        ("product.published", "operator"),
+        ("tenant.created", "operator"),
+    ];
+    assert_eq!(told, expected);
+    let (code, said) = folder.says(&["audit", "list", "--action", "tenant.", "--tenant", "acme"]);
+    assert!(code == 0 && said.contains("tenant.created") && !said.contains("user.created"), "{said}");
+    let (code, said) = folder.says(&["audit", "verify"]);
+    assert!(code == 0 && said.starts_with("the audit log is whole: 4 events, the last with hash "), "{said}");
+}
+
+#[tokio::test]
+async fn an_edited_audit_log_is_found_out() {
+    let folder = Folder::new();
+    let refused = sqlx::sqlite::SqliteConnectOptions::new().filename(folder.database());
+    let mut connection = refused.connect().await.expect("the file opens");
+    let error = sqlx::query("DELETE FROM audit_events").execute(&mut connection).await.expect_err("it is append-only");
+    assert!(error.to_string().contains("append-only"), "{error}");
+    connection.close().await.expect("the file closes");
+    folder.edit("DROP TRIGGER audit_events_stay; UPDATE audit_events SET actor_kind = 'key' WHERE seq = 3").await;
+    let report = folder.json(&["audit", "verify"]);
+    assert_eq!((&report["whole"], &report["events"]), (&false.into(), &2.into()));
+    let (code, said) = folder.says(&["audit", "verify"]);
+    assert_eq!(
+        (code, said.lines().next()),
+        (1, Some("event 3 of the audit log is not the one that was sealed; the 2 before it are as they were written"))
+    );
 }

@@ -9,6 +9,7 @@ use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
 
+use cfr_billing::audit_log::Act;
 use cfr_billing::budget::{NewBudget, ScopeId};
 use cfr_billing::identity::{NewTenant, TenantKind};
 use cfr_billing::store::{
@@ -117,7 +118,7 @@ impl Books {
             zone: TimeZone::UTC,
             currency: Currency::EUR,
         };
-        let tenant = store.create_tenant(&new, clock.now()).await?.id;
+        let tenant = store.create_tenant(&new, &Act::of_system(clock.now())).await?.id;
         let mut books = Self { store, node, callers: Vec::new(), clock };
         let shared = books.account(tenant, Scope::Tenant, tenant.as_u128()).await?;
         for _ in 0..USERS {
@@ -150,7 +151,7 @@ impl Books {
             period: Period::Never,
             zone: TimeZone::UTC,
         };
-        let budget = self.store.create_budget(&new, self.clock.now()).await?.spec.id;
+        let budget = self.store.create_budget(&new, &Act::of_system(self.clock.now())).await?.spec.id;
         let ask = LeaseAsk { budget, min: 0, want: i64::MAX };
         let granted = self.store.acquire(&self.node, &[ask], LEASE_TIME, self.clock.now()).await?;
         Ok(granted.first().ok_or("nothing was granted")?.account)

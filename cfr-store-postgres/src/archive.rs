@@ -35,6 +35,7 @@ const TABLES: &[&str] = &[
     "ledger_chains",
     "usage_daily",
     "price_versions",
+    "audit_events",
 ];
 
 #[async_trait]

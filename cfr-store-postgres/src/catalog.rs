@@ -1,6 +1,7 @@
 //! [`CatalogStore`]: reads and changes run on any connection of the pool; what books a grant is sealed by the writer.
 
 use async_trait::async_trait;
+use cfr_billing::audit_log::{Act, AuditEvent, AuditFilter, Event};
 use cfr_billing::budget::{Budget, BudgetFilter, Grant, NewBudget};
 use cfr_billing::identity::{
     ApiKey, KeyContext, KeyMac, NewKey, NewTenant, NewUser, Tenant, TenantPatch, User, UserPatch,
@@ -10,9 +11,9 @@ use cfr_billing::store::{CatalogStore, Page, PageRequest, StoreError};
 use cfr_billing::usage::{UsageDay, UsageFilter};
 use cfr_core::id::{BudgetId, KeyId, ProductId, ProductVersionId, TenantId, UserId};
 use cfr_core::ledger::UsageRecord;
-use cfr_core::time::Timestamp;
 
 use crate::PostgresStore;
+use crate::audit_log;
 use crate::identity::{key, tenant, user};
 use crate::ledger::grant;
 use crate::usage;
@@ -24,8 +25,8 @@ pub(crate) mod product;
 
 #[async_trait]
 impl CatalogStore for PostgresStore {
-    async fn create_tenant(&self, new: &NewTenant, now: Timestamp) -> Result<Tenant, StoreError> {
-        write!(self, now, |tx| tenant::create(tx, new)).await
+    async fn create_tenant(&self, new: &NewTenant, act: &Act) -> Result<Tenant, StoreError> {
+        write!(self, act.at, |tx| tenant::create(tx, new, act)).await
     }
 
     async fn tenant(&self, id: TenantId) -> Result<Tenant, StoreError> {
@@ -45,13 +46,13 @@ impl CatalogStore for PostgresStore {
         id: TenantId,
         version: i64,
         patch: &TenantPatch,
-        now: Timestamp,
+        act: &Act,
     ) -> Result<Tenant, StoreError> {
-        write!(self, now, |tx| tenant::update(tx, id, version, patch)).await
+        write!(self, act.at, |tx| tenant::update(tx, id, version, patch, act)).await
     }
 
-    async fn publish_product(&self, new: &NewProduct, now: Timestamp) -> Result<ProductVersion, StoreError> {
-        write!(self, now, |tx| product::publish(tx, new)).await
+    async fn publish_product(&self, new: &NewProduct, act: &Act) -> Result<ProductVersion, StoreError> {
+        write!(self, act.at, |tx| product::publish(tx, new, act)).await
     }
 
     async fn products(&self, page: PageRequest) -> Result<Page<Product>, StoreError> {
@@ -74,12 +75,12 @@ impl CatalogStore for PostgresStore {
         Ok(product::versions(&mut *self.reader().await?, id).await?)
     }
 
-    async fn set_product_active(&self, id: ProductId, active: bool) -> Result<Product, StoreError> {
-        write!(self, Timestamp::MIN, |tx| product::set_active(tx, id, active)).await // the moment is not kept
+    async fn set_product_active(&self, id: ProductId, active: bool, act: &Act) -> Result<Product, StoreError> {
+        write!(self, act.at, |tx| product::set_active(tx, id, active, act)).await
     }
 
-    async fn create_user(&self, new: &NewUser, now: Timestamp) -> Result<User, StoreError> {
-        write!(self, now, |tx| user::create(tx, new)).await
+    async fn create_user(&self, new: &NewUser, act: &Act) -> Result<User, StoreError> {
+        write!(self, act.at, |tx| user::create(tx, new, act)).await
     }
 
     async fn user(&self, id: UserId) -> Result<User, StoreError> {
@@ -94,18 +95,12 @@ impl CatalogStore for PostgresStore {
         Ok(user::by_email(&mut *self.reader().await?, email).await?)
     }
 
-    async fn update_user(
-        &self,
-        id: UserId,
-        version: i64,
-        patch: &UserPatch,
-        now: Timestamp,
-    ) -> Result<User, StoreError> {
-        write!(self, now, |tx| user::update(tx, id, version, patch)).await
+    async fn update_user(&self, id: UserId, version: i64, patch: &UserPatch, act: &Act) -> Result<User, StoreError> {
+        write!(self, act.at, |tx| user::update(tx, id, version, patch, act)).await
     }
 
-    async fn create_key(&self, new: &NewKey, now: Timestamp) -> Result<ApiKey, StoreError> {
-        write!(self, now, |tx| key::create(tx, new)).await
+    async fn create_key(&self, new: &NewKey, act: &Act) -> Result<ApiKey, StoreError> {
+        write!(self, act.at, |tx| key::create(tx, new, act)).await
     }
 
     async fn key(&self, id: KeyId) -> Result<ApiKey, StoreError> {
@@ -121,16 +116,16 @@ impl CatalogStore for PostgresStore {
         Ok(key::list(&mut *self.reader().await?, tenant, user, page).await?)
     }
 
-    async fn revoke_key(&self, id: KeyId, now: Timestamp) -> Result<ApiKey, StoreError> {
-        write!(self, now, |tx| key::revoke(tx, id)).await
+    async fn revoke_key(&self, id: KeyId, act: &Act) -> Result<ApiKey, StoreError> {
+        write!(self, act.at, |tx| key::revoke(tx, id, act)).await
     }
 
     async fn key_context(&self, mac: &KeyMac) -> Result<Option<KeyContext>, StoreError> {
         Ok(key::context(&mut *self.reader().await?, mac).await?)
     }
 
-    async fn create_budget(&self, new: &NewBudget, now: Timestamp) -> Result<Budget, StoreError> {
-        write!(self, now, |tx| budget::create(tx, new)).await
+    async fn create_budget(&self, new: &NewBudget, act: &Act) -> Result<Budget, StoreError> {
+        write!(self, act.at, |tx| budget::create(tx, new, act)).await
     }
 
     async fn budget(&self, id: BudgetId) -> Result<Budget, StoreError> {
@@ -147,10 +142,9 @@ impl CatalogStore for PostgresStore {
         id: BudgetId,
         version: i64,
         included: i64,
-        actor: &str,
-        now: Timestamp,
+        act: &Act,
     ) -> Result<Budget, StoreError> {
-        write!(sealing self, now, |tx| budget::set_limit(tx, id, version, included, actor)).await
+        write!(sealing self, act.at, |tx| budget::set_limit(tx, id, version, included, act)).await
     }
 
     async fn grants(&self, budget: BudgetId, page: PageRequest) -> Result<Page<Grant>, StoreError> {
@@ -165,11 +159,23 @@ impl CatalogStore for PostgresStore {
         Ok(usage::daily(&mut *self.reader().await?, filter).await?)
     }
 
-    async fn save_prices(&self, hash: &[u8; 32], source: &str, body: &[u8], now: Timestamp) -> Result<(), StoreError> {
-        write!(self, now, |tx| price::save(tx, hash, source, body)).await
+    async fn save_prices(&self, hash: &[u8; 32], source: &str, body: &[u8], act: &Act) -> Result<(), StoreError> {
+        write!(self, act.at, |tx| price::save(tx, hash, source, body, act)).await
     }
 
     async fn latest_prices(&self) -> Result<Option<Vec<u8>>, StoreError> {
         Ok(price::latest(&mut *self.reader().await?).await?)
+    }
+
+    async fn record(&self, event: &Event, act: &Act) -> Result<(), StoreError> {
+        write!(self, act.at, |tx| audit_log::record(tx, act, event)).await
+    }
+
+    async fn audit_events(&self, filter: &AuditFilter, page: PageRequest) -> Result<Page<AuditEvent>, StoreError> {
+        Ok(audit_log::list(&mut *self.reader().await?, filter, page).await?)
+    }
+
+    async fn audit_chain(&self, seq: i64, limit: u32) -> Result<Vec<AuditEvent>, StoreError> {
+        Ok(audit_log::chain(&mut *self.reader().await?, seq, limit).await?)
     }
 }

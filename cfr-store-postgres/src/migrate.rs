@@ -27,6 +27,7 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (8, "forgotten_nodes", include_str!("../migrations/0008_forgotten_nodes.sql")),
     (9, "leases_of_a_node", include_str!("../migrations/0009_leases_of_a_node.sql")),
     (10, "request_batches", include_str!("../migrations/0010_request_batches.sql")),
+    (11, "audit_log", include_str!("../migrations/0011_audit_log.sql")),
 ];
 
 /// What a schema is to us.

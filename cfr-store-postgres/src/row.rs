@@ -146,6 +146,6 @@ pub(crate) const fn uuid(id: [u8; 16]) -> Uuid {
     Uuid::from_bytes(id)
 }
 
-fn damaged(column: &str) -> Fault {
+pub(crate) fn damaged(column: &str) -> Fault {
     StoreError::unavailable(format_args!("the column `{column}` holds a value that this version cannot read")).into()
 }

@@ -5,6 +5,7 @@ mod support;
 
 use std::sync::Arc;
 
+use cfr_billing::audit_log::Act;
 use cfr_billing::budget::{BudgetFilter, GrantKind, NewBudget, ScopeId};
 use cfr_billing::identity::{
     KeyKind, KeyMac, KeyStatus, NewKey, NewUser, Role, TenantPatch, TenantStatus, User, UserPatch, UserStatus,
@@ -38,7 +39,7 @@ fn terms() -> Terms {
 }
 
 async fn product(store: &PostgresStore, terms: Terms) -> ProductVersion {
-    store.publish_product(&NewProduct { code: "starter".into(), terms }, at(0)).await.unwrap()
+    store.publish_product(&NewProduct { code: "starter".into(), terms }, &Act::of_system(at(0))).await.unwrap()
 }
 
 fn user(tenant: TenantId, email: &str, product_version: Option<ProductVersionId>) -> NewUser {
@@ -66,11 +67,14 @@ async fn a_slug_is_taken_once_and_a_version_is_changed_once() {
         zone: TimeZone::UTC,
         currency: Currency::EUR,
     };
-    assert_eq!(&*conflict(store.create_tenant(&twin, at(1)).await), "the slug is taken by another tenant");
+    assert_eq!(
+        &*conflict(store.create_tenant(&twin, &Act::of_system(at(1))).await),
+        "the slug is taken by another tenant"
+    );
     let patch = TenantPatch { status: Some(TenantStatus::Suspended), ..TenantPatch::default() };
-    let changed = store.update_tenant(acme.id, 1, &patch, at(2)).await.unwrap();
+    let changed = store.update_tenant(acme.id, 1, &patch, &Act::of_system(at(2))).await.unwrap();
     assert_eq!((changed.status, changed.version, changed.updated_at), (TenantStatus::Suspended, 2, at(2)));
-    conflict(store.update_tenant(acme.id, 1, &patch, at(3)).await);
+    conflict(store.update_tenant(acme.id, 1, &patch, &Act::of_system(at(3))).await);
     assert_eq!(store.tenant_by_slug("acme").await.unwrap(), Some(changed));
 }
 
@@ -79,8 +83,8 @@ async fn an_address_is_taken_without_regard_to_case() {
     let home = Home::new().await;
     let store = home.open().await;
     let acme = tenant(&store).await;
-    let ada = store.create_user(&user(acme.id, "Ada@Example.org", None), at(1)).await.unwrap();
-    let refused = store.create_user(&user(acme.id, " ada@example.ORG", None), at(2)).await;
+    let ada = store.create_user(&user(acme.id, "Ada@Example.org", None), &Act::of_system(at(1))).await.unwrap();
+    let refused = store.create_user(&user(acme.id, " ada@example.ORG", None), &Act::of_system(at(2))).await;
     assert_eq!(&*conflict(refused), "the address is taken by another user");
     assert_eq!(store.user_by_email("ADA@example.org").await.unwrap(), Some(ada));
 }
@@ -91,22 +95,25 @@ async fn places_are_not_sold_twice() {
     let store = Arc::new(home.open().await);
     let acme = tenant(&store).await;
     let patch = TenantPatch { users_max: Some(Some(4)), ..TenantPatch::default() };
-    store.update_tenant(acme.id, 1, &patch, at(0)).await.unwrap();
+    store.update_tenant(acme.id, 1, &patch, &Act::of_system(at(0))).await.unwrap();
     let starter = product(&store, Terms { seats: Some(2), ..terms() }).await;
     let mut tasks = tokio::task::JoinSet::new();
     for number in 0..12 {
         let (store, version) = (Arc::clone(&store), (number % 2 == 0).then_some(starter.id));
         let new = user(acme.id, &format!("u{number}@example.org"), version);
-        tasks.spawn(async move { store.create_user(&new, at(1)).await });
+        tasks.spawn(async move { store.create_user(&new, &Act::of_system(at(1))).await });
     }
     let made: Vec<User> = tasks.join_all().await.into_iter().filter_map(Result::ok).collect();
     assert_eq!(made.len(), 4);
     assert!(made.iter().filter(|user| user.product_version.is_some()).count() <= 2);
     let gone = UserPatch { status: Some(UserStatus::Deleted), ..UserPatch::default() };
-    store.update_user(made[0].id, 1, &gone, at(2)).await.unwrap();
-    store.create_user(&user(acme.id, "next@example.org", None), at(3)).await.expect("a place is free again");
+    store.update_user(made[0].id, 1, &gone, &Act::of_system(at(2))).await.unwrap();
+    store
+        .create_user(&user(acme.id, "next@example.org", None), &Act::of_system(at(3)))
+        .await
+        .expect("a place is free again");
     let back = UserPatch { status: Some(UserStatus::Active), ..UserPatch::default() };
-    conflict(store.update_user(made[0].id, 2, &back, at(4)).await);
+    conflict(store.update_user(made[0].id, 2, &back, &Act::of_system(at(4))).await);
 }
 
 #[tokio::test]
@@ -115,7 +122,8 @@ async fn a_user_gets_a_budget_by_the_terms_and_new_terms_hold_from_the_next_peri
     let store = home.open().await;
     let acme = tenant(&store).await;
     let starter = product(&store, terms()).await;
-    let ada = store.create_user(&user(acme.id, "ada@example.org", Some(starter.id)), at(1)).await.unwrap();
+    let ada =
+        store.create_user(&user(acme.id, "ada@example.org", Some(starter.id)), &Act::of_system(at(1))).await.unwrap();
     let filter = BudgetFilter { scope: Some(Scope::User), ..BudgetFilter::default() };
     let budget = store.budgets(&filter, PageRequest::default()).await.unwrap().items.remove(0);
     assert_eq!((budget.spec.included_nanos, budget.scope_id), (25_000, ScopeId(ada.id.as_u128())));
@@ -124,7 +132,7 @@ async fn a_user_gets_a_budget_by_the_terms_and_new_terms_hold_from_the_next_peri
     let better = product(&store, Terms { budget_included_nanos: 40_000, ..terms() }).await;
     assert_eq!(better.version, 2);
     let patch = UserPatch { product_version: Some(better.id), ..UserPatch::default() };
-    store.update_user(ada.id, 1, &patch, at(3)).await.unwrap();
+    store.update_user(ada.id, 1, &patch, &Act::of_system(at(3))).await.unwrap();
     assert_eq!(store.account(budget.spec.id, at(4)).await.unwrap().granted, 25_000, "this period keeps its grant");
     assert_eq!(store.account(budget.spec.id, at(32 * 86_400)).await.unwrap().granted, 40_000);
     assert_eq!(store.product_versions(starter.product).await.unwrap(), [better, starter]);
@@ -152,7 +160,8 @@ async fn a_key_finds_its_whole_path_in_order() {
     let platform = limit(&store, Scope::Platform, 0).await;
     let product_pool = limit(&store, Scope::Product, starter.product.as_u128()).await;
     let tenant_pool = limit(&store, Scope::Tenant, acme.id.as_u128()).await;
-    let ada = store.create_user(&user(acme.id, "ada@example.org", Some(starter.id)), at(1)).await.unwrap();
+    let ada =
+        store.create_user(&user(acme.id, "ada@example.org", Some(starter.id)), &Act::of_system(at(1))).await.unwrap();
     let new = NewKey {
         tenant: Some(acme.id),
         user: Some(ada.id),
@@ -164,8 +173,8 @@ async fn a_key_finds_its_whole_path_in_order() {
         models: vec!["gpt-*".into()],
         expires_at: Some(at(1_000)),
     };
-    let key = store.create_key(&new, at(2)).await.unwrap();
-    assert_eq!(&*conflict(store.create_key(&new, at(2)).await), "the key exists already");
+    let key = store.create_key(&new, &Act::of_system(at(2))).await.unwrap();
+    assert_eq!(&*conflict(store.create_key(&new, &Act::of_system(at(2))).await), "the key exists already");
     let own = limit(&store, Scope::Key, key.id.as_u128()).await;
     limit(&store, Scope::Key, 99).await;
     let context = store.key_context(&KeyMac([7; 32])).await.unwrap().expect("the key is known");
@@ -174,13 +183,13 @@ async fn a_key_finds_its_whole_path_in_order() {
     let ids: Vec<_> = context.budgets.iter().map(|spec| spec.id).collect();
     assert_eq!((ids[0], ids[2], ids[3], ids[4]), (own, tenant_pool, product_pool, platform));
     assert_eq!((context.user, context.tenant, context.product), (Some(ada.clone()), Some(acme), Some(starter)));
-    assert_eq!(store.revoke_key(key.id, at(3)).await.unwrap().status, KeyStatus::Revoked);
+    assert_eq!(store.revoke_key(key.id, &Act::of_system(at(3))).await.unwrap().status, KeyStatus::Revoked);
     assert_eq!(store.keys(None, Some(ada.id), PageRequest::default()).await.unwrap().items.len(), 1);
     assert_eq!(store.key_context(&KeyMac([8; 32])).await.unwrap(), None);
 }
 
 async fn limit(store: &PostgresStore, scope: Scope, id: u128) -> cfr_core::id::BudgetId {
-    store.create_budget(&new_budget(scope, id, Period::Never), at(0)).await.unwrap().spec.id
+    store.create_budget(&new_budget(scope, id, Period::Never), &Act::of_system(at(0))).await.unwrap().spec.id
 }
 
 fn new_budget(scope: Scope, id: u128, period: Period) -> NewBudget {
@@ -201,22 +210,23 @@ async fn a_scope_has_one_budget_per_period_kind_and_currency() {
     let home = Home::new().await;
     let store = home.open().await;
     limit(&store, Scope::Tenant, 1).await;
-    conflict(store.create_budget(&new_budget(Scope::Tenant, 1, Period::Never), at(1)).await);
-    store.create_budget(&new_budget(Scope::Tenant, 1, Period::Day), at(1)).await.unwrap();
+    conflict(store.create_budget(&new_budget(Scope::Tenant, 1, Period::Never), &Act::of_system(at(1))).await);
+    store.create_budget(&new_budget(Scope::Tenant, 1, Period::Day), &Act::of_system(at(1))).await.unwrap();
 }
 
 #[tokio::test]
 async fn bought_money_rolls_over_and_included_money_does_not() {
     let home = Home::new().await;
     let store = home.open().await;
-    let budget = store.create_budget(&new_budget(Scope::Tenant, 1, Period::Day), at(0)).await.unwrap().spec.id;
+    let budget =
+        store.create_budget(&new_budget(Scope::Tenant, 1, Period::Day), &Act::of_system(at(0))).await.unwrap().spec.id;
     let bought = NewGrant {
         budget,
         kind: GrantKind::TopUp,
         amount: 300,
         idempotency_key: "stripe:1".into(),
         reason: "".into(),
-        actor: "".into(),
+        actor: Act::of_system(at(0)).by,
         overcommit: false,
     };
     store.grant(&bought, at(1)).await.unwrap();
@@ -235,7 +245,10 @@ async fn lists_come_in_pages_without_gaps() {
     let store = home.open().await;
     let acme = tenant(&store).await;
     for number in 0..7 {
-        store.create_user(&user(acme.id, &format!("u{number}@example.org"), None), at(number)).await.unwrap();
+        store
+            .create_user(&user(acme.id, &format!("u{number}@example.org"), None), &Act::of_system(at(number)))
+            .await
+            .unwrap();
     }
     let mut page = PageRequest { after: None, limit: 3 };
     let mut found = Vec::new();
@@ -278,7 +291,7 @@ async fn price_tables_are_kept_under_their_hash() {
     let store = home.open().await;
     assert_eq!(store.latest_prices().await.unwrap(), None);
     for (hash, body) in [([1; 32], "one"), ([2; 32], "two"), ([1; 32], "one again")] {
-        store.save_prices(&hash, "test", body.as_bytes(), at(0)).await.unwrap();
+        store.save_prices(&hash, "test", body.as_bytes(), &Act::of_system(at(0))).await.unwrap();
     }
     assert_eq!(store.latest_prices().await.unwrap().as_deref(), Some(&b"two"[..]));
 }

@@ -5,6 +5,7 @@ mod support;
 
 use std::net::Ipv4Addr;
 
+use cfr_billing::audit_log::Act;
 use cfr_billing::budget::{Budget, GrantKind};
 use cfr_billing::identity::{NewTenant, Tenant, TenantKind};
 use cfr_billing::store::{
@@ -183,7 +184,7 @@ fn top_up(world: &World, key: &str) -> NewGrant {
         amount: 10,
         idempotency_key: key.into(),
         reason: "".into(),
-        actor: "".into(),
+        actor: Act::of_system(at(0)).by,
         overcommit: false,
     }
 }
@@ -282,7 +283,7 @@ async fn a_tenant_is_made_once_wherever_the_connection_breaks() {
             zone: TimeZone::UTC,
             currency: Currency::EUR,
         };
-        match world.store.create_tenant(&new, at(1)).await {
+        match world.store.create_tenant(&new, &Act::of_system(at(1))).await {
             Ok(_) | Err(StoreError::Conflict { .. }) => Ok(()), // it was made, and the answer lost
             Err(error) => Err(error),
         }

@@ -5,6 +5,7 @@ mod support;
 
 use std::sync::Arc;
 
+use cfr_billing::audit_log::Act;
 use cfr_billing::budget::{GrantKind, NewBudget, ScopeId};
 use cfr_billing::store::{
     AcquireError, Boot, CatalogStore, LeaseAsk, LedgerStore, NewGrant, Op, OrphanPolicy, PageRequest, Reclaimed,
@@ -84,7 +85,7 @@ async fn money_that_is_bought_while_the_next_period_opens_follows_into_it() {
         period: Period::Day,
         zone: hard.spec.zone.clone(),
     };
-    let daily = opener.create_budget(&daily, at(0)).await.unwrap().spec.id;
+    let daily = opener.create_budget(&daily, &Act::of_system(at(0))).await.unwrap().spec.id;
     let node = opener.register("node", Boot(1), at(0)).await.unwrap();
     let look = [LeaseAsk { budget: daily, min: 0, want: 0 }];
     let old = opener.acquire(&node, &look, TTL, at(1)).await.unwrap()[0].account;
@@ -94,7 +95,7 @@ async fn money_that_is_bought_while_the_next_period_opens_follows_into_it() {
         amount,
         idempotency_key: key.into(),
         reason: "".into(),
-        actor: "".into(),
+        actor: Act::of_system(at(0)).by,
         overcommit: false,
     };
     opener.grant(&bought("before", 30), at(1)).await.unwrap();
@@ -203,7 +204,7 @@ async fn a_busy_node_renews_its_leases_and_can_be_fenced() {
             period: Period::Never,
             zone: wide.spec.zone.clone(),
         };
-        let budget = store.create_budget(&own, at(0)).await.unwrap().spec.id;
+        let budget = store.create_budget(&own, &Act::of_system(at(0))).await.unwrap().spec.id;
         let (store, node, started) = (Arc::clone(&store), node.clone(), Arc::clone(&started));
         busy.spawn(async move {
             let asks = [LeaseAsk { budget, min: 1, want: 1 }];

@@ -3,6 +3,7 @@
 
 mod support;
 
+use cfr_billing::audit_log::Act;
 use cfr_billing::budget::GrantKind;
 use cfr_billing::store::Op;
 use cfr_billing::store::{
@@ -142,7 +143,7 @@ async fn a_denial_names_the_tightest_budget_and_takes_nothing() {
         new.scope = cfr_core::ledger::Scope::Platform;
         new.scope_id = cfr_billing::budget::ScopeId(0);
         new.included_nanos = 10;
-        store.create_budget(&new, at(0)).await.unwrap()
+        store.create_budget(&new, &Act::of_system(at(0))).await.unwrap()
     };
     let node = store.register("node", Boot(1), at(0)).await.unwrap();
     let asks = [wide.spec.id, tight.spec.id].map(|budget| LeaseAsk { budget, min: 50, want: 50 });
@@ -172,7 +173,7 @@ async fn a_limit_below_use_admits_nothing_until_it_drains() {
     let budget = budget(&store, &tenant, 1_000).await;
     let node = store.register("node", Boot(1), at(0)).await.unwrap();
     let account = acquire(&store, &node, &budget, 800).await.account;
-    store.set_budget_limit(budget.spec.id, 1, 500, "root", at(2)).await.unwrap();
+    store.set_budget_limit(budget.spec.id, 1, 500, &Act::of_system(at(2))).await.unwrap();
     let state = store.account(budget.spec.id, at(2)).await.unwrap();
     assert_eq!((state.granted, state.overcommit, state.room()), (500, 300, -300));
     store.give_back(&node, &[(account, 800)]).await.unwrap();
@@ -193,7 +194,7 @@ async fn a_grant_happens_once_per_key() {
         amount: 500,
         idempotency_key: "stripe:1".into(),
         reason: "bought".into(),
-        actor: "root".into(),
+        actor: Act::of_system(at(0)).by,
         overcommit: false,
     };
     let first = store.grant(&grant, at(1)).await.unwrap();
@@ -219,7 +220,7 @@ async fn time_never_goes_back_behind_what_was_booked() {
         amount: 1,
         idempotency_key: "p".into(),
         reason: "".into(),
-        actor: "".into(),
+        actor: Act::of_system(at(0)).by,
         overcommit: false,
     };
     assert_eq!(store.grant(&grant, at(500)).await.unwrap().at, at(1_000));

@@ -3,6 +3,7 @@
 
 mod support;
 
+use cfr_billing::audit_log::Act;
 use cfr_billing::budget::{Budget, GrantKind, NewBudget};
 use cfr_billing::store::{
     AcquireError, Boot, CatalogStore, Incarnation, LeaseAsk, LedgerStore, NewGrant, Op, OrphanPolicy, PageRequest,
@@ -49,7 +50,7 @@ async fn budgets(store: &PostgresStore, included: i64) -> (Budget, Budget, Tenan
         period: Period::Day,
         zone: wide.spec.zone.clone(),
     };
-    (wide, store.create_budget(&daily, at(0)).await.unwrap(), tenant.id)
+    (wide, store.create_budget(&daily, &Act::of_system(at(0))).await.unwrap(), tenant.id)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -134,7 +135,7 @@ async fn racing_nodes_open_a_period_once_and_roll_over_once() {
         amount: 50,
         idempotency_key: "bought".into(),
         reason: "".into(),
-        actor: "".into(),
+        actor: Act::of_system(at(0)).by,
         overcommit: false,
     };
     let first_day = nodes.iter().map(|node| node.store.grant(&bought, at(1)));

@@ -8,6 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use cfr_billing::audit_log::Act;
 use cfr_billing::budget::{NewBudget, ScopeId};
 use cfr_billing::identity::{NewTenant, TenantKind};
 use cfr_billing::store::{
@@ -110,7 +111,7 @@ impl Books {
             zone: TimeZone::UTC,
             currency: Currency::EUR,
         };
-        let tenant = store.create_tenant(&new, clock.now()).await?.id;
+        let tenant = store.create_tenant(&new, &Act::of_system(clock.now())).await?.id;
         let mut books = Self { store, node, callers: Vec::new(), clock };
         let shared = books.account(tenant, Scope::Tenant, tenant.as_u128()).await?;
         for _ in 0..USERS {
@@ -143,7 +144,7 @@ impl Books {
             period: Period::Never,
             zone: TimeZone::UTC,
         };
-        let budget = self.store.create_budget(&new, self.clock.now()).await?.spec.id;
+        let budget = self.store.create_budget(&new, &Act::of_system(self.clock.now())).await?.spec.id;
         let ask = LeaseAsk { budget, min: 0, want: i64::MAX };
         let granted = self.store.acquire(&self.node, &[ask], Duration::ZERO, self.clock.now()).await?;
         Ok(granted.first().ok_or("nothing was granted")?.account)

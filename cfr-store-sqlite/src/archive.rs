@@ -31,6 +31,7 @@ const TABLES: &[&str] = &[
     "ledger_batches",
     "usage_daily",
     "price_versions",
+    "audit_events",
 ];
 
 #[async_trait]

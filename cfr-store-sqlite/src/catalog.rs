@@ -1,6 +1,7 @@
 //! [`CatalogStore`]: reads go to the reading connections, every change is one transaction of the writer.
 
 use async_trait::async_trait;
+use cfr_billing::audit_log::{Act, AuditEvent, AuditFilter, Event};
 use cfr_billing::budget::{Budget, BudgetFilter, Grant, NewBudget};
 use cfr_billing::identity::{
     ApiKey, KeyContext, KeyMac, NewKey, NewTenant, NewUser, Tenant, TenantPatch, User, UserPatch,
@@ -10,9 +11,9 @@ use cfr_billing::store::{CatalogStore, Page, PageRequest, StoreError};
 use cfr_billing::usage::{UsageDay, UsageFilter};
 use cfr_core::id::{BudgetId, KeyId, ProductId, ProductVersionId, TenantId, UserId};
 use cfr_core::ledger::UsageRecord;
-use cfr_core::time::Timestamp;
 
 use crate::SqliteStore;
+use crate::audit_log;
 use crate::identity::{key, tenant, user};
 use crate::ledger::grant;
 use crate::usage;
@@ -35,8 +36,8 @@ macro_rules! write {
 
 #[async_trait]
 impl CatalogStore for SqliteStore {
-    async fn create_tenant(&self, new: &NewTenant, now: Timestamp) -> Result<Tenant, StoreError> {
-        write!(self, now, |tx| tenant::create(tx, new))
+    async fn create_tenant(&self, new: &NewTenant, act: &Act) -> Result<Tenant, StoreError> {
+        write!(self, act.at, |tx| tenant::create(tx, new, act))
     }
 
     async fn tenant(&self, id: TenantId) -> Result<Tenant, StoreError> {
@@ -56,13 +57,13 @@ impl CatalogStore for SqliteStore {
         id: TenantId,
         version: i64,
         patch: &TenantPatch,
-        now: Timestamp,
+        act: &Act,
     ) -> Result<Tenant, StoreError> {
-        write!(self, now, |tx| tenant::update(tx, id, version, patch))
+        write!(self, act.at, |tx| tenant::update(tx, id, version, patch, act))
     }
 
-    async fn publish_product(&self, new: &NewProduct, now: Timestamp) -> Result<ProductVersion, StoreError> {
-        write!(self, now, |tx| product::publish(tx, new))
+    async fn publish_product(&self, new: &NewProduct, act: &Act) -> Result<ProductVersion, StoreError> {
+        write!(self, act.at, |tx| product::publish(tx, new, act))
     }
 
     async fn products(&self, page: PageRequest) -> Result<Page<Product>, StoreError> {
@@ -85,12 +86,12 @@ impl CatalogStore for SqliteStore {
         Ok(product::versions(self.readers(), id).await?)
     }
 
-    async fn set_product_active(&self, id: ProductId, active: bool) -> Result<Product, StoreError> {
-        write!(self, Timestamp::MIN, |tx| product::set_active(tx, id, active)) // the moment is not kept
+    async fn set_product_active(&self, id: ProductId, active: bool, act: &Act) -> Result<Product, StoreError> {
+        write!(self, act.at, |tx| product::set_active(tx, id, active, act))
     }
 
-    async fn create_user(&self, new: &NewUser, now: Timestamp) -> Result<User, StoreError> {
-        write!(self, now, |tx| user::create(tx, new))
+    async fn create_user(&self, new: &NewUser, act: &Act) -> Result<User, StoreError> {
+        write!(self, act.at, |tx| user::create(tx, new, act))
     }
 
     async fn user(&self, id: UserId) -> Result<User, StoreError> {
@@ -105,18 +106,12 @@ impl CatalogStore for SqliteStore {
         Ok(user::by_email(self.readers(), email).await?)
     }
 
-    async fn update_user(
-        &self,
-        id: UserId,
-        version: i64,
-        patch: &UserPatch,
-        now: Timestamp,
-    ) -> Result<User, StoreError> {
-        write!(self, now, |tx| user::update(tx, id, version, patch))
+    async fn update_user(&self, id: UserId, version: i64, patch: &UserPatch, act: &Act) -> Result<User, StoreError> {
+        write!(self, act.at, |tx| user::update(tx, id, version, patch, act))
     }
 
-    async fn create_key(&self, new: &NewKey, now: Timestamp) -> Result<ApiKey, StoreError> {
-        write!(self, now, |tx| key::create(tx, new))
+    async fn create_key(&self, new: &NewKey, act: &Act) -> Result<ApiKey, StoreError> {
+        write!(self, act.at, |tx| key::create(tx, new, act))
     }
 
     async fn key(&self, id: KeyId) -> Result<ApiKey, StoreError> {
@@ -132,16 +127,16 @@ impl CatalogStore for SqliteStore {
         Ok(key::list(self.readers(), tenant, user, page).await?)
     }
 
-    async fn revoke_key(&self, id: KeyId, now: Timestamp) -> Result<ApiKey, StoreError> {
-        write!(self, now, |tx| key::revoke(tx, id))
+    async fn revoke_key(&self, id: KeyId, act: &Act) -> Result<ApiKey, StoreError> {
+        write!(self, act.at, |tx| key::revoke(tx, id, act))
     }
 
     async fn key_context(&self, mac: &KeyMac) -> Result<Option<KeyContext>, StoreError> {
         Ok(key::context(&mut *self.reader().await?, mac).await?)
     }
 
-    async fn create_budget(&self, new: &NewBudget, now: Timestamp) -> Result<Budget, StoreError> {
-        write!(self, now, |tx| budget::create(tx, new))
+    async fn create_budget(&self, new: &NewBudget, act: &Act) -> Result<Budget, StoreError> {
+        write!(self, act.at, |tx| budget::create(tx, new, act))
     }
 
     async fn budget(&self, id: BudgetId) -> Result<Budget, StoreError> {
@@ -158,10 +153,9 @@ impl CatalogStore for SqliteStore {
         id: BudgetId,
         version: i64,
         included: i64,
-        actor: &str,
-        now: Timestamp,
+        act: &Act,
     ) -> Result<Budget, StoreError> {
-        write!(self, now, |tx| budget::set_limit(tx, id, version, included, actor))
+        write!(self, act.at, |tx| budget::set_limit(tx, id, version, included, act))
     }
 
     async fn grants(&self, budget: BudgetId, page: PageRequest) -> Result<Page<Grant>, StoreError> {
@@ -176,11 +170,23 @@ impl CatalogStore for SqliteStore {
         Ok(usage::daily(self.readers(), filter).await?)
     }
 
-    async fn save_prices(&self, hash: &[u8; 32], source: &str, body: &[u8], now: Timestamp) -> Result<(), StoreError> {
-        write!(self, now, |tx| price::save(tx, hash, source, body))
+    async fn save_prices(&self, hash: &[u8; 32], source: &str, body: &[u8], act: &Act) -> Result<(), StoreError> {
+        write!(self, act.at, |tx| price::save(tx, hash, source, body, act))
     }
 
     async fn latest_prices(&self) -> Result<Option<Vec<u8>>, StoreError> {
         Ok(price::latest(self.readers()).await?)
+    }
+
+    async fn record(&self, event: &Event, act: &Act) -> Result<(), StoreError> {
+        write!(self, act.at, |tx| audit_log::record(tx, act, event))
+    }
+
+    async fn audit_events(&self, filter: &AuditFilter, page: PageRequest) -> Result<Page<AuditEvent>, StoreError> {
+        Ok(audit_log::list(self.readers(), filter, page).await?)
+    }
+
+    async fn audit_chain(&self, seq: i64, limit: u32) -> Result<Vec<AuditEvent>, StoreError> {
+        Ok(audit_log::chain(self.readers(), seq, limit).await?)
     }
 }

@@ -13,6 +13,7 @@ mod batch;
 
 mod archive;
 mod audit;
+mod audit_log;
 mod chain;
 mod identity;
 mod usage;

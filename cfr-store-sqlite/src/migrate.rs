@@ -17,6 +17,7 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (5, "copies", include_str!("../migrations/0005_copies.sql")),
     (6, "entry_lists", include_str!("../migrations/0006_entry_lists.sql")),
     (7, "request_batches", include_str!("../migrations/0007_request_batches.sql")),
+    (8, "audit_log", include_str!("../migrations/0008_audit_log.sql")),
 ];
 
 /// What a database file is to us.

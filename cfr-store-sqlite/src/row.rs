@@ -112,6 +112,6 @@ pub(crate) fn accounts_from_blob(blob: &[u8]) -> impl Iterator<Item = cfr_core::
     chunks.iter().map(|bytes| cfr_core::id::AccountId(i64::from_be_bytes(*bytes)))
 }
 
-fn damaged(column: &str) -> Fault {
+pub(crate) fn damaged(column: &str) -> Fault {
     StoreError::unavailable(format_args!("the column `{column}` holds a value that this version cannot read")).into()
 }

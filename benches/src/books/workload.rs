@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use cfr_billing::audit_log::Act;
 use cfr_billing::budget::{NewBudget, ScopeId};
 use cfr_billing::identity::{NewTenant, TenantKind};
 use cfr_billing::store::{Boot, LeaseAsk, Store, StoreError};
@@ -105,7 +106,7 @@ async fn tenant(store: &dyn Store, now: Timestamp) -> Result<TenantId, StoreErro
         zone: TimeZone::UTC,
         currency: Currency::EUR,
     };
-    Ok(store.create_tenant(&new, now).await?.id)
+    Ok(store.create_tenant(&new, &Act::of_system(now)).await?.id)
 }
 
 /// `subject` tells the budgets of one scope apart; the levels of a tenant's path are subjects of their own.
@@ -127,7 +128,7 @@ async fn budget(
         period: Period::Never,
         zone: TimeZone::UTC,
     };
-    Ok(store.create_budget(&new, now).await?.spec.id)
+    Ok(store.create_budget(&new, &Act::of_system(now)).await?.spec.id)
 }
 
 impl Spender {

@@ -11,6 +11,7 @@ use tokio::sync::Notify;
 
 use super::fixture::{Node, ask, new_user, noon, release, user_budget};
 use super::history::play;
+use crate::audit_log::Act;
 use crate::budget::{NewBudget, ScopeId};
 use crate::identity::{KeyKind, KeyMac, NewKey, TenantPatch, User};
 use crate::plan::{NewProduct, Terms};
@@ -130,7 +131,8 @@ impl MovedBooks {
         let node = Node::start(store).await.later(AFTERWARDS);
         let user = catalog(&node).await;
         let budget = NewBudget { included_nanos: INCLUDED, period: Period::Day, ..user_budget(&user) };
-        let budget = store.create_budget(&budget, node.now).await.expect("no other of the kind").spec.id;
+        let budget =
+            store.create_budget(&budget, &Act::of_system(node.now)).await.expect("no other of the kind").spec.id;
         let suspended = suspend_a_hold(&node, budget).await;
         let node = node.restarted().await;
         let account = node.lease(budget, 4 * HELD).await;
@@ -224,19 +226,19 @@ fn settled(node: &Node<'_>, hold: HoldId, account: AccountId) -> Op {
 async fn catalog(node: &Node<'_>) -> User {
     let (store, now) = (node.store, node.now);
     let patch = TenantPatch { name: Some("Grün & Söhne".into()), ..TenantPatch::default() };
-    store.update_tenant(node.tenant, 1, &patch, now).await.expect("the first change");
+    store.update_tenant(node.tenant, 1, &patch, &Act::of_system(now)).await.expect("the first change");
     let mut product = NewProduct { code: "pro".into(), terms: terms() };
-    store.publish_product(&product, now).await.expect("a product");
+    store.publish_product(&product, &Act::of_system(now)).await.expect("a product");
     product.terms.budget_included_nanos += 1;
-    let version = store.publish_product(&product, now).await.expect("its next version");
+    let version = store.publish_product(&product, &Act::of_system(now)).await.expect("its next version");
     let new =
         crate::identity::NewUser { product_version: Some(version.id), ..new_user(node.tenant, "Ada@Example.org") };
-    let user = store.create_user(&new, now).await.expect("the address is free");
+    let user = store.create_user(&new, &Act::of_system(now)).await.expect("the address is free");
     for (number, kind) in [(1, KeyKind::Live), (2, KeyKind::Admin)] {
-        store.create_key(&key(number, kind, &user), now).await.expect("a key");
+        store.create_key(&key(number, kind, &user), &Act::of_system(now)).await.expect("a key");
     }
-    let revoked = store.create_key(&key(3, KeyKind::Test, &user), now).await.expect("a key");
-    store.revoke_key(revoked.id, now).await.expect("it exists");
+    let revoked = store.create_key(&key(3, KeyKind::Test, &user), &Act::of_system(now)).await.expect("a key");
+    store.revoke_key(revoked.id, &Act::of_system(now)).await.expect("it exists");
     let everybody = NewBudget {
         scope: Scope::Platform,
         scope_id: ScopeId(0),
@@ -247,9 +249,9 @@ async fn catalog(node: &Node<'_>) -> User {
         period: Period::EveryNDays { days: 30, anchor: noon() },
         zone: "Europe/Berlin".parse::<TimeZone>().expect("a zone"),
     };
-    store.create_budget(&everybody, now).await.expect("a budget");
+    store.create_budget(&everybody, &Act::of_system(now)).await.expect("a budget");
     for table in 1..=2_u8 {
-        store.save_prices(&[table; 32], "a rule", &[table; 100], now).await.expect("a table");
+        store.save_prices(&[table; 32], "a rule", &[table; 100], &Act::of_system(now)).await.expect("a table");
     }
     user
 }

@@ -7,6 +7,7 @@ use cfr_core::ledger::LimitPolicy;
 use cfr_core::time::Period;
 
 use super::fixture::{DAY, Node, new_tenant, top_up};
+use crate::audit_log::Act;
 use crate::store::{AuditRule, Finding, Op, Store, StoreError};
 
 /// An edit that only one rule finds.
@@ -98,7 +99,7 @@ pub const CORRECTION_EDITS: &[&str] = &[
 /// Writes a little of everything, and what this tampering needs of the node.
 pub async fn write_books(store: &dyn Store, tampering: &Tampering) {
     let node = Node::start(store).await;
-    store.create_tenant(&new_tenant("other"), node.now).await.expect("the slug is free");
+    store.create_tenant(&new_tenant("other"), &Act::of_system(node.now)).await.expect("the slug is free");
     let budget = node.hard(1_000).await;
     let account = node.lease(budget, 600).await;
     store.grant(&top_up(budget, 50, "bought"), node.now).await.expect("the budget exists");
@@ -110,7 +111,7 @@ pub async fn write_books(store: &dyn Store, tampering: &Tampering) {
     node.later(DAY).state(daily).await;
     let lowered = node.hard(1_000).await;
     node.lease(lowered, 800).await;
-    store.set_budget_limit(lowered, 1, 500, "operator", node.now).await.expect("the budget exists");
+    store.set_budget_limit(lowered, 1, 500, &Act::of_system(node.now)).await.expect("the budget exists");
     node.assert_books_agree().await;
     if tampering.rule == AuditRule::Prices {
         node.commit(&[overpriced(&node, account)]).await;

@@ -18,6 +18,7 @@ use cfr_core::time::{ManualClock, Period, Timestamp};
 use super::fixture::{
     BOOT, DAY, Node, TTL, ask, blank_record, caller, new_tenant, new_user, noon, release, top_up, user_budget,
 };
+use crate::audit_log::Act;
 use crate::budget::NewBudget;
 use crate::escrow::{Escrow, EscrowConfig};
 use crate::store::{
@@ -127,7 +128,7 @@ fn number<T: std::str::FromStr>(word: &str) -> T {
 pub async fn work(store: &dyn Store, transcript: Transcript) -> Result<(), StoreError> {
     let now = noon();
     let by = store.register(NODE, BOOT, now).await?;
-    let tenant = store.create_tenant(&new_tenant("acme"), now).await?.id;
+    let tenant = store.create_tenant(&new_tenant("acme"), &Act::of_system(now)).await?.id;
     let mut run = Run { node: Node { store, by, tenant, now }, transcript, holds: 0 };
     run.note(format!("tenant {}", tenant.as_u128()))?;
     let never = run.budget(10_000, LimitPolicy::Hard, Period::Never).await?;
@@ -204,9 +205,9 @@ impl Run<'_> {
     async fn budget(&mut self, included: i64, policy: LimitPolicy, period: Period) -> Result<BudgetId, StoreError> {
         let node = &self.node;
         let address = format!("{}@example.org", TenantId::generate(node.now));
-        let user = node.store.create_user(&new_user(node.tenant, &address), node.now).await?;
+        let user = node.store.create_user(&new_user(node.tenant, &address), &Act::of_system(node.now)).await?;
         let new = NewBudget { included_nanos: included, policy, period, ..user_budget(&user) };
-        let id = node.store.create_budget(&new, node.now).await?.spec.id;
+        let id = node.store.create_budget(&new, &Act::of_system(node.now)).await?.spec.id;
         self.note(format!("budget {}", id.as_u128()))?;
         Ok(id)
     }

@@ -1,5 +1,6 @@
 //! The words in which the rules are written.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use cfr_core::chat::{Operation, Tags, Usage, UsageSource};
@@ -8,6 +9,7 @@ use cfr_core::ledger::{CallerIds, LimitPolicy, ReleaseReason, Scope, UsageRecord
 use cfr_core::money::Currency;
 use cfr_core::time::{Period, TimeZone, Timestamp};
 
+use crate::audit_log::{Act, Actor, ActorKind};
 use crate::budget::{GrantKind, NewBudget, ScopeId};
 use crate::identity::{NewTenant, NewUser, Role, TenantKind, User};
 use crate::store::{
@@ -37,7 +39,7 @@ impl<'a> Node<'a> {
     pub(super) async fn start(store: &'a dyn Store) -> Self {
         let now = noon();
         let by = store.register("node-1", BOOT, now).await.expect("the store works");
-        let tenant = store.create_tenant(&new_tenant("acme"), now).await.expect("the slug is free").id;
+        let tenant = store.create_tenant(&new_tenant("acme"), &Act::of_system(now)).await.expect("the slug is free").id;
         Self { store, by, tenant, now }
     }
 
@@ -55,7 +57,7 @@ impl<'a> Node<'a> {
     pub(super) async fn budget(&self, included: i64, policy: LimitPolicy, period: Period) -> BudgetId {
         let user = self.user().await;
         let new = NewBudget { included_nanos: included, policy, period, ..user_budget(&user) };
-        self.store.create_budget(&new, self.now).await.expect("the user has none").spec.id
+        self.store.create_budget(&new, &Act::of_system(self.now)).await.expect("the user has none").spec.id
     }
 
     pub(super) async fn hard(&self, included: i64) -> BudgetId {
@@ -64,7 +66,10 @@ impl<'a> Node<'a> {
 
     pub(super) async fn user(&self) -> User {
         let address = format!("{}@example.org", TenantId::generate(self.now));
-        self.store.create_user(&new_user(self.tenant, &address), self.now).await.expect("the address is free")
+        self.store
+            .create_user(&new_user(self.tenant, &address), &Act::of_system(self.now))
+            .await
+            .expect("the address is free")
     }
 
     pub(super) async fn acquire(&self, asks: &[LeaseAsk]) -> Result<Vec<LeaseGrant>, AcquireError> {
@@ -182,7 +187,7 @@ pub(super) fn top_up(budget: BudgetId, amount: i64, key: &str) -> NewGrant {
         amount,
         idempotency_key: key.into(),
         reason: "a rule".into(),
-        actor: "conformance".into(),
+        actor: Arc::new(Actor::of_kind(ActorKind::Operator)),
         overcommit: false,
     }
 }

@@ -6,6 +6,7 @@ use cfr_core::ledger::LimitPolicy;
 use cfr_core::time::Period;
 
 use super::fixture::{DAY, Node, ask, top_up};
+use crate::audit_log::Act;
 use crate::budget::GrantKind;
 use crate::store::{AcquireError, NewGrant, PageRequest, Store, StoreError};
 
@@ -55,10 +56,10 @@ pub async fn a_limit_changes_the_open_period_by_the_difference(store: &dyn Store
     let node = Node::start(store).await;
     let budget = node.hard(100).await;
     node.grant(budget, 5, "bought").await;
-    let raised = store.set_budget_limit(budget, 1, 130, "admin", node.now).await.expect("the version is right");
+    let raised = store.set_budget_limit(budget, 1, 130, &Act::of_system(node.now)).await.expect("the version is right");
     assert_eq!((raised.spec.included_nanos, raised.version), (130, 2));
     assert_eq!(node.sums(budget).await, (135, 0, 0));
-    let stale = store.set_budget_limit(budget, 1, 10, "admin", node.now).await;
+    let stale = store.set_budget_limit(budget, 1, 10, &Act::of_system(node.now)).await;
     assert!(matches!(stale, Err(StoreError::Conflict { .. })), "{stale:?}");
     assert_eq!(node.sums(budget).await, (135, 0, 0));
     node.assert_books_agree().await;
@@ -70,13 +71,13 @@ pub async fn a_limit_changes_no_period_that_is_over(store: &dyn Store) {
     let budget = node.budget(100, LimitPolicy::Hard, Period::Day).await;
     node.state(budget).await;
     let later = node.later(Duration::from_secs(60));
-    store.set_budget_limit(budget, 1, 130, "admin", later.now).await.expect("the version is right");
+    store.set_budget_limit(budget, 1, 130, &Act::of_system(later.now)).await.expect("the version is right");
     assert_eq!(node.sums(budget).await, (130, 0, 0), "the period runs");
     // From noon on: in this very moment the day is over.
     let midnight = node.later(DAY / 2);
-    store.set_budget_limit(budget, 2, 170, "admin", midnight.now).await.expect("the version is right");
+    store.set_budget_limit(budget, 2, 170, &Act::of_system(midnight.now)).await.expect("the version is right");
     assert_eq!(midnight.sums(budget).await, (170, 0, 0));
-    store.set_budget_limit(budget, 3, 170, "admin", midnight.now).await.expect("the version is right");
+    store.set_budget_limit(budget, 3, 170, &Act::of_system(midnight.now)).await.expect("the version is right");
     let accounts = store.accounts(budget).await.expect("the store works");
     assert_eq!(accounts.iter().map(|account| account.granted).collect::<Vec<_>>(), [170, 130]);
     let grants = store.grants(budget, PageRequest::default()).await.expect("the store works");
@@ -89,7 +90,7 @@ pub async fn a_limit_lowered_below_use_admits_nothing_until_it_has_drained(store
     let node = Node::start(store).await;
     let budget = node.hard(100).await;
     let account = node.lease(budget, 80).await;
-    store.set_budget_limit(budget, 1, 50, "admin", node.now).await.expect("the version is right");
+    store.set_budget_limit(budget, 1, 50, &Act::of_system(node.now)).await.expect("the version is right");
     assert_eq!((node.sums(budget).await, node.state(budget).await.room()), ((50, 0, 80), -30));
     let refused = node.acquire(&[ask(budget, 1, 1)]).await;
     assert!(matches!(refused, Err(AcquireError::Denied { room: -30, .. })), "{refused:?}");

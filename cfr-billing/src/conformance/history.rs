@@ -8,6 +8,7 @@ use cfr_core::ledger::LimitPolicy;
 use cfr_core::time::{Period, Timestamp};
 
 use super::fixture::{BOOT, Node, ask, new_tenant, noon, release, top_up};
+use crate::audit_log::Act;
 use crate::store::{AccountState, AcquireError, MemoryStore, Op, OrphanPolicy, Store};
 
 /// Histories that are played unless the environment says otherwise.
@@ -142,8 +143,11 @@ impl<'a> Side<'a> {
     async fn begin(store: &'a dyn Store, name: &str, seed: u64) -> Self {
         let now = beginning(seed);
         let by = store.register(name, BOOT, now).await.expect("the store works");
-        let tenant =
-            store.create_tenant(&new_tenant(&format!("tenant-{seed}")), now).await.expect("the slug is free").id;
+        let tenant = store
+            .create_tenant(&new_tenant(&format!("tenant-{seed}")), &Act::of_system(now))
+            .await
+            .expect("the slug is free")
+            .id;
         let node = Node { store, by, tenant, now };
         let mut budgets = Vec::new();
         for (included, policy, period) in BUDGETS {

@@ -13,6 +13,7 @@ use cfr_core::time::{Period, Timestamp};
 
 use super::fixture::{BOOT, Node, TTL, ask, new_tenant, noon, release, top_up};
 use super::history::{Random, number_from_env};
+use crate::audit_log::Act;
 use crate::store::{
     AccountState, AcquireError, Boot, Incarnation, LeaseAsk, LeaseGrant, MemoryStore, Op, OrphanPolicy, Store,
     StoreError,
@@ -232,7 +233,11 @@ impl<'a> World<'a> {
     async fn begin(store: &'a dyn Store, seed: u64, nodes: usize) -> Self {
         let days = seed % SCHEDULES_MAX * SCHEDULE_DAYS_MAX;
         let now = noon().checked_add(Duration::from_secs(days * 86_400)).expect("inside the calendar");
-        let tenant = store.create_tenant(&new_tenant(&format!("schedule-{seed}")), now).await.expect("it is free").id;
+        let tenant = store
+            .create_tenant(&new_tenant(&format!("schedule-{seed}")), &Act::of_system(now))
+            .await
+            .expect("it is free")
+            .id;
         let mut world =
             Self { store, seed, tenant, budgets: Vec::new(), now, holds_made: 0, nodes: Vec::with_capacity(nodes) };
         for number in 0..nodes {

@@ -9,6 +9,7 @@ use cfr_core::ledger::{Attempt, LimitPolicy, UsageRecord};
 use cfr_core::time::Period;
 
 use super::fixture::{DAY, Node, ask, new_tenant};
+use crate::audit_log::Act;
 use crate::store::{AcquireError, Op, PageRequest, Store, StoreError};
 use crate::usage::UsageFilter;
 
@@ -128,7 +129,8 @@ pub async fn the_sums_of_a_budget_without_a_hard_limit_end_at_the_largest_number
 
 /// Twelve requests of two tenants and three models over three days, the oldest first.
 async fn write_history(node: &Node<'_>) -> Vec<UsageRecord> {
-    let other = node.store.create_tenant(&new_tenant("other"), node.now).await.expect("the slug is free").id;
+    let other =
+        node.store.create_tenant(&new_tenant("other"), &Act::of_system(node.now)).await.expect("the slug is free").id;
     let account = node.lease(node.hard(100_000).await, 100_000).await;
     let mut written = Vec::new();
     for number in 0..12_u32 {

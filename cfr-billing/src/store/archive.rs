@@ -15,6 +15,7 @@ use serde::{Serialize, Serializer};
 use sha2::{Digest as _, Sha256};
 
 use super::{LedgerStore, StoreError};
+use crate::audit_log::AuditEvent;
 use crate::budget::{Budget, Grant};
 use crate::identity::{ApiKey, KeyMac, Tenant, User};
 use crate::plan::ProductVersion;
@@ -182,6 +183,8 @@ sections! {
     Days(UsageDay) "daily sums";
     /// In the order in which they were saved.
     Prices(PriceRow) "price tables";
+    /// In the order in which they were sealed. Their seals stay as they are: the log goes on where it ended.
+    AuditEvents(AuditEvent) "audit events";
 }
 
 impl Section {

@@ -5,9 +5,9 @@ use std::fmt::Debug;
 use async_trait::async_trait;
 use cfr_core::id::{BudgetId, KeyId, ProductId, ProductVersionId, TenantId, UserId};
 use cfr_core::ledger::UsageRecord;
-use cfr_core::time::Timestamp;
 
 use super::StoreError;
+use crate::audit_log::{Act, AuditEvent, AuditFilter, Event};
 use crate::budget::{Budget, BudgetFilter, Grant, NewBudget};
 use crate::identity::{ApiKey, KeyContext, KeyMac, NewKey, NewTenant, NewUser, Tenant, TenantPatch, User, UserPatch};
 use crate::plan::{NewProduct, Product, ProductVersion};
@@ -44,14 +44,15 @@ impl Default for PageRequest {
     }
 }
 
-/// Durable tenants, products, users, keys, budgets, usage and prices.
+/// Durable tenants, products, users, keys, budgets, usage and prices. Every change writes an event of the audit log in the
+/// same transaction: see [`audit_log`](crate::audit_log).
 #[async_trait]
 pub trait CatalogStore: Debug + Send + Sync + 'static {
     /// Writes a tenant.
     ///
     /// # Errors
     /// [`StoreError::Conflict`] when the slug or domain is taken.
-    async fn create_tenant(&self, new: &NewTenant, now: Timestamp) -> Result<Tenant, StoreError>;
+    async fn create_tenant(&self, new: &NewTenant, act: &Act) -> Result<Tenant, StoreError>;
     /// A tenant by id.
     ///
     /// # Errors
@@ -76,14 +77,14 @@ pub trait CatalogStore: Debug + Send + Sync + 'static {
         id: TenantId,
         version: i64,
         patch: &TenantPatch,
-        now: Timestamp,
+        act: &Act,
     ) -> Result<Tenant, StoreError>;
 
     /// Writes a product with its first version, or the next version of an existing code. Versions are immutable.
     ///
     /// # Errors
     /// When the store cannot be written.
-    async fn publish_product(&self, new: &NewProduct, now: Timestamp) -> Result<ProductVersion, StoreError>;
+    async fn publish_product(&self, new: &NewProduct, act: &Act) -> Result<ProductVersion, StoreError>;
     /// Products with their newest version.
     ///
     /// # Errors
@@ -113,13 +114,13 @@ pub trait CatalogStore: Debug + Send + Sync + 'static {
     ///
     /// # Errors
     /// [`StoreError::NotFound`].
-    async fn set_product_active(&self, id: ProductId, active: bool) -> Result<Product, StoreError>;
+    async fn set_product_active(&self, id: ProductId, active: bool, act: &Act) -> Result<Product, StoreError>;
 
     /// Writes a user, and the user's budget by the product's terms, in one transaction.
     ///
     /// # Errors
     /// [`StoreError::Conflict`] when the address is taken or the tenant is full.
-    async fn create_user(&self, new: &NewUser, now: Timestamp) -> Result<User, StoreError>;
+    async fn create_user(&self, new: &NewUser, act: &Act) -> Result<User, StoreError>;
     /// A user by id.
     ///
     /// # Errors
@@ -150,19 +151,13 @@ pub trait CatalogStore: Debug + Send + Sync + 'static {
     ///
     /// # Errors
     /// [`StoreError::Conflict`] when it was changed meanwhile.
-    async fn update_user(
-        &self,
-        id: UserId,
-        version: i64,
-        patch: &UserPatch,
-        now: Timestamp,
-    ) -> Result<User, StoreError>;
+    async fn update_user(&self, id: UserId, version: i64, patch: &UserPatch, act: &Act) -> Result<User, StoreError>;
 
     /// Writes a key by its MAC.
     ///
     /// # Errors
     /// [`StoreError::NotFound`] for an unknown tenant or user.
-    async fn create_key(&self, new: &NewKey, now: Timestamp) -> Result<ApiKey, StoreError>;
+    async fn create_key(&self, new: &NewKey, act: &Act) -> Result<ApiKey, StoreError>;
     /// A key by id.
     ///
     /// # Errors
@@ -182,7 +177,7 @@ pub trait CatalogStore: Debug + Send + Sync + 'static {
     ///
     /// # Errors
     /// [`StoreError::NotFound`].
-    async fn revoke_key(&self, id: KeyId, now: Timestamp) -> Result<ApiKey, StoreError>;
+    async fn revoke_key(&self, id: KeyId, act: &Act) -> Result<ApiKey, StoreError>;
     /// Everything that a request with this key needs, in one read: key, user, tenant, product terms, budgets of the path.
     ///
     /// # Errors
@@ -193,7 +188,7 @@ pub trait CatalogStore: Debug + Send + Sync + 'static {
     ///
     /// # Errors
     /// [`StoreError::Conflict`] when the scope has one in this period kind and currency.
-    async fn create_budget(&self, new: &NewBudget, now: Timestamp) -> Result<Budget, StoreError>;
+    async fn create_budget(&self, new: &NewBudget, act: &Act) -> Result<Budget, StoreError>;
     /// A budget by id.
     ///
     /// # Errors
@@ -213,8 +208,7 @@ pub trait CatalogStore: Debug + Send + Sync + 'static {
         id: BudgetId,
         version: i64,
         included: i64,
-        actor: &str,
-        now: Timestamp,
+        act: &Act,
     ) -> Result<Budget, StoreError>;
     /// Grants of a budget, the newest first.
     ///
@@ -237,12 +231,28 @@ pub trait CatalogStore: Debug + Send + Sync + 'static {
     ///
     /// # Errors
     /// When the store cannot be written.
-    async fn save_prices(&self, hash: &[u8; 32], source: &str, body: &[u8], now: Timestamp) -> Result<(), StoreError>;
+    async fn save_prices(&self, hash: &[u8; 32], source: &str, body: &[u8], act: &Act) -> Result<(), StoreError>;
     /// The price table that was saved last.
     ///
     /// # Errors
     /// When the store cannot be read.
     async fn latest_prices(&self) -> Result<Option<Vec<u8>>, StoreError>;
+
+    /// Writes an event of its own, of something that changed nothing else in the store.
+    ///
+    /// # Errors
+    /// When the store cannot be written.
+    async fn record(&self, event: &Event, act: &Act) -> Result<(), StoreError>;
+    /// Events of the audit log, the newest first.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    async fn audit_events(&self, filter: &AuditFilter, page: PageRequest) -> Result<Page<AuditEvent>, StoreError>;
+    /// The events after the one at `seq`, in the order in which they were sealed, at most `limit`.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    async fn audit_chain(&self, seq: i64, limit: u32) -> Result<Vec<AuditEvent>, StoreError>;
 }
 
 const _: fn(&dyn CatalogStore) = |_| {};

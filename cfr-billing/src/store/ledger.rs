@@ -14,6 +14,7 @@ use smallvec::SmallVec;
 use super::StoreError;
 use super::finding::{AccountsAudit, Correction, Finding};
 use super::node::{Boot, Incarnation, NodeState, Renewal};
+use crate::audit_log::{Actor, ActorKind};
 use crate::budget::{Grant, GrantKind};
 
 /// A wish for spending rights on a budget's current period.
@@ -441,8 +442,8 @@ pub struct NewGrant {
     pub idempotency_key: Arc<str>,
     /// Why, for the books.
     pub reason: Arc<str>,
-    /// Who did it, for the books.
-    pub actor: Arc<str>,
+    /// Who did it, for the books and the audit log.
+    pub actor: Arc<Actor>,
     /// Whether it may leave less than is already used.
     pub overcommit: bool,
 }
@@ -457,7 +458,7 @@ impl NewGrant {
             amount,
             idempotency_key: key.into(),
             reason: "".into(),
-            actor: "system".into(),
+            actor: Arc::new(Actor::of_kind(ActorKind::System)),
             overcommit: true,
         }
     }

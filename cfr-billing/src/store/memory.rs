@@ -9,6 +9,7 @@ use self::batch::Batches;
 use self::books::Books;
 use self::catalog::Catalog;
 pub use self::fault::Faults;
+use self::log::Log;
 use self::recall::{Bells, Questions};
 use crate::budget::{Budget, ScopeId};
 
@@ -17,6 +18,7 @@ mod books;
 mod catalog;
 mod fault;
 mod ledger;
+mod log;
 mod recall;
 mod tables;
 
@@ -38,6 +40,7 @@ struct State {
     books: Books,
     catalog: Catalog,
     batches: Batches,
+    log: Log,
     questions: Questions,
 }
 

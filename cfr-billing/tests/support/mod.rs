@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use cfr_billing::audit_log::{Actor, ActorKind};
 use cfr_billing::budget::GrantKind;
 use cfr_billing::escrow::{Escrow, EscrowConfig};
 use cfr_billing::store::{LedgerStore, MemoryStore, NewGrant};
@@ -183,7 +184,7 @@ pub(crate) fn top_up(budget: BudgetId, amount: i64, key: &str) -> NewGrant {
         amount,
         idempotency_key: key.into(),
         reason: "a test".into(),
-        actor: "test".into(),
+        actor: Arc::new(Actor::of_kind(ActorKind::Operator)),
         overcommit: false,
     }
 }

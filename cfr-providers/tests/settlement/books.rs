@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use cfr_billing::audit_log::Act;
 use cfr_billing::budget::NewBudget;
 use cfr_billing::budget::ScopeId;
 use cfr_billing::escrow::{Escrow, EscrowConfig};
@@ -175,7 +176,7 @@ async fn customer(store: &SqliteStore, clock: &dyn Clock) -> (Arc<Caller>, Budge
         zone: TimeZone::UTC,
         currency: Currency::USD,
     };
-    let tenant = store.create_tenant(&tenant, clock.now()).await.expect("new");
+    let tenant = store.create_tenant(&tenant, &Act::of_system(clock.now())).await.expect("new");
     let budget = NewBudget {
         scope: Scope::Tenant,
         scope_id: ScopeId(tenant.id.as_u128()),
@@ -186,7 +187,7 @@ async fn customer(store: &SqliteStore, clock: &dyn Clock) -> (Arc<Caller>, Budge
         period: Period::CalendarMonth,
         zone: TimeZone::UTC,
     };
-    let budget = store.create_budget(&budget, clock.now()).await.expect("new").spec.id;
+    let budget = store.create_budget(&budget, &Act::of_system(clock.now())).await.expect("new").spec.id;
     let caller = Caller { margin: Margin::NONE, ..Caller::new(tenant.id, [budget], Currency::USD) };
     (Arc::new(caller), budget)
 }

@@ -1,7 +1,7 @@
 //! `/budgets`: limits per period, and what is left of them now.
 
+use axum::Json as Answer;
 use axum::extract::{Path, State};
-use axum::{Extension, Json as Answer};
 use cfr_billing::budget::{Budget as Row, BudgetFilter, NewBudget, ScopeId};
 use cfr_billing::identity::Tenant;
 use cfr_billing::store::Store;
@@ -12,7 +12,7 @@ use cfr_core::time::{Period as CorePeriod, TimeZone, Timestamp};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::admin::Actor;
+use super::admin::Acting;
 use super::input::{Checks, Json, Params};
 use super::money::{Money, Period, Window};
 use super::page::{Listing, page_request};
@@ -178,11 +178,12 @@ pub(crate) async fn list(
         headers(("etag" = String, description = "Its version, for `if-match`"))), Problems))]
 pub(crate) async fn create(
     State(state): State<ApiState>,
+    Acting(act): Acting,
     Json(body): Json<CreateBudget>,
 ) -> Result<Versioned<Budget>, Problem> {
     let found = subject(&state, body.scope, body.subject.as_deref()).await;
     let new = check(&body, &lookup::named("subject", found)?, state.clock.now())?;
-    let row = state.store.create_budget(&new, state.clock.now()).await?;
+    let row = state.store.create_budget(&new, &act).await?;
     state.keys.changed().await;
     with_balance(&state, row).await.map(|budget| Versioned::created(budget.version, budget))
 }
@@ -208,7 +209,7 @@ pub(crate) async fn show(
         headers(("etag" = String, description = "Its version, for `if-match`"))), Problems))]
 pub(crate) async fn change(
     State(state): State<ApiState>,
-    Extension(actor): Extension<Actor>,
+    Acting(act): Acting,
     Path(budget): Path<String>,
     if_match: IfMatch,
     Json(body): Json<ChangeBudget>,
@@ -220,7 +221,7 @@ pub(crate) async fn change(
     require_currency(&mut checks, "limit", &body.limit, row.spec.currency);
     checks.finish()?;
     let included = limit.map_or(row.spec.included_nanos, |limit| limit.nanos());
-    let change = state.store.set_budget_limit(row.spec.id, row.version, included, &actor.0, state.clock.now());
+    let change = state.store.set_budget_limit(row.spec.id, row.version, included, &act);
     let row = state.escrow.recalled(row.spec.id, change).await?;
     state.keys.changed().await;
     with_balance(&state, row).await.map(|budget| Versioned::ok(budget.version, budget))

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
+use axum::Json as Answer;
 use axum::extract::{FromRequestParts, Path, State};
 use axum::http::StatusCode;
 use axum::http::request::Parts;
-use axum::{Extension, Json as Answer};
 use cfr_billing::budget::{Grant as Row, GrantKind};
 use cfr_billing::store::NewGrant;
 use cfr_core::id::{BudgetId, GrantId};
@@ -14,7 +14,7 @@ use cfr_core::time::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::admin::Actor;
+use super::admin::Acting;
 use super::budgets::require_currency;
 use super::input::{Checks, Json, Params, WORD_CHARS_MAX};
 use super::money::Money;
@@ -156,7 +156,7 @@ pub(crate) async fn list(
     responses((status = 201, description = "The grant", body = Grant), Problems))]
 pub(crate) async fn create(
     State(state): State<ApiState>,
-    Extension(actor): Extension<Actor>,
+    Acting(act): Acting,
     Path(budget): Path<String>,
     IdempotencyKey(idempotency_key): IdempotencyKey,
     Json(body): Json<CreateGrant>,
@@ -164,7 +164,7 @@ pub(crate) async fn create(
     let spec = state.store.budget(lookup::id(&budget, "budget")?).await?.spec;
     let overcommit = body.overcommit;
     let (kind, amount, reason) = body.check(spec.currency)?;
-    let new = NewGrant { budget: spec.id, kind, amount, idempotency_key, reason, actor: actor.0, overcommit };
+    let new = NewGrant { budget: spec.id, kind, amount, idempotency_key, reason, actor: act.by, overcommit };
     let row = state.escrow.grant(&new).await?;
     Ok((StatusCode::CREATED, Answer(Grant::present(row, spec.currency))))
 }

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
+use axum::Json as Answer;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
-use axum::{Extension, Json as Answer};
 use cfr_billing::identity::{ApiKey as Row, KeyKind, KeyStatus};
 use cfr_core::id::{KeyId, TenantId, UserId};
 use cfr_core::time::Timestamp;
@@ -12,7 +12,7 @@ use jiff::SignedDuration;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::admin::Actor;
+use super::admin::Acting;
 use super::input::{Checks, Json, Params, nullable};
 use super::page::{Listing, page_request};
 use super::problem::{Problem, Problems};
@@ -148,6 +148,7 @@ pub(crate) async fn list(
     responses((status = 201, description = "The new key with its secret", body = NewKey), Problems))]
 pub(crate) async fn create(
     State(state): State<ApiState>,
+    Acting(act): Acting,
     Json(body): Json<CreateKey>,
 ) -> Result<(StatusCode, Answer<NewKey>), Problem> {
     let now = state.clock.now();
@@ -166,7 +167,7 @@ pub(crate) async fn create(
         models: body.models.into_iter().map(Into::into).collect(),
         expires_at,
     };
-    let (text, row) = state.keys.issue(wish).await?;
+    let (text, row) = state.keys.issue(wish, &act).await?;
     Ok((StatusCode::CREATED, Answer(NewKey { key: row.into(), secret: text.expose().to_owned() })))
 }
 
@@ -184,16 +185,16 @@ pub(crate) async fn show(State(state): State<ApiState>, Path(key): Path<String>)
     responses((status = 200, description = "The key as it is now", body = Key), Problems))]
 pub(crate) async fn revoke(
     State(state): State<ApiState>,
-    Extension(actor): Extension<Actor>,
+    Acting(act): Acting,
     Path(key): Path<String>,
 ) -> Result<Answer<Key>, Problem> {
     let id: KeyId = lookup::id(&key, "key")?;
-    if *actor.0 == *id.to_string() {
+    if act.by.id.as_deref() == Some(&*id.to_string()) {
         return Err(Problem::conflict(
             "this is the key that asks: revoke it with another admin key, or on the command line",
         ));
     }
-    let row = state.store.revoke_key(id, state.clock.now()).await?;
+    let row = state.store.revoke_key(id, &act).await?;
     state.keys.changed().await;
     Ok(Answer(row.into()))
 }

@@ -3,9 +3,10 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use axum::Json as Answer;
 use axum::body::Bytes;
 use axum::extract::{Path, Request, State};
-use axum::{Extension, Json as Answer};
+use cfr_billing::audit_log::Act;
 use cfr_billing::store::Cursor;
 use cfr_core::broadcast::Notice;
 use cfr_core::price::{PRICE_TABLE_BYTES_MAX, PriceEntry, PriceTable, PriceUpdate};
@@ -13,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::{ApiState, PriceDesk};
-use super::admin::Actor;
+use super::admin::Acting;
 use super::input::{self, Params};
 use super::page::{Listing, page_request};
 use super::problem::{Problem, Problems};
@@ -150,13 +151,13 @@ pub(crate) async fn diff(State(state): State<ApiState>, request: Request) -> Res
     responses((status = 200, description = "What has changed", body = PriceTableDiff), Problems))]
 pub(crate) async fn import(
     State(state): State<ApiState>,
-    Extension(actor): Extension<Actor>,
+    Acting(act): Acting,
     request: Request,
 ) -> Result<Answer<PriceTableDiff>, Problem> {
     let body = input::json_bytes(request, &state).await?;
     let upload = load(&state, body).await?;
     let diff = compare(&state.prices.current(), &upload);
-    keep(&state, &upload, &actor).await?;
+    keep(&state, &upload, &act).await?;
     state.prices.replace(upload.table);
     if let Err(error) = state.broadcast.publish(Notice::Prices).await {
         tracing::warn!(%error, "other replicas read the new prices at their next start");
@@ -202,9 +203,9 @@ fn complete(prices: &dyn PriceDesk, body: Bytes) -> Result<Upload, String> {
 }
 
 /// A store keeps each table once, in the order of first use: an old one cannot come back under its old version.
-async fn keep(state: &ApiState, upload: &Upload, actor: &Actor) -> Result<(), Problem> {
-    let source = format!("import by {}", actor.0);
-    state.store.save_prices(&upload.table.version().0, &source, &upload.body, state.clock.now()).await?;
+async fn keep(state: &ApiState, upload: &Upload, act: &Act) -> Result<(), Problem> {
+    let source = format!("import by {}", act.by.label());
+    state.store.save_prices(&upload.table.version().0, &source, &upload.body, act).await?;
     if state.store.latest_prices().await?.as_deref() == Some(&upload.body) {
         return Ok(());
     }

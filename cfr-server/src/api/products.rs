@@ -12,6 +12,7 @@ use cfr_core::time::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::admin::Acting;
 use super::input::{Checks, Json, Params, TEXT_CHARS_MAX};
 use super::money::{Money, Period};
 use super::page::{Listing, page_request};
@@ -237,6 +238,7 @@ pub(crate) async fn list(
     responses((status = 201, description = "The new product", body = Product), Problems))]
 pub(crate) async fn create(
     State(state): State<ApiState>,
+    Acting(act): Acting,
     Json(body): Json<CreateProduct>,
 ) -> Result<(StatusCode, Answer<Product>), Problem> {
     let new = check(&body.code, &body.terms, body.confirm_loss, state.clock.now())?;
@@ -244,7 +246,7 @@ pub(crate) async fn create(
         let detail = format_args!("product `{0}` exists: publish its next version at products/{0}/versions", body.code);
         return Err(Problem::conflict(detail));
     }
-    let version = state.store.publish_product(&new, state.clock.now()).await?;
+    let version = state.store.publish_product(&new, &act).await?;
     let product = state.store.product(version.product).await?;
     Ok((StatusCode::CREATED, Answer(product.into())))
 }
@@ -266,11 +268,12 @@ pub(crate) async fn show(
     responses((status = 200, description = "The product as it is now", body = Product), Problems))]
 pub(crate) async fn change(
     State(state): State<ApiState>,
+    Acting(act): Acting,
     Path(product): Path<String>,
     Json(body): Json<ChangeProduct>,
 ) -> Result<Answer<Product>, Problem> {
     let row = lookup::product(&*state.store, &product).await?;
-    Ok(Answer(state.store.set_product_active(row.id, body.active).await?.into()))
+    Ok(Answer(state.store.set_product_active(row.id, body.active, &act).await?.into()))
 }
 
 /// List every version of a product, the newest first.
@@ -292,12 +295,13 @@ pub(crate) async fn versions(
     responses((status = 201, description = "The new version", body = ProductVersion), Problems))]
 pub(crate) async fn publish(
     State(state): State<ApiState>,
+    Acting(act): Acting,
     Path(product): Path<String>,
     Json(body): Json<PublishVersion>,
 ) -> Result<(StatusCode, Answer<ProductVersion>), Problem> {
     let row = lookup::product(&*state.store, &product).await?;
     let new = check(&row.code, &body.terms, body.confirm_loss, state.clock.now())?;
-    let version = state.store.publish_product(&new, state.clock.now()).await?;
+    let version = state.store.publish_product(&new, &act).await?;
     Ok((StatusCode::CREATED, Answer(version.into())))
 }
 

@@ -44,6 +44,8 @@ words! {
     KeyKind: "live" "test" "service" "admin";
     /// Where a key is in its life.
     KeyStatus: "active" "disabled" "revoked";
+    /// Who did something: somebody who opened the database itself, a person who signed in, a program with a key, the server.
+    ActorKind: "operator" "user" "key" "system";
     /// Whom a budget limits.
     Scope: "key" "user" "team" "tenant" "product" "platform";
     /// What happens at the limit of a budget.
@@ -140,6 +142,7 @@ mod tests {
         check::<cfr_billing::identity::UserStatus>(UserStatus::WORDS);
         check::<cfr_billing::identity::KeyKind>(KeyKind::WORDS);
         check::<cfr_billing::identity::KeyStatus>(KeyStatus::WORDS);
+        check::<cfr_billing::audit_log::ActorKind>(ActorKind::WORDS);
         check::<cfr_core::ledger::Scope>(Scope::WORDS);
         check::<cfr_core::ledger::LimitPolicy>(LimitPolicy::WORDS);
         check::<cfr_billing::budget::GrantKind>(GrantKind::WORDS);

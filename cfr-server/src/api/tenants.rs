@@ -11,6 +11,7 @@ use cfr_core::time::{TimeZone, Timestamp};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::admin::Acting;
 use super::input::{Checks, Json, Params, nullable};
 use super::page::{Listing, page_request};
 use super::precondition::{IfMatch, Versioned};
@@ -179,9 +180,10 @@ pub(crate) async fn list(
         headers(("etag" = String, description = "Its version, for `if-match`"))), Problems))]
 pub(crate) async fn create(
     State(state): State<ApiState>,
+    Acting(act): Acting,
     Json(body): Json<CreateTenant>,
 ) -> Result<Versioned<Tenant>, Problem> {
-    let row = state.store.create_tenant(&body.check()?, state.clock.now()).await?;
+    let row = state.store.create_tenant(&body.check()?, &act).await?;
     Ok(Versioned::created(row.version, row.into()))
 }
 
@@ -205,6 +207,7 @@ pub(crate) async fn show(
         headers(("etag" = String, description = "Its version, for `if-match`"))), Problems))]
 pub(crate) async fn change(
     State(state): State<ApiState>,
+    Acting(act): Acting,
     Path(tenant): Path<String>,
     if_match: IfMatch,
     Json(body): Json<ChangeTenant>,
@@ -217,7 +220,7 @@ pub(crate) async fn change(
     let row = lookup::tenant(&*state.store, &tenant).await?;
     if_match.check(row.version)?;
     let patch = TenantPatch { name: body.name.map(Into::into), status: body.status, users_max: body.users_max };
-    let row = state.store.update_tenant(row.id, row.version, &patch, state.clock.now()).await?;
+    let row = state.store.update_tenant(row.id, row.version, &patch, &act).await?;
     state.keys.changed().await;
     Ok(row.into())
 }

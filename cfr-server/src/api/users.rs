@@ -14,6 +14,7 @@ use cfr_core::time::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::admin::Acting;
 use super::input::{Checks, Json, Params};
 use super::lookup::{self, Memo};
 use super::page::{Listing, page_request};
@@ -134,6 +135,7 @@ pub(crate) async fn list(
         headers(("etag" = String, description = "Its version, for `if-match`"))), Problems))]
 pub(crate) async fn create(
     State(state): State<ApiState>,
+    Acting(act): Acting,
     Json(body): Json<CreateUser>,
 ) -> Result<Versioned<User>, Problem> {
     let name = body.name.as_deref().unwrap_or(&body.email);
@@ -149,7 +151,7 @@ pub(crate) async fn create(
         role: body.role.unwrap_or(Role::User),
         product_version: product_version(&state, body.product.as_deref(), tenant.currency).await?,
     };
-    let row = state.store.create_user(&new, state.clock.now()).await?;
+    let row = state.store.create_user(&new, &act).await?;
     state.keys.changed().await;
     let version = row.version;
     Ok(Versioned::created(version, present(row, &mut Memo::new(&*state.store)).await?))
@@ -173,6 +175,7 @@ pub(crate) async fn show(State(state): State<ApiState>, Path(user): Path<String>
         headers(("etag" = String, description = "Its version, for `if-match`"))), Problems))]
 pub(crate) async fn change(
     State(state): State<ApiState>,
+    Acting(act): Acting,
     Path(user): Path<String>,
     if_match: IfMatch,
     Json(body): Json<ChangeUser>,
@@ -191,7 +194,7 @@ pub(crate) async fn change(
         status: body.status,
         product_version: product_version(&state, body.product.as_deref(), currency).await?,
     };
-    let row = state.store.update_user(row.id, row.version, &patch, state.clock.now()).await?;
+    let row = state.store.update_user(row.id, row.version, &patch, &act).await?;
     if patch.product_version.is_some() {
         forget_budgets(&state, row.id).await?;
     }

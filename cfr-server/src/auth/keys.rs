@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use axum::http::HeaderMap;
+use cfr_billing::audit_log::Act;
 use cfr_billing::identity::{ApiKey, KeyContext, KeyKind, KeyMac, KeyStatus, NewKey};
 use cfr_billing::store::{CatalogStore, StoreError};
 use cfr_core::broadcast::{Broadcast, Notice};
@@ -54,6 +55,12 @@ impl Principal {
     #[must_use]
     pub fn is_admin(&self) -> bool {
         self.context.key.kind == KeyKind::Admin && self.context.key.tenant.is_none()
+    }
+
+    /// Whether it is the key that the operator's environment names, which is in no store.
+    #[must_use]
+    pub fn is_operator(&self) -> bool {
+        self.context.key.id == OPERATORS_KEY
     }
 
     fn admit(&self, now: Timestamp) -> Result<(), AuthError> {
@@ -166,9 +173,9 @@ impl Keys {
     ///
     /// # Errors
     /// As [`CatalogStore::create_key`].
-    pub async fn issue(&self, wish: KeyWish) -> Result<(KeyText, ApiKey), StoreError> {
+    pub async fn issue(&self, wish: KeyWish, act: &Act) -> Result<(KeyText, ApiKey), StoreError> {
         let text = KeyText::generate(wish.kind);
-        let key = self.import(wish, &text).await?;
+        let key = self.import(wish, &text, act).await?;
         Ok((text, key))
     }
 
@@ -176,7 +183,7 @@ impl Keys {
     ///
     /// # Errors
     /// As [`CatalogStore::create_key`].
-    pub async fn import(&self, wish: KeyWish, text: &KeyText) -> Result<ApiKey, StoreError> {
+    pub async fn import(&self, wish: KeyWish, text: &KeyText, act: &Act) -> Result<ApiKey, StoreError> {
         let new = NewKey {
             tenant: wish.tenant,
             user: wish.user,
@@ -188,7 +195,7 @@ impl Keys {
             models: wish.models,
             expires_at: wish.expires_at,
         };
-        let key = self.store.create_key(&new, self.clock.now()).await?;
+        let key = self.store.create_key(&new, act).await?;
         self.changed().await;
         Ok(key)
     }
@@ -255,10 +262,13 @@ pub struct KeyWish {
     pub expires_at: Option<Timestamp>,
 }
 
+/// An id that no store gives.
+const OPERATORS_KEY: KeyId = KeyId::from_u128(0);
+
 /// The key that the operator's environment names, as if it were in the store.
 fn operator_context(text: &KeyText, now: Timestamp) -> KeyContext {
     let key = ApiKey {
-        id: KeyId::from_u128(0),
+        id: OPERATORS_KEY,
         tenant: None,
         user: None,
         name: "CFR_ADMIN_KEY".into(),

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::body::Body;
 use axum::http::{HeaderMap, Method, Request, StatusCode};
+use cfr_billing::audit_log::Act;
 use cfr_core::time::SystemClock;
 use cfr_server::state::{App, Books};
 use cfr_server::{demo, router, seed};
@@ -47,7 +48,8 @@ impl Api {
         let config = demo::config("127.0.0.1:0".into(), PathBuf::from(folder.path()), &|_| None)
             .expect("the demo's configuration");
         let books = Books::open(&config, Arc::new(SystemClock::new())).await.expect("books");
-        let (key, _) = books.keys.issue(seed::admin_wish("test")).await.expect("an admin key");
+        let act = Act::of_system(books.clock.now());
+        let (key, _) = books.keys.issue(seed::admin_wish("test"), &act).await.expect("an admin key");
         let app = Arc::new(App::new(config, books).await.expect("an app"));
         Self { router: router::router(Arc::clone(&app)), app, key: key.expose().to_owned(), _folder: folder }
     }

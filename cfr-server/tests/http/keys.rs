@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use cfr_billing::audit_log::Act;
 use cfr_billing::identity::{KeyKind, NewKey, TenantPatch, TenantStatus, UserPatch, UserStatus};
 use cfr_core::secret::Secret;
 use cfr_core::time::{Clock, ManualClock, Timestamp};
@@ -40,7 +41,7 @@ async fn a_revoked_key_ends_at_once_and_an_expired_one_by_itself() {
     assert_eq!(site.chat(&key, &chat("hi")).await.status, 200);
     let books = &site.app.books;
     let row = books.store.keys(None, None, Default::default()).await.expect("keys").items[0].clone();
-    books.store.revoke_key(row.id, books.clock.now()).await.expect("revoked");
+    books.store.revoke_key(row.id, &Act::of_system(books.clock.now())).await.expect("revoked");
     books.keys.forget();
     site.chat(&key, &chat("hi")).await.is_error(401, "invalid_api_key");
 
@@ -52,14 +53,21 @@ async fn a_revoked_key_ends_at_once_and_an_expired_one_by_itself() {
         models: Vec::new(),
         expires_at: Some(Timestamp::UNIX_EPOCH),
     };
-    let ended = books.keys.issue(ended).await.expect("a key").0;
+    let ended = books.keys.issue(ended, &Act::of_system(Timestamp::UNIX_EPOCH)).await.expect("a key").0;
     site.chat(ended.expose(), &chat("hi")).await.is_error(401, "api_key_expired");
 }
 
 #[tokio::test]
 async fn an_admin_key_calls_no_models() {
     let site = Site::start(FAKE).await;
-    let admin = site.app.books.keys.issue(seed::admin_wish("test")).await.expect("a key").0;
+    let admin = site
+        .app
+        .books
+        .keys
+        .issue(seed::admin_wish("test"), &Act::of_system(Timestamp::UNIX_EPOCH))
+        .await
+        .expect("a key")
+        .0;
     site.chat(admin.expose(), &chat("hi")).await.is_error(403, "wrong_key_kind");
     assert_eq!(site.get("/api/v1/tenants", admin.expose()).await.status, 200);
 }
@@ -71,13 +79,21 @@ async fn suspended_tenants_and_users_are_a_403() {
     let books = &site.app.books;
     let user = books.store.users(None, Default::default()).await.expect("users").items[0].clone();
     let suspended = UserPatch { status: Some(UserStatus::Suspended), ..UserPatch::default() };
-    books.store.update_user(user.id, user.version, &suspended, books.clock.now()).await.expect("suspended");
+    books
+        .store
+        .update_user(user.id, user.version, &suspended, &Act::of_system(books.clock.now()))
+        .await
+        .expect("suspended");
     books.keys.forget();
     site.chat(&key, &chat("hi")).await.is_error(403, "user_not_active");
 
     let tenant = books.store.tenant(user.tenant).await.expect("a tenant");
     let suspended = TenantPatch { status: Some(TenantStatus::Suspended), ..TenantPatch::default() };
-    books.store.update_tenant(tenant.id, tenant.version, &suspended, books.clock.now()).await.expect("suspended");
+    books
+        .store
+        .update_tenant(tenant.id, tenant.version, &suspended, &Act::of_system(books.clock.now()))
+        .await
+        .expect("suspended");
     books.keys.forget();
     site.chat(&key, &chat("hi")).await.is_error(403, "tenant_suspended");
 }
@@ -89,7 +105,7 @@ async fn a_key_without_any_budget_has_no_money() {
     let books = &site.app.books;
     let tenant = books.store.tenant_by_slug("acme").await.expect("read").expect("a tenant");
     let service = KeyWish { kind: KeyKind::Service, tenant: Some(tenant.id), ..seed::admin_wish("robot") };
-    let service = books.keys.issue(service).await.expect("a key").0;
+    let service = books.keys.issue(service, &Act::of_system(Timestamp::UNIX_EPOCH)).await.expect("a key").0;
     site.chat(service.expose(), &chat("hi")).await.is_error(403, "no_budget");
 }
 
@@ -102,7 +118,7 @@ async fn a_key_of_another_gateway_works_once_it_is_imported() {
     let foreign = KeyText::parse(&format!("sk-{}", "0123456789abcdef".repeat(4))).expect("well formed");
     let wish = KeyWish { kind: row.kind, tenant: row.tenant, user: row.user, ..seed::admin_wish("imported") };
     site.chat(foreign.expose(), &chat("hi")).await.is_error(401, "invalid_api_key");
-    books.keys.import(wish, &foreign).await.expect("imported");
+    books.keys.import(wish, &foreign, &Act::of_system(Timestamp::UNIX_EPOCH)).await.expect("imported");
     assert_eq!(site.chat(foreign.expose(), &chat("hi")).await.status, 200);
 }
 
@@ -132,13 +148,13 @@ async fn a_known_key_is_believed_for_thirty_seconds_and_an_unknown_one_for_five(
         models: Vec::new(),
         expires_at: None,
     };
-    let key = books.store.create_key(&new, clock.now()).await.expect("written");
+    let key = books.store.create_key(&new, &Act::of_system(clock.now())).await.expect("written");
     clock.advance(Duration::from_secs(4));
     assert!(!works().await, "still taken for unknown");
     clock.advance(Duration::from_secs(1));
     assert!(works().await);
 
-    books.store.revoke_key(key.id, clock.now()).await.expect("revoked");
+    books.store.revoke_key(key.id, &Act::of_system(clock.now())).await.expect("revoked");
     clock.advance(Duration::from_secs(29));
     assert!(works().await, "still believed");
     clock.advance(Duration::from_secs(1));

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use cfr_billing::audit_log::Act;
 use cfr_billing::identity::KeyKind;
 use cfr_billing::plan::Terms;
 use cfr_core::time::{SystemClock, TimeZone};
@@ -123,7 +124,7 @@ impl Site {
             models: models.iter().map(|name| Arc::from(*name)).collect(),
             expires_at: None,
         };
-        books.keys.issue(wish).await.expect("a key").0.expose().to_owned()
+        books.keys.issue(wish, &Act::of_system(books.clock.now())).await.expect("a key").0.expose().to_owned()
     }
 
     pub(crate) async fn chat(&self, key: &str, body: &Value) -> Seen {

@@ -16,6 +16,7 @@ use sqlx::postgres::PgRow;
 use sqlx::{AssertSqlSafe, Postgres, Transaction};
 
 use crate::PostgresStore;
+use crate::audit_log;
 use crate::catalog::{budget, product};
 use crate::error::Fault;
 use crate::identity::{key, tenant, user};
@@ -144,6 +145,7 @@ const fn source(section: Section) -> &'static str {
             "SELECT * FROM usage_daily ORDER BY day, tenant_id, user_id, key_id, model_served COLLATE \"C\""
         }
         Section::Prices => "SELECT * FROM price_versions ORDER BY seq",
+        Section::AuditEvents => "SELECT * FROM audit_events ORDER BY seq",
         _ => "SELECT 1 WHERE false",
     }
 }
@@ -166,6 +168,7 @@ fn read_rows(section: Section, rows: &[PgRow]) -> Result<Rows, Fault> {
         Section::Holds => Rows::Holds(each(rows, hold)?),
         Section::Days => Rows::Days(each(rows, usage::day_from_row)?),
         Section::Prices => Rows::Prices(each(rows, price)?),
+        Section::AuditEvents => Rows::AuditEvents(each(rows, audit_log::from_row)?),
         _ => return Err(StoreError::invalid("this store does not know the section").into()),
     })
 }

@@ -1,5 +1,6 @@
 //! Rows into an empty database: those of a page are one argument, an array of JSON objects that are named like the columns.
 
+use cfr_billing::audit_log::AuditEvent;
 use cfr_billing::budget::{Budget, Grant};
 use cfr_billing::identity::{Tenant, User};
 use cfr_billing::plan::ProductVersion;
@@ -14,6 +15,7 @@ use serde_json::{Value, json};
 use sqlx::AssertSqlSafe;
 use uuid::Uuid;
 
+use crate::audit_log;
 use crate::bulk::{self, Cell, Script};
 use crate::error::Fault;
 use crate::identity::user::normal;
@@ -44,8 +46,16 @@ pub(super) async fn rows(tx: &mut Tx<'_>, rows: &Rows) -> Result<(), Fault> {
         Rows::Batches(rows) => batch::write(tx, rows).await,
         Rows::Days(rows) => each(tx, "usage_daily", rows, day).await,
         Rows::Prices(rows) => each(tx, "price_versions", rows, price).await,
+        Rows::AuditEvents(rows) => events(tx, rows).await,
         _ => Err(StoreError::invalid("this store does not know the section").into()),
     }
+}
+
+async fn events(tx: &mut Tx<'_>, events: &[AuditEvent]) -> Result<(), Fault> {
+    for event in events {
+        audit_log::insert(tx.connection(), event).await?;
+    }
+    Ok(())
 }
 
 /// What an object does not name has its default.

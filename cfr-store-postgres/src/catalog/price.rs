@@ -1,17 +1,22 @@
 //! Price tables under their hash.
 
+use cfr_billing::audit_log::{Act, Event};
 use sqlx::PgConnection;
 
+use crate::audit_log;
 use crate::error::Fault;
 use crate::row::query;
 use crate::writer::Tx;
 
 /// Keeps a table; a known hash changes nothing.
-pub(super) async fn save(tx: &mut Tx<'_>, hash: &[u8; 32], source: &str, body: &[u8]) -> Result<(), Fault> {
+pub(super) async fn save(tx: &mut Tx<'_>, hash: &[u8; 32], source: &str, body: &[u8], act: &Act) -> Result<(), Fault> {
     let sql = "INSERT INTO price_versions (hash, source, body, saved_at) VALUES ($1, $2, $3, $4) ON CONFLICT (hash) DO NOTHING";
     let at = tx.micros();
-    query(sql).bind(&hash[..]).bind(source).bind(body).bind(at).execute(tx.connection()).await?;
-    Ok(())
+    let insert = query(sql).bind(&hash[..]).bind(source).bind(body).bind(at);
+    match insert.execute(tx.connection()).await?.rows_affected() {
+        0 => Ok(()),
+        _ => audit_log::record(tx, act, &Event::prices_imported(hash, source)).await,
+    }
 }
 
 /// The table that was saved last.

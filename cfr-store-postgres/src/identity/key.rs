@@ -1,5 +1,6 @@
 //! API keys by their MAC, and everything that a request with one needs.
 
+use cfr_billing::audit_log::{Act, Action};
 use cfr_billing::budget::ScopeId;
 use cfr_billing::identity::{ApiKey, KeyContext, KeyMac, KeyStatus, NewKey, User};
 use cfr_billing::plan::ProductVersion;
@@ -11,6 +12,7 @@ use sqlx::{PgConnection, Postgres, QueryBuilder};
 use uuid::Uuid;
 
 use super::{tenant, user};
+use crate::audit_log;
 use crate::catalog::{budget, product};
 use crate::error::Fault;
 use crate::page::{page_of, rows_wanted};
@@ -21,7 +23,7 @@ use crate::writer::Tx;
 const PLATFORM: ScopeId = ScopeId(0);
 
 /// Writes a key.
-pub(crate) async fn create(tx: &mut Tx<'_>, new: &NewKey) -> Result<ApiKey, Fault> {
+pub(crate) async fn create(tx: &mut Tx<'_>, new: &NewKey, act: &Act) -> Result<ApiKey, Fault> {
     check_owner(tx, new).await?;
     let id = KeyId::generate(tx.now);
     let sql = "INSERT INTO api_keys (id, tenant_id, user_id, name, kind, mac, prefix, last4, models, status, expires_at, \
@@ -40,7 +42,8 @@ pub(crate) async fn create(tx: &mut Tx<'_>, new: &NewKey) -> Result<ApiKey, Faul
         .bind(new.expires_at.map(|at| at.as_microsecond()))
         .bind(tx.micros());
     insert.execute(tx.connection()).await?;
-    by_id(tx.connection(), id).await
+    let made = by_id(tx.connection(), id).await?;
+    audit_log::created(tx, act, Action::KeyCreated, made).await
 }
 
 async fn check_owner(tx: &mut Tx<'_>, new: &NewKey) -> Result<(), Fault> {
@@ -56,11 +59,13 @@ async fn check_owner(tx: &mut Tx<'_>, new: &NewKey) -> Result<(), Fault> {
 }
 
 /// Revokes a key for good.
-pub(crate) async fn revoke(tx: &mut Tx<'_>, id: KeyId) -> Result<ApiKey, Fault> {
+pub(crate) async fn revoke(tx: &mut Tx<'_>, id: KeyId, act: &Act) -> Result<ApiKey, Fault> {
+    let before = by_id(tx.connection(), id).await?;
     let sql = "UPDATE api_keys SET status = 'revoked', revoked_at = coalesce(revoked_at, $2) WHERE id = $1";
     let at = tx.micros();
     query(sql).bind(uuid(id.to_bytes())).bind(at).execute(tx.connection()).await?;
-    by_id(tx.connection(), id).await
+    let revoked = by_id(tx.connection(), id).await?;
+    audit_log::changed(tx, act, Action::KeyRevoked, &before, revoked).await
 }
 
 pub(crate) async fn by_id(connection: &mut PgConnection, id: KeyId) -> Result<ApiKey, Fault> {

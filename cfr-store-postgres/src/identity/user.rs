@@ -1,5 +1,6 @@
 //! Users: each address once, no more of them than tenant and product allow, and with a product a budget.
 
+use cfr_billing::audit_log::{Act, Action};
 use cfr_billing::identity::{NewUser, Tenant, User, UserPatch, UserStatus};
 use cfr_billing::plan::ProductVersion;
 use cfr_billing::store::{Page, PageRequest, StoreError};
@@ -9,6 +10,7 @@ use sqlx::{PgConnection, Postgres, QueryBuilder};
 use uuid::Uuid;
 
 use super::tenant;
+use crate::audit_log;
 use crate::catalog::{budget, product};
 use crate::error::Fault;
 use crate::page::{page_of, rows_wanted};
@@ -16,7 +18,7 @@ use crate::row::{Fields, query, uuid, word};
 use crate::writer::Tx;
 
 /// Writes a user, and the user's budget by the product's terms. Places are counted while the tenant's row is locked.
-pub(crate) async fn create(tx: &mut Tx<'_>, new: &NewUser) -> Result<User, Fault> {
+pub(crate) async fn create(tx: &mut Tx<'_>, new: &NewUser, act: &Act) -> Result<User, Fault> {
     let tenant = tenant::lock(tx.connection(), new.tenant).await?;
     let version = terms_of(tx, new.product_version).await?;
     check_room(tx, &tenant).await?;
@@ -26,7 +28,8 @@ pub(crate) async fn create(tx: &mut Tx<'_>, new: &NewUser) -> Result<User, Fault
     if let Some(version) = version {
         budget::create_for_user(tx, id, tenant.id, tenant.zone, &version.terms).await?;
     }
-    by_id(tx.connection(), id).await
+    let made = by_id(tx.connection(), id).await?;
+    audit_log::created(tx, act, Action::UserCreated, made).await
 }
 
 async fn terms_of(tx: &mut Tx<'_>, id: Option<ProductVersionId>) -> Result<Option<ProductVersion>, Fault> {
@@ -84,7 +87,13 @@ async fn check_seat(tx: &mut Tx<'_>, tenant: TenantId, version: Option<&ProductV
 }
 
 /// Changes a user if its version is still `version`.
-pub(crate) async fn update(tx: &mut Tx<'_>, id: UserId, version: i64, patch: &UserPatch) -> Result<User, Fault> {
+pub(crate) async fn update(
+    tx: &mut Tx<'_>,
+    id: UserId,
+    version: i64,
+    patch: &UserPatch,
+    act: &Act,
+) -> Result<User, Fault> {
     let user = lock(tx.connection(), id).await?;
     if user.version != version {
         return Err(StoreError::conflict("the user was changed meanwhile").into());
@@ -98,13 +107,14 @@ pub(crate) async fn update(tx: &mut Tx<'_>, id: UserId, version: i64, patch: &Us
     let terms = patch.product_version.or(user.product_version);
     let update = query(sql)
         .bind(uuid(id.to_bytes()))
-        .bind(patch.name.clone().unwrap_or(user.name))
+        .bind(patch.name.as_ref().unwrap_or(&user.name).clone())
         .bind(word(&patch.role.unwrap_or(user.role))?)
         .bind(word(&patch.status.unwrap_or(user.status))?)
         .bind(terms.map(|id| uuid(id.to_bytes())))
         .bind(tx.micros());
     update.execute(tx.connection()).await?;
-    by_id(tx.connection(), id).await
+    let changed = by_id(tx.connection(), id).await?;
+    audit_log::changed(tx, act, Action::UserChanged, &user, changed).await
 }
 
 /// A deleted user who comes back needs a place like a new one.

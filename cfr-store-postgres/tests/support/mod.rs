@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use cfr_billing::audit_log::Act;
 use cfr_billing::budget::{Budget, NewBudget, ScopeId};
 use cfr_billing::identity::{NewTenant, Tenant, TenantKind};
 use cfr_billing::store::{
@@ -70,7 +71,7 @@ pub async fn tenant_of(store: &dyn CatalogStore) -> Tenant {
         zone: TimeZone::UTC,
         currency: Currency::EUR,
     };
-    store.create_tenant(&new, at(0)).await.expect("a tenant")
+    store.create_tenant(&new, &Act::of_system(at(0))).await.expect("a tenant")
 }
 
 /// A hard budget of the tenant that never ends.
@@ -90,7 +91,7 @@ pub async fn budget_of(store: &dyn CatalogStore, tenant: &Tenant, included_nanos
         period: Period::Never,
         zone: TimeZone::UTC,
     };
-    store.create_budget(&new, at(0)).await.expect("a budget")
+    store.create_budget(&new, &Act::of_system(at(0))).await.expect("a budget")
 }
 
 pub async fn acquire(store: &PostgresStore, by: &Incarnation, budget: &Budget, want: i64) -> LeaseGrant {

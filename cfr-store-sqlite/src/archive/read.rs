@@ -15,6 +15,7 @@ use cfr_core::time::PeriodWindow;
 use sqlx::sqlite::SqliteRow;
 use sqlx::{AssertSqlSafe, Row, Sqlite, Transaction, TypeInfo, ValueRef};
 
+use crate::audit_log;
 use crate::catalog::{budget, product};
 use crate::error::Fault;
 use crate::identity::{key, tenant, user};
@@ -159,6 +160,7 @@ const fn source(section: Section) -> Source {
         Section::Batches => ("SELECT * FROM ledger_batches", &["id"]),
         Section::Days => ("SELECT * FROM usage_daily", &["day", "tenant_id", "user_id", "key_id", "model_served"]),
         Section::Prices => ("SELECT * FROM price_versions", &["seq"]),
+        Section::AuditEvents => ("SELECT * FROM audit_events", &["seq"]),
         _ => ("", &[]),
     };
     Source { select, key }
@@ -194,6 +196,7 @@ fn read_rows(section: Section, rows: &[SqliteRow]) -> Result<Rows, Fault> {
         Section::Holds => Rows::Holds(each(rows, hold)?),
         Section::Days => Rows::Days(each(rows, usage::day_from_row)?),
         Section::Prices => Rows::Prices(each(rows, price)?),
+        Section::AuditEvents => Rows::AuditEvents(each(rows, audit_log::from_row)?),
         _ => return Err(StoreError::invalid("this store does not know the section").into()),
     })
 }

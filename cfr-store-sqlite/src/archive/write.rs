@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use cfr_billing::audit_log::AuditEvent;
 use cfr_billing::budget::{Budget, Grant};
 use cfr_billing::identity::{Tenant, User};
 use cfr_billing::plan::ProductVersion;
@@ -13,6 +14,7 @@ use cfr_billing::store::archive::{
 use cfr_billing::usage::UsageDay;
 use cfr_core::id::{KeyId, ProductVersionId, TenantId, UserId};
 
+use crate::audit_log;
 use crate::bulk::{Cell, Rows, Script};
 use crate::chain::{self, Amounts, push_correction, push_entry};
 use crate::error::Fault;
@@ -41,6 +43,7 @@ pub(super) async fn rows(tx: &mut Tx<'_>, rows: &Archived) -> Result<(), Fault> 
         Archived::Batches(rows) => batches(tx, rows).await,
         Archived::Days(rows) => each(tx, DAY, rows, push_day).await,
         Archived::Prices(rows) => each(tx, PRICE, rows, push_price).await,
+        Archived::AuditEvents(rows) => events(tx, rows).await,
         _ => Err(StoreError::invalid("this store does not know the section").into()),
     }
 }
@@ -58,6 +61,13 @@ async fn each<T>(
     let mut script = Script::default();
     script.statement_for(sql, rows)?;
     script.run(tx.connection()).await.map(drop)
+}
+
+async fn events(tx: &mut Tx<'_>, events: &[AuditEvent]) -> Result<(), Fault> {
+    for event in events {
+        audit_log::insert(tx.connection(), event).await?;
+    }
+    Ok(())
 }
 
 /// Each is sealed with the one before it, by this file's rule.

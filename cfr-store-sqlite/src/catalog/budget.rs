@@ -1,5 +1,6 @@
 //! Budgets: who is limited, to how much, from when to when.
 
+use cfr_billing::audit_log::{Act, Action};
 use cfr_billing::budget::{Budget, BudgetFilter, NewBudget, ScopeId};
 use cfr_billing::plan::Terms;
 use cfr_billing::store::{Page, PageRequest, StoreError};
@@ -9,14 +10,20 @@ use cfr_core::time::{Period, TimeZone};
 use sqlx::sqlite::{SqlitePool, SqliteRow};
 use sqlx::{QueryBuilder, Sqlite, SqliteConnection};
 
+use crate::audit_log;
 use crate::error::Fault;
 use crate::ledger::grant;
 use crate::page::{page_of, rows_wanted};
 use crate::row::{Fields, blob, json, word};
 use crate::writer::Tx;
 
-/// Writes a budget.
-pub(crate) async fn create(tx: &mut Tx<'_>, new: &NewBudget) -> Result<Budget, Fault> {
+/// Writes a budget that somebody asked for.
+pub(super) async fn create(tx: &mut Tx<'_>, new: &NewBudget, act: &Act) -> Result<Budget, Fault> {
+    let made = insert(tx, new).await?;
+    audit_log::created(tx, act, Action::BudgetCreated, made).await
+}
+
+async fn insert(tx: &mut Tx<'_>, new: &NewBudget) -> Result<Budget, Fault> {
     check_limit(new.included_nanos)?;
     let id = BudgetId::generate(tx.now);
     let sql = "INSERT INTO budgets (id, scope, scope_id, tenant_id, currency, included, policy, period_kind, period, \
@@ -36,7 +43,7 @@ pub(crate) async fn create(tx: &mut Tx<'_>, new: &NewBudget) -> Result<Budget, F
     require(tx.connection(), id).await
 }
 
-/// The budget that a user gets with a product.
+/// The budget that a user gets with a product. The event of the user tells of it.
 pub(crate) async fn create_for_user(
     tx: &mut Tx<'_>,
     user: UserId,
@@ -54,7 +61,7 @@ pub(crate) async fn create_for_user(
         period: terms.period.clone(),
         zone,
     };
-    create(tx, &new).await
+    insert(tx, &new).await
 }
 
 /// New periods of the user's budget are granted what the new terms say. `false` when the user has no budget.
@@ -72,17 +79,18 @@ pub(super) async fn set_limit(
     id: BudgetId,
     version: i64,
     included: i64,
-    actor: &str,
+    act: &Act,
 ) -> Result<Budget, Fault> {
     check_limit(included)?;
     let budget = require(tx.connection(), id).await?;
     if budget.version != version {
         return Err(StoreError::conflict("the budget was changed meanwhile").into());
     }
-    grant::adjust_limit(tx, &budget, included - budget.spec.included_nanos, actor).await?;
+    grant::adjust_limit(tx, &budget, included - budget.spec.included_nanos, &act.by).await?;
     let sql = "UPDATE budgets SET included = ?, version = version + 1 WHERE id = ?";
     sqlx::query(sql).bind(included).bind(blob(id.to_bytes())).execute(tx.connection()).await?;
-    require(tx.connection(), id).await
+    let changed = require(tx.connection(), id).await?;
+    audit_log::changed(tx, act, Action::BudgetChanged, &budget, changed).await
 }
 
 fn check_limit(included: i64) -> Result<(), StoreError> {

@@ -1,11 +1,13 @@
 //! Products and their immutable versions.
 
+use cfr_billing::audit_log::{Act, Action};
 use cfr_billing::plan::{NewProduct, Product, ProductVersion};
 use cfr_billing::store::{Page, PageRequest, StoreError};
 use cfr_core::id::{ProductId, ProductVersionId};
 use sqlx::sqlite::{SqlitePool, SqliteRow};
 use sqlx::{QueryBuilder, Sqlite, SqliteConnection};
 
+use crate::audit_log;
 use crate::error::Fault;
 use crate::page::{page_of, rows_wanted};
 use crate::row::{Fields, blob, json};
@@ -19,7 +21,7 @@ const NEWEST: &str = "SELECT v.*, p.code, p.active FROM products p JOIN product_
      AND v.version = (SELECT max(version) FROM product_versions WHERE product_id = p.id)";
 
 /// Writes a product with its first version, or the next version of a known code.
-pub(super) async fn publish(tx: &mut Tx<'_>, new: &NewProduct) -> Result<ProductVersion, Fault> {
+pub(super) async fn publish(tx: &mut Tx<'_>, new: &NewProduct, act: &Act) -> Result<ProductVersion, Fault> {
     let product = id_of(tx, &new.code).await?;
     let id = ProductVersionId::generate(tx.now);
     let sql = "INSERT INTO product_versions (id, product_id, version, terms, created_at) VALUES (?1, ?2, \
@@ -27,7 +29,8 @@ pub(super) async fn publish(tx: &mut Tx<'_>, new: &NewProduct) -> Result<Product
     let (terms, at) = (json(&new.terms)?, tx.micros());
     let insert = sqlx::query(sql).bind(blob(id.to_bytes())).bind(blob(product.to_bytes())).bind(terms).bind(at);
     insert.execute(tx.connection()).await?;
-    version(tx.connection(), id).await
+    let published = version(tx.connection(), id).await?;
+    audit_log::created(tx, act, Action::ProductPublished, published).await
 }
 
 async fn id_of(tx: &mut Tx<'_>, code: &str) -> Result<ProductId, Fault> {
@@ -38,10 +41,12 @@ async fn id_of(tx: &mut Tx<'_>, code: &str) -> Result<ProductId, Fault> {
 }
 
 /// Opens or closes a product for new customers.
-pub(super) async fn set_active(tx: &mut Tx<'_>, id: ProductId, active: bool) -> Result<Product, Fault> {
+pub(super) async fn set_active(tx: &mut Tx<'_>, id: ProductId, active: bool, act: &Act) -> Result<Product, Fault> {
+    let before = by_id(tx.connection(), id).await?;
     let sql = "UPDATE products SET active = ? WHERE id = ?";
     sqlx::query(sql).bind(active).bind(blob(id.to_bytes())).execute(tx.connection()).await?;
-    by_id(tx.connection(), id).await
+    let changed = by_id(tx.connection(), id).await?;
+    audit_log::changed(tx, act, Action::ProductChanged, &before, changed).await
 }
 
 pub(super) async fn by_id(connection: &mut SqliteConnection, id: ProductId) -> Result<Product, Fault> {

@@ -1,18 +1,20 @@
 //! Tenants.
 
+use cfr_billing::audit_log::{Act, Action};
 use cfr_billing::identity::{NewTenant, Tenant, TenantPatch, TenantStatus};
 use cfr_billing::store::{Page, PageRequest, StoreError};
 use cfr_core::id::TenantId;
 use sqlx::sqlite::{SqlitePool, SqliteRow};
 use sqlx::{QueryBuilder, Sqlite, SqliteConnection};
 
+use crate::audit_log;
 use crate::error::Fault;
 use crate::page::{page_of, rows_wanted};
 use crate::row::{Fields, blob, word};
 use crate::writer::Tx;
 
 /// Writes a tenant.
-pub(crate) async fn create(tx: &mut Tx<'_>, new: &NewTenant) -> Result<Tenant, Fault> {
+pub(crate) async fn create(tx: &mut Tx<'_>, new: &NewTenant, act: &Act) -> Result<Tenant, Fault> {
     check_slug(&new.slug)?;
     let id = TenantId::generate(tx.now);
     let sql = "INSERT INTO tenants (id, slug, name, domain, kind, status, users_max, zone, currency, created_at, \
@@ -29,7 +31,8 @@ pub(crate) async fn create(tx: &mut Tx<'_>, new: &NewTenant) -> Result<Tenant, F
         .bind(new.currency.code().to_owned())
         .bind(tx.micros());
     insert.execute(tx.connection()).await?;
-    by_id(tx.connection(), id).await
+    let made = by_id(tx.connection(), id).await?;
+    audit_log::created(tx, act, Action::TenantCreated, made).await
 }
 
 /// Lower case letters, digits and `-`: what is safe in host names and paths.
@@ -42,7 +45,13 @@ fn check_slug(slug: &str) -> Result<(), StoreError> {
 }
 
 /// Changes a tenant if its version is still `version`.
-pub(crate) async fn update(tx: &mut Tx<'_>, id: TenantId, version: i64, patch: &TenantPatch) -> Result<Tenant, Fault> {
+pub(crate) async fn update(
+    tx: &mut Tx<'_>,
+    id: TenantId,
+    version: i64,
+    patch: &TenantPatch,
+    act: &Act,
+) -> Result<Tenant, Fault> {
     let tenant = by_id(tx.connection(), id).await?;
     if tenant.version != version {
         return Err(StoreError::conflict("the tenant was changed meanwhile").into());
@@ -50,12 +59,13 @@ pub(crate) async fn update(tx: &mut Tx<'_>, id: TenantId, version: i64, patch: &
     let sql = "UPDATE tenants SET name = ?2, status = ?3, users_max = ?4, version = version + 1, updated_at = ?5 WHERE id = ?1";
     let update = sqlx::query(sql)
         .bind(blob(id.to_bytes()))
-        .bind(patch.name.clone().unwrap_or(tenant.name))
+        .bind(patch.name.as_ref().unwrap_or(&tenant.name).clone())
         .bind(word(&patch.status.unwrap_or(tenant.status))?)
         .bind(patch.users_max.unwrap_or(tenant.users_max))
         .bind(tx.micros());
     update.execute(tx.connection()).await?;
-    by_id(tx.connection(), id).await
+    let changed = by_id(tx.connection(), id).await?;
+    audit_log::changed(tx, act, Action::TenantChanged, &tenant, changed).await
 }
 
 pub(crate) async fn by_id(connection: &mut SqliteConnection, id: TenantId) -> Result<Tenant, Fault> {

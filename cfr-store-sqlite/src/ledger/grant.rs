@@ -1,13 +1,17 @@
 //! Grants: money for a budget's current period, each once per idempotency key.
 
+use std::sync::Arc;
+
+use cfr_billing::audit_log::{Act, Action, Actor, Event, GrantOf};
 use cfr_billing::budget::{Budget, Grant, GrantKind};
 use cfr_billing::store::{NewGrant, Page, PageRequest, StoreError};
-use cfr_core::id::{AccountId, BudgetId, GrantId};
+use cfr_core::id::{AccountId, BudgetId, GrantId, TenantId};
 use fail::fail_point;
 use sqlx::sqlite::{SqlitePool, SqliteRow};
 use sqlx::{QueryBuilder, Sqlite, SqliteConnection};
 
 use super::account;
+use crate::audit_log;
 use crate::bulk::{Rows, Script};
 use crate::catalog::budget;
 use crate::chain::{self, Amounts, Entries, EntryKind};
@@ -25,18 +29,25 @@ pub(super) async fn grant(tx: &mut Tx<'_>, new: &NewGrant) -> Result<Grant, Faul
     }
     let budget = budget::active(tx.connection(), new.budget).await?.ok_or(StoreError::NotFound { what: "budget" })?;
     let account = account::open(tx, &budget).await?.ok_or(StoreError::NotFound { what: "open period" })?;
-    book(tx, account.account, new).await
+    let grant = book(tx, account.account, new).await?;
+    tell(tx, new, &grant, budget.tenant).await?;
+    Ok(grant)
+}
+
+async fn tell(tx: &mut Tx<'_>, new: &NewGrant, grant: &Grant, tenant: Option<TenantId>) -> Result<(), Fault> {
+    let act = Act { by: Arc::clone(&new.actor), at: tx.now };
+    audit_log::record(tx, &act, &Event::created(Action::GrantBooked, &GrantOf { grant, tenant })).await
 }
 
 /// Changes the open period, if there is one, by the difference of two limits.
-pub(crate) async fn adjust_limit(tx: &mut Tx<'_>, budget: &Budget, by: i64, actor: &str) -> Result<(), Fault> {
+pub(crate) async fn adjust_limit(tx: &mut Tx<'_>, budget: &Budget, by: i64, actor: &Arc<Actor>) -> Result<(), Fault> {
     let newest = account::newest(tx.connection(), budget.spec.id).await?;
     let open = newest.filter(|account| account.period.end.is_none_or(|end| tx.now < end) && by != 0);
     let Some(account) = open else { return Ok(()) };
     let key = format!("limit:{}:{}", budget.spec.id, budget.version);
     let mut grant = NewGrant::by_terms(budget.spec.id, GrantKind::Adjustment, by, &key);
     grant.reason = "the limit was changed".into();
-    grant.actor = actor.into();
+    grant.actor = Arc::clone(actor);
     book(tx, account.account, &grant).await.map(drop)
 }
 
@@ -50,7 +61,7 @@ pub(super) async fn book(tx: &mut Tx<'_>, account: AccountId, new: &NewGrant) ->
         amount_nanos: new.amount,
         idempotency_key: new.idempotency_key.clone(),
         reason: new.reason.clone(),
-        actor: new.actor.clone(),
+        actor: new.actor.label(),
         at: tx.now,
     };
     insert(tx.connection(), &grant).await?;

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use cfr_billing::audit_log::Act;
 use cfr_billing::budget::{Budget, NewBudget, ScopeId};
 use cfr_billing::identity::{NewTenant, Tenant, TenantKind};
 use cfr_billing::store::{
@@ -72,7 +73,7 @@ pub async fn tenant(store: &SqliteStore) -> Tenant {
         zone: TimeZone::UTC,
         currency: Currency::EUR,
     };
-    store.create_tenant(&new, at(0)).await.expect("a tenant")
+    store.create_tenant(&new, &Act::of_system(at(0))).await.expect("a tenant")
 }
 
 /// A hard budget of the tenant that never ends.
@@ -87,7 +88,7 @@ pub async fn budget(store: &SqliteStore, tenant: &Tenant, included_nanos: i64) -
         period: Period::Never,
         zone: TimeZone::UTC,
     };
-    store.create_budget(&new, at(0)).await.expect("a budget")
+    store.create_budget(&new, &Act::of_system(at(0))).await.expect("a budget")
 }
 
 pub async fn acquire(store: &SqliteStore, by: &Incarnation, budget: &Budget, want: i64) -> LeaseGrant {

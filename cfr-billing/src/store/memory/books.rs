@@ -8,6 +8,7 @@ use cfr_core::id::{AccountId, BudgetId, GrantId, HoldId, RequestId};
 use cfr_core::ledger::{LimitPolicy, UsageRecord};
 use cfr_core::time::{PeriodWindow, Timestamp};
 
+use crate::audit_log::Actor;
 use crate::budget::{Budget, Grant, GrantKind};
 use crate::store::rules::{AccountFigures, Counters, EntrySums, PeriodFigures, RecordFigures, RecordSums};
 use crate::store::{
@@ -145,15 +146,17 @@ impl Books {
         Ok(())
     }
 
-    pub(super) fn grant(&mut self, budget: &Budget, new: &NewGrant, now: Timestamp) -> Result<Grant, StoreError> {
-        if let Some(known) = self.grant_keys.get(&new.idempotency_key).and_then(|id| self.grants.get(id)) {
-            let same = known.budget == new.budget && known.kind == new.kind && known.amount_nanos == new.amount;
-            return if same {
-                Ok(known.clone())
-            } else {
+    /// The grant that was booked under this key before.
+    pub(super) fn granted(&self, new: &NewGrant) -> Result<Option<Grant>, StoreError> {
+        match self.grant_keys.get(&new.idempotency_key).and_then(|id| self.grants.get(id)) {
+            Some(known) if known.budget != new.budget || known.kind != new.kind || known.amount_nanos != new.amount => {
                 Err(StoreError::conflict("the idempotency key was used with other terms"))
-            };
+            }
+            known => Ok(known.cloned()),
         }
+    }
+
+    pub(super) fn grant(&mut self, budget: &Budget, new: &NewGrant, now: Timestamp) -> Result<Grant, StoreError> {
         let account = self.open(budget, now)?.ok_or(StoreError::NotFound { what: "open period" })?;
         let room = self.accounts.get(&account).map_or(0, AccountState::room);
         if new.amount < 0 && !new.overcommit && room.saturating_add(new.amount) < 0 {
@@ -167,14 +170,14 @@ impl Books {
         &mut self,
         budget: &Budget,
         by: i64,
-        actor: &str,
+        actor: &Arc<Actor>,
         now: Timestamp,
     ) -> Result<(), StoreError> {
         let open = self.newest(budget.spec.id).filter(|account| account.period.end.is_none_or(|end| now < end));
         let Some(account) = open.map(|account| account.account).filter(|_| by != 0) else { return Ok(()) };
         let key = format!("limit:{}:{}", budget.spec.id, budget.version);
         let mut grant = NewGrant::by_terms(budget.spec.id, GrantKind::Adjustment, by, &key);
-        grant.actor = actor.into();
+        grant.actor = Arc::clone(actor);
         self.book_grant(account, &grant, now).map(drop)
     }
 
@@ -191,7 +194,7 @@ impl Books {
             amount_nanos: new.amount,
             idempotency_key: new.idempotency_key.clone(),
             reason: new.reason.clone(),
-            actor: new.actor.clone(),
+            actor: new.actor.label(),
             at: now,
         };
         self.grant_keys.insert(grant.idempotency_key.clone(), grant.id);

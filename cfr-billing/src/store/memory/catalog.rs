@@ -12,6 +12,7 @@ use jiff::tz;
 use super::MemoryStore;
 use super::books::Budgets;
 use super::tables::{check_free, check_slug, check_version, page};
+use crate::audit_log::{Act, Action, AuditEvent, AuditFilter, Event};
 use crate::budget::{Budget, BudgetFilter, Grant, NewBudget, ScopeId};
 use crate::identity::{
     ApiKey, KeyContext, KeyMac, KeyStatus, NewKey, NewTenant, NewUser, Tenant, TenantPatch, TenantStatus, User,
@@ -158,9 +159,10 @@ fn same_email(left: &str, right: &str) -> bool {
 
 #[async_trait]
 impl CatalogStore for MemoryStore {
-    async fn create_tenant(&self, new: &NewTenant, now: Timestamp) -> Result<Tenant, StoreError> {
+    async fn create_tenant(&self, new: &NewTenant, act: &Act) -> Result<Tenant, StoreError> {
         check_slug(&new.slug)?;
-        let tenants = &mut self.state().catalog.tenants;
+        let (state, now) = (&mut *self.state(), act.at);
+        let tenants = &mut state.catalog.tenants;
         check_free(tenants.values().any(|tenant| tenant.slug == new.slug), "the slug")?;
         check_free(new.domain.is_some() && tenants.values().any(|tenant| tenant.domain == new.domain), "the domain")?;
         let tenant = Tenant {
@@ -178,6 +180,7 @@ impl CatalogStore for MemoryStore {
             updated_at: now,
         };
         tenants.insert(tenant.id, tenant.clone());
+        state.log.record(&Event::created(Action::TenantCreated, &tenant), act);
         Ok(tenant)
     }
 
@@ -199,20 +202,23 @@ impl CatalogStore for MemoryStore {
         id: TenantId,
         version: i64,
         patch: &TenantPatch,
-        now: Timestamp,
+        act: &Act,
     ) -> Result<Tenant, StoreError> {
-        let catalog = &mut self.state().catalog;
-        let tenant = catalog.tenants.get_mut(&id).ok_or(StoreError::NotFound { what: "tenant" })?;
+        let state = &mut *self.state();
+        let tenant = state.catalog.tenants.get_mut(&id).ok_or(StoreError::NotFound { what: "tenant" })?;
         check_version(tenant.version, version)?;
+        let before = tenant.clone();
         tenant.name = patch.name.clone().unwrap_or_else(|| tenant.name.clone());
         tenant.status = patch.status.unwrap_or(tenant.status);
         tenant.users_max = patch.users_max.unwrap_or(tenant.users_max);
-        (tenant.version, tenant.updated_at) = (version + 1, now);
+        (tenant.version, tenant.updated_at) = (version + 1, act.at);
+        state.log.record(&Event::changed(Action::TenantChanged, &before, tenant), act);
         Ok(tenant.clone())
     }
 
-    async fn publish_product(&self, new: &NewProduct, now: Timestamp) -> Result<ProductVersion, StoreError> {
-        let catalog = &mut self.state().catalog;
+    async fn publish_product(&self, new: &NewProduct, act: &Act) -> Result<ProductVersion, StoreError> {
+        let (state, now) = (&mut *self.state(), act.at);
+        let catalog = &mut state.catalog;
         let known = catalog.products.iter().find(|(_, row)| row.code == new.code).map(|(id, _)| *id);
         let product = known.unwrap_or_else(|| ProductId::generate(now));
         let row = || ProductRow { code: new.code.clone(), active: true, versions: Vec::new() };
@@ -227,6 +233,7 @@ impl CatalogStore for MemoryStore {
         };
         row.versions.push(version.id);
         catalog.versions.insert(version.id, version.clone());
+        state.log.record(&Event::created(Action::ProductPublished, &version), act);
         Ok(version)
     }
 
@@ -257,14 +264,18 @@ impl CatalogStore for MemoryStore {
         Ok(row.versions.iter().rev().filter_map(|version| catalog.versions.get(version).cloned()).collect())
     }
 
-    async fn set_product_active(&self, id: ProductId, active: bool) -> Result<Product, StoreError> {
-        let catalog = &mut self.state().catalog;
-        catalog.products.get_mut(&id).ok_or(StoreError::NotFound { what: "product" })?.active = active;
-        catalog.product(id)
+    async fn set_product_active(&self, id: ProductId, active: bool, act: &Act) -> Result<Product, StoreError> {
+        let state = &mut *self.state();
+        let before = state.catalog.product(id)?;
+        state.catalog.products.get_mut(&id).ok_or(StoreError::NotFound { what: "product" })?.active = active;
+        let after = state.catalog.product(id)?;
+        state.log.record(&Event::changed(Action::ProductChanged, &before, &after), act);
+        Ok(after)
     }
 
-    async fn create_user(&self, new: &NewUser, now: Timestamp) -> Result<User, StoreError> {
-        let catalog = &mut self.state().catalog;
+    async fn create_user(&self, new: &NewUser, act: &Act) -> Result<User, StoreError> {
+        let (state, now) = (&mut *self.state(), act.at);
+        let catalog = &mut state.catalog;
         catalog.check_room_for(new)?;
         let user = User {
             id: UserId::generate(now),
@@ -283,6 +294,7 @@ impl CatalogStore for MemoryStore {
             catalog.insert_user_budget(&user, &version, zone, now);
         }
         catalog.users.insert(user.id, user.clone());
+        state.log.record(&Event::created(Action::UserCreated, &user), act);
         Ok(user)
     }
 
@@ -296,15 +308,11 @@ impl CatalogStore for MemoryStore {
         Ok(page(wanted.map(|user| (user.id.as_u128(), user.clone())), request, false))
     }
 
-    async fn update_user(
-        &self,
-        id: UserId,
-        version: i64,
-        patch: &UserPatch,
-        now: Timestamp,
-    ) -> Result<User, StoreError> {
-        let catalog = &mut self.state().catalog;
-        let mut user = catalog.user(id)?.clone();
+    async fn update_user(&self, id: UserId, version: i64, patch: &UserPatch, act: &Act) -> Result<User, StoreError> {
+        let (state, now) = (&mut *self.state(), act.at);
+        let catalog = &mut state.catalog;
+        let before = catalog.user(id)?.clone();
+        let mut user = before.clone();
         check_version(user.version, version)?;
         if let Some(terms) = patch.product_version.map(|id| catalog.version(id).cloned()).transpose()? {
             catalog.follow_terms(&user, &terms, now)?;
@@ -315,11 +323,13 @@ impl CatalogStore for MemoryStore {
         user.status = patch.status.unwrap_or(user.status);
         (user.version, user.updated_at) = (version + 1, now);
         catalog.users.insert(id, user.clone());
+        state.log.record(&Event::changed(Action::UserChanged, &before, &user), act);
         Ok(user)
     }
 
-    async fn create_key(&self, new: &NewKey, now: Timestamp) -> Result<ApiKey, StoreError> {
-        let catalog = &mut self.state().catalog;
+    async fn create_key(&self, new: &NewKey, act: &Act) -> Result<ApiKey, StoreError> {
+        let (state, now) = (&mut *self.state(), act.at);
+        let catalog = &mut state.catalog;
         new.tenant.map(|id| catalog.tenant(id)).transpose()?;
         new.user.map(|id| catalog.user(id)).transpose()?;
         check_free(catalog.macs.contains_key(&new.mac), "the key")?;
@@ -338,6 +348,7 @@ impl CatalogStore for MemoryStore {
         };
         catalog.macs.insert(new.mac, key.id);
         catalog.keys.insert(key.id, key.clone());
+        state.log.record(&Event::created(Action::KeyCreated, &key), act);
         Ok(key)
     }
 
@@ -358,10 +369,12 @@ impl CatalogStore for MemoryStore {
         Ok(page(state.catalog.keys.values().filter(wanted).map(|key| (key.id.as_u128(), key.clone())), request, false))
     }
 
-    async fn revoke_key(&self, id: KeyId, _now: Timestamp) -> Result<ApiKey, StoreError> {
-        let catalog = &mut self.state().catalog;
-        let key = catalog.keys.get_mut(&id).ok_or(StoreError::NotFound { what: "key" })?;
+    async fn revoke_key(&self, id: KeyId, act: &Act) -> Result<ApiKey, StoreError> {
+        let state = &mut *self.state();
+        let key = state.catalog.keys.get_mut(&id).ok_or(StoreError::NotFound { what: "key" })?;
+        let before = key.clone();
         key.status = KeyStatus::Revoked;
+        state.log.record(&Event::changed(Action::KeyRevoked, &before, key), act);
         Ok(key.clone())
     }
 
@@ -375,8 +388,9 @@ impl CatalogStore for MemoryStore {
         Ok(Some(KeyContext { key, user, tenant, product, budgets }))
     }
 
-    async fn create_budget(&self, new: &NewBudget, now: Timestamp) -> Result<Budget, StoreError> {
-        let catalog = &mut self.state().catalog;
+    async fn create_budget(&self, new: &NewBudget, act: &Act) -> Result<Budget, StoreError> {
+        let state = &mut *self.state();
+        let catalog = &mut state.catalog;
         let kind = std::mem::discriminant(&new.period);
         let twin = |other: &Budget| {
             let spec = &other.spec;
@@ -386,7 +400,9 @@ impl CatalogStore for MemoryStore {
                 && std::mem::discriminant(&spec.period) == kind
         };
         check_free(catalog.budgets.values().any(twin), "the scope's budget of this kind")?;
-        Ok(catalog.insert_budget(new, now))
+        let budget = catalog.insert_budget(new, act.at);
+        state.log.record(&Event::created(Action::BudgetCreated, &budget), act);
+        Ok(budget)
     }
 
     async fn budget(&self, id: BudgetId) -> Result<Budget, StoreError> {
@@ -410,8 +426,7 @@ impl CatalogStore for MemoryStore {
         id: BudgetId,
         version: i64,
         included: i64,
-        actor: &str,
-        now: Timestamp,
+        act: &Act,
     ) -> Result<Budget, StoreError> {
         let state = &mut *self.state();
         let budget = state.catalog.budgets.get_mut(&id).ok_or(StoreError::NotFound { what: "budget" })?;
@@ -419,9 +434,11 @@ impl CatalogStore for MemoryStore {
         let by = included
             .checked_sub(budget.spec.included_nanos)
             .ok_or_else(|| StoreError::invalid("the limit is out of range"))?;
-        state.books.adjust_limit(budget, by, actor, now)?;
+        state.books.adjust_limit(budget, by, &act.by, act.at)?;
+        let before = budget.clone();
         budget.spec.included_nanos = included;
         budget.version += 1;
+        state.log.record(&Event::changed(Action::BudgetChanged, &before, budget), act);
         Ok(budget.clone())
     }
 
@@ -447,22 +464,31 @@ impl CatalogStore for MemoryStore {
         Ok(days.into_values().collect())
     }
 
-    async fn save_prices(
-        &self,
-        hash: &[u8; 32],
-        _source: &str,
-        body: &[u8],
-        _now: Timestamp,
-    ) -> Result<(), StoreError> {
-        let prices = &mut self.state().catalog.prices;
+    async fn save_prices(&self, hash: &[u8; 32], source: &str, body: &[u8], act: &Act) -> Result<(), StoreError> {
+        let state = &mut *self.state();
+        let prices = &mut state.catalog.prices;
         if prices.iter().all(|(known, _)| known != hash) {
             prices.push((*hash, body.to_vec()));
+            state.log.record(&Event::prices_imported(hash, source), act);
         }
         Ok(())
     }
 
     async fn latest_prices(&self) -> Result<Option<Vec<u8>>, StoreError> {
         Ok(self.state().catalog.prices.last().map(|(_, body)| body.clone()))
+    }
+
+    async fn record(&self, event: &Event, act: &Act) -> Result<(), StoreError> {
+        self.state().log.record(event, act);
+        Ok(())
+    }
+
+    async fn audit_events(&self, filter: &AuditFilter, page: PageRequest) -> Result<Page<AuditEvent>, StoreError> {
+        Ok(self.state().log.list(filter, page))
+    }
+
+    async fn audit_chain(&self, seq: i64, limit: u32) -> Result<Vec<AuditEvent>, StoreError> {
+        Ok(self.state().log.after(seq, limit))
     }
 }
 

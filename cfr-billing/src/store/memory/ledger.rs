@@ -1,5 +1,6 @@
 //! [`LedgerStore`] over the books: one lock per transaction.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -7,6 +8,7 @@ use cfr_core::id::{AccountId, BudgetId};
 use cfr_core::time::Timestamp;
 
 use super::MemoryStore;
+use crate::audit_log::{Act, Action, Event, GrantOf};
 use crate::budget::Grant;
 use crate::store::{
     AccountState, AccountsAudit, AcquireError, Boot, Correction, Finding, Incarnation, LeaseAsk, LeaseGrant,
@@ -140,7 +142,15 @@ impl LedgerStore for MemoryStore {
         let now = self.time(now);
         self.faults.check()?;
         let state = &mut *self.state();
-        state.books.grant(state.catalog.open_budget(grant.budget)?, grant, now)
+        if let Some(known) = state.books.granted(grant)? {
+            return Ok(known);
+        }
+        let budget = state.catalog.open_budget(grant.budget)?;
+        let booked = state.books.grant(budget, grant, now)?;
+        let act = Act { by: Arc::clone(&grant.actor), at: now };
+        let event = Event::created(Action::GrantBooked, &GrantOf { grant: &booked, tenant: budget.tenant });
+        state.log.record(&event, &act);
+        Ok(booked)
     }
 
     async fn retire(&self, by: &Incarnation, now: Timestamp) -> Result<(), StoreError> {
