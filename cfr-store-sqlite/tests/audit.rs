@@ -95,3 +95,16 @@ async fn a_file_that_is_open_for_writing_can_be_audited_by_another_process() {
     assert_eq!((piece.checked, piece.findings), (1, Vec::new()));
     store.close().await.unwrap();
 }
+
+#[tokio::test]
+async fn what_was_put_before_the_first_batch_is_found() {
+    let (home, tampering) = (Home::new(), &TAMPERINGS[0]);
+    let store = home.open().await;
+    write_books(&store, tampering).await;
+    assert_clean(&store.audit().await.unwrap());
+    store.close().await.unwrap();
+    let forged = "INSERT INTO ledger_batches SELECT 0, node, epoch, at, 1, 0, hash FROM ledger_batches LIMIT 1";
+    edit(&home.path(), forged).await;
+    let found = home.open().await.audit().await.unwrap();
+    assert!(found.iter().any(|finding| finding.what.contains("1 batches belong to no batch")), "{found:#?}");
+}

@@ -34,9 +34,10 @@ pub(super) async fn verify(connection: &mut SqliteConnection, found: &mut Findin
         }
     }
     for (what, sql) in [
-        ("usage records", "SELECT count(*) FROM usage_records WHERE row >= ?"),
-        ("ledger entries", "SELECT count(*) FROM ledger_entries WHERE batch > ?"),
-        ("corrections", "SELECT count(*) FROM ledger_corrections WHERE batch > ?"),
+        ("batches", "SELECT count(*) FROM ledger_batches WHERE id < 1 OR id > ?"),
+        ("usage records", "SELECT count(*) FROM usage_records WHERE row < 1 OR row >= ?"),
+        ("ledger entries", "SELECT count(*) FROM ledger_entries WHERE batch < 1 OR batch > ?"),
+        ("corrections", "SELECT count(*) FROM ledger_corrections WHERE batch < 1 OR batch > ?"),
     ] {
         let end = if what == "usage records" { chain.next_row } else { chain.last };
         let strays: i64 = sqlx::query_scalar(sql).bind(end).fetch_one(&mut *connection).await?;
