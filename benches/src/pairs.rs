@@ -174,7 +174,7 @@ mod tests {
             for stream in [false, true] {
                 let call = pair.call(pair.body("m", 4_000, stream).expect("JSON"), stream).expect("a call");
                 let request = adapter.encode(&pair.order(&call)).expect("a request");
-                assert!(request.body.len().abs_diff(4_000) < 1_000, "{pair}: {}", request.body.len());
+                assert!((1_000..6_000).contains(&request.body.len()), "{pair}: {}", request.body.len());
                 if stream {
                     let bytes = relay(&*adapter, &call, pair.provider.stream(20)).expect("a stream");
                     assert!(bytes > 500, "{pair}: {bytes}");
