@@ -25,7 +25,9 @@ pub use ledger::{
     Reclaimed, SettledHold,
 };
 pub use memory::MemoryStore;
-pub use node::{Boot, Incarnation, NodeState, ONE_LIFE_PREFIX, ONE_LIFE_PREFIXES, ONE_LIFE_REMEMBERED, Renewal, lives_once};
+pub use node::{
+    Boot, Incarnation, NodeState, ONE_LIFE_PREFIX, ONE_LIFE_PREFIXES, ONE_LIFE_REMEMBERED, Renewal, lives_once,
+};
 
 /// A store for money and for everything else.
 pub trait Store: LedgerStore + CatalogStore + BatchStore {}

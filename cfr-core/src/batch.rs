@@ -179,5 +179,7 @@ pub const fn endpoint(operation: Operation) -> Option<&'static str> {
 #[must_use]
 pub fn operation(endpoint: &str) -> Option<Operation> {
     use Operation::{ChatCompletions, Completions, Embeddings, Responses};
-    [ChatCompletions, Completions, Embeddings, Responses].into_iter().find(|known| self::endpoint(*known) == Some(endpoint))
+    [ChatCompletions, Completions, Embeddings, Responses]
+        .into_iter()
+        .find(|known| self::endpoint(*known) == Some(endpoint))
 }

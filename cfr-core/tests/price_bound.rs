@@ -296,7 +296,11 @@ fn a_geography_raises_the_price_and_an_unknown_one_has_none() {
     };
     let plain = bound("claude-haiku-5-5", None).unwrap();
     assert_eq!(bound("claude-haiku-5-5", Some("global")).unwrap() * 11 / 10, plain);
-    assert_eq!(bound("claude-haiku-5-5", Some("us")).unwrap(), plain, "the settings of the workspace may say so as well");
+    assert_eq!(
+        bound("claude-haiku-5-5", Some("us")).unwrap(),
+        plain,
+        "the settings of the workspace may say so as well"
+    );
     assert!(matches!(bound("claude-haiku-5-5", Some("moon")), Err(PriceError::UnpricedGeo { .. })));
     assert!(matches!(bound("claude-haiku-4-5", Some("us")), Err(PriceError::UnpricedGeo { .. })));
     let elsewhere = PriceTerms { geo: Some("moon"), ..at_now() };

@@ -1,6 +1,6 @@
 //! LiteLLM's file as an update of our table: what it replaces, what it adds, and what it must not touch.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 use cfr_core::chat::{Meter, Usage};
 use cfr_core::price::{BUNDLED_JSON, Change, PriceChange, PriceTable, PriceTableError, PriceTerms, PriceUpdate};

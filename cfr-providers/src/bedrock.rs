@@ -14,8 +14,8 @@ use crate::adapter::{Adapter, Framing};
 use crate::anthropic;
 use crate::dialog::{Answer, Dialog, Drops, Manners, StreamReader, ToolIds, Wire};
 use crate::embeddings::Embeddings;
-use crate::rerank::Reranking;
 use crate::media::MediaKind;
+use crate::rerank::Reranking;
 use crate::transport::{BadAddress, Endpoint, WireRequest, json_headers, path_segment};
 
 mod answer;

@@ -151,7 +151,18 @@ fn call(operation: Operation, body: &Value) -> Call {
     let body = Bytes::from(body.to_string());
     let envelope = Envelope::parse(operation, &body).unwrap_or_else(|cause| panic!("{cause}"));
     let (tags, cache) = (cfr_core::chat::Tags::default(), cfr_core::cache::CacheUse::default());
-    Call { id: RequestId::from_u128(1), operation, envelope, body, files: Vec::new(), tags, cache, drop_params: false, betas: None, dialect_version: None }
+    Call {
+        id: RequestId::from_u128(1),
+        operation,
+        envelope,
+        body,
+        files: Vec::new(),
+        tags,
+        cache,
+        drop_params: false,
+        betas: None,
+        dialect_version: None,
+    }
 }
 
 fn order(call: &Call, output_tokens_max: Option<u64>) -> Order<'_> {

@@ -49,7 +49,8 @@ impl Recorded {
         let other = ["vector", "input_tokens", "models", "flagged", "search_units", "results"];
         let path = &self.exchange.path;
         let text_completion = path.ends_with("/completions") && !path.contains("chat");
-        let other_path = ["/embeddings", "/rerank", "/moderations", "/generations"].iter().any(|end| path.ends_with(end));
+        let other_path =
+            ["/embeddings", "/rerank", "/moderations", "/generations"].iter().any(|end| path.ends_with(end));
         let other_work = other_path || other.iter().any(|field| !self.expect[*field].is_null());
         !other_work && !text_completion
     }
@@ -80,7 +81,18 @@ impl Recorded {
         };
         let envelope = envelope.unwrap();
         let (tags, cache) = (cfr_core::chat::Tags::default(), cfr_core::cache::CacheUse::default());
-        Call { id: RequestId::from_u128(1), operation, envelope, body, files: Vec::new(), tags, cache, drop_params: false, betas: None, dialect_version: None }
+        Call {
+            id: RequestId::from_u128(1),
+            operation,
+            envelope,
+            body,
+            files: Vec::new(),
+            tags,
+            cache,
+            drop_params: false,
+            betas: None,
+            dialect_version: None,
+        }
     }
 
     /// What a caller is handed when the network brings the answer in pieces of this size.

@@ -376,7 +376,8 @@ fn google_makes_an_image_in_an_answer() {
 
 #[test]
 fn google_speaks_in_samples_of_which_a_file_is_made() {
-    let body = json!({"model": "public", "input": "Hi", "voice": "Kore", "response_format": "wav", "instructions": "Slowly."});
+    let body =
+        json!({"model": "public", "input": "Hi", "voice": "Kore", "response_format": "wav", "instructions": "Slowly."});
     let answer = google_answer("audio/L16;codec=pcm;rate=8000", &STANDARD.encode([1, 2, 3, 4]), "AUDIO");
     let (sent, reply) = google(&call(Operation::Speech, &body), &answer);
     assert_eq!(sent["contents"][0]["parts"][0]["text"], "Slowly.\n\nHi");
@@ -412,7 +413,10 @@ fn what_google_cannot_make_is_refused_by_name() {
         (image(json!({"image": "https://host.example/a.png"})), "image"),
     ] {
         let error = adapter.encode(&support::order(&call, Duration::from_secs(1))).unwrap_err();
-        assert!(matches!(&error, UpstreamError::Unsupported { message } if message.starts_with(field)), "{field}: {error}");
+        assert!(
+            matches!(&error, UpstreamError::Unsupported { message } if message.starts_with(field)),
+            "{field}: {error}"
+        );
     }
     let blocked = json!({"promptFeedback": {"blockReason": "SAFETY"}});
     let (_, reply) = google(&image(json!({})), &blocked);

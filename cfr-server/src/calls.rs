@@ -11,8 +11,8 @@ mod error;
 mod form;
 mod stream;
 
-pub use answer::{Asked, answer, read};
 pub(crate) use answer::describe_rate;
+pub use answer::{Asked, answer, read};
 pub(crate) use body::read_json;
 pub use count::count;
 pub use error::api_error;

@@ -21,9 +21,7 @@ pub use batches::{cancel_batch, create_batch, list_batches, show_batch};
 pub use files::{
     DeletedFile, FileObject, ObjectPage, PageQuery, create_file, delete_file, file_content, list_files, show_file,
 };
-pub use responses::{
-    cancel_response, count_input_tokens, delete_response, list_input_items, responses, show_response,
-};
+pub use responses::{cancel_response, count_input_tokens, delete_response, list_input_items, responses, show_response};
 
 /// `POST /v1/chat/completions`.
 pub async fn chat_completions(State(app): State<Arc<App>>, request: Request<Body>) -> Response {

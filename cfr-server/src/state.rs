@@ -18,8 +18,8 @@ use tokio::task::JoinSet;
 
 use crate::api::{ApiState, PriceDesk};
 use crate::auditor::{Auditor, Halt, Halting};
-use crate::batches::BatchDesk;
 use crate::auth::{Keys, Pepper, PepperError};
+use crate::batches::BatchDesk;
 use crate::config::{Config, Offering, PostgresUrl, Problems, Settings, offer, offering, prices, prices_json};
 use crate::database::Database;
 use crate::notices::Listener;
@@ -275,13 +275,14 @@ impl App {
     /// When upstreams, models or prices of the configuration contradict each other.
     pub async fn new(config: Config, books: Books) -> Result<Self, StartError> {
         let imported = books.store.latest_prices().await?;
-        let Offering { offer, upstreams, batches, warnings } = match offering(&config, imported.as_deref(), books.clock.now()) {
-            Ok(offering) => offering,
-            Err(problems) => {
-                books.close().await?; // nothing runs, so nothing is left open
-                return Err(problems.into());
-            }
-        };
+        let Offering { offer, upstreams, batches, warnings } =
+            match offering(&config, imported.as_deref(), books.clock.now()) {
+                Ok(offering) => offering,
+                Err(problems) => {
+                    books.close().await?; // nothing runs, so nothing is left open
+                    return Err(problems.into());
+                }
+            };
         warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
         let metrics = Arc::new(Metrics::with_redis(books.shared.metrics.clone()));
         let halt = Arc::new(Halt::default());

@@ -85,7 +85,9 @@ pub(crate) async fn check_none_runs(connection: &mut PgConnection) -> Result<(),
     let sql = "SELECT count(*) FROM request_batches WHERE state NOT IN ('settled', 'void')";
     match query(sql).fetch_one(connection).await?.try_get::<i64, _>(0)? {
         0 => Ok(()),
-        count => Err(StoreError::conflict(format_args!("{count} batches are not charged yet; wait for their end")).into()),
+        count => {
+            Err(StoreError::conflict(format_args!("{count} batches are not charged yet; wait for their end")).into())
+        }
     }
 }
 

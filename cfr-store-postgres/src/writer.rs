@@ -245,7 +245,16 @@ pub(crate) struct Writer {
 impl Writer {
     /// A writer that connects when it is needed.
     pub(crate) const fn new(login: Login, session: Session, standby: Arc<Standby>) -> Self {
-        Self { login, session, standby, connection: None, connected_at: None, planned_at: None, head: None, abandoned: false }
+        Self {
+            login,
+            session,
+            standby,
+            connection: None,
+            connected_at: None,
+            planned_at: None,
+            head: None,
+            abandoned: false,
+        }
     }
 
     /// Begins a transaction that can seal. Dropping it undoes everything.

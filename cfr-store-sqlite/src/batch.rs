@@ -128,7 +128,9 @@ pub(crate) async fn check_none_runs(connection: &mut SqliteConnection) -> Result
     let sql = "SELECT count(*) FROM request_batches WHERE state NOT IN ('settled', 'void')";
     match sqlx::query_scalar::<_, i64>(sql).fetch_one(connection).await? {
         0 => Ok(()),
-        count => Err(StoreError::conflict(format_args!("{count} batches are not charged yet; wait for their end")).into()),
+        count => {
+            Err(StoreError::conflict(format_args!("{count} batches are not charged yet; wait for their end")).into())
+        }
     }
 }
 

@@ -140,7 +140,13 @@ fn owner(tenant: u128, user: Option<u128>) -> Owner {
 }
 
 fn model() -> BatchModel {
-    BatchModel { public: "fast".into(), provider: "openai".into(), model: "gpt-4o".into(), region: None, price: cfr_core::price::PricedAs::default() }
+    BatchModel {
+        public: "fast".into(),
+        provider: "openai".into(),
+        model: "gpt-4o".into(),
+        region: None,
+        price: cfr_core::price::PricedAs::default(),
+    }
 }
 
 fn file(owner: Owner, now: Timestamp) -> KeptFile {

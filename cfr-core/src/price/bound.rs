@@ -236,7 +236,12 @@ impl PriceEntry {
     }
 
     /// The tiers, bands and factor that the call can meet.
-    pub(super) fn reach(&self, input_tokens: u64, terms: &PriceTerms<'_>, tiers: [Tier; 2]) -> Result<Reach, PriceError> {
+    pub(super) fn reach(
+        &self,
+        input_tokens: u64,
+        terms: &PriceTerms<'_>,
+        tiers: [Tier; 2],
+    ) -> Result<Reach, PriceError> {
         Ok(Reach { tiers, input_tokens, factor: self.factor(terms.factor, |when| may_apply(when, terms))? })
     }
 

@@ -51,7 +51,8 @@ impl PriceUpdate {
         let today = at.to_zoned(TimeZone::UTC).date().to_string();
         let mut omissions = Omissions::default();
         let models = file::read(file, &today, &mut omissions)?;
-        let mut table: Map<String, Value> = serde_json::from_slice(base).map_err(|error| malformed(error.to_string()))?;
+        let mut table: Map<String, Value> =
+            serde_json::from_slice(base).map_err(|error| malformed(error.to_string()))?;
         let entries = table.get_mut("entries").and_then(Value::as_array_mut);
         let entries = entries.ok_or_else(|| malformed("the table to update has no entries"))?;
         let not_mentioned = merge::merge(entries, models, &today, &mut omissions)?;

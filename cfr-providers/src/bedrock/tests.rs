@@ -517,7 +517,8 @@ mod reranks {
         let (path, body) = asked(json!({"top_n": 1}), "cohere.rerank-v3-5:0").expect("a request");
         assert_eq!(path, "/model/cohere.rerank-v3-5%3A0/invoke");
         let documents = json!(["a", "b"]);
-        let cohere = json!({"query": "q", "documents": documents, "top_n": 1, "api_version": 2, "max_tokens_per_doc": 4_096});
+        let cohere =
+            json!({"query": "q", "documents": documents, "top_n": 1, "api_version": 2, "max_tokens_per_doc": 4_096});
         assert_eq!(body, cohere);
         let (_, body) = asked(json!({}), "amazon.rerank-v1:0").expect("a request");
         assert_eq!(body, json!({"query": "q", "documents": documents}));

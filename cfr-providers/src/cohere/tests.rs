@@ -350,9 +350,8 @@ fn what_there_are_no_words_for_is_refused_by_name_or_reported() {
 #[test]
 fn reranks_say_where_documents_are_cut_and_are_charged_by_searches() {
     let case = recording("rerank.json");
-    let rerank = |asked: Value| {
-        Call::parse(Operation::Rerank, asked.to_string().into(), Timestamp::UNIX_EPOCH).expect("a call")
-    };
+    let rerank =
+        |asked: Value| Call::parse(Operation::Rerank, asked.to_string().into(), Timestamp::UNIX_EPOCH).expect("a call");
     let asked = rerank(case["request"]["body"].clone());
     let request = encoded(&asked, "rerank-v4.0-pro").expect("a request");
     assert_eq!(request.endpoint.uri().path(), case["request"]["path"].as_str().expect("a path"));

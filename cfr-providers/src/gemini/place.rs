@@ -38,7 +38,11 @@ pub(super) struct Place {
 
 impl Place {
     pub(super) fn studio(base_url: Option<&str>) -> Result<Self, BadAddress> {
-        Ok(Self { site: Site::Studio, base: Endpoint::below(base_url.unwrap_or(STUDIO), "")?, headers: event_headers() })
+        Ok(Self {
+            site: Site::Studio,
+            base: Endpoint::below(base_url.unwrap_or(STUDIO), "")?,
+            headers: event_headers(),
+        })
     }
 
     pub(super) fn vertex(project: &str, location: &str, base_url: Option<&str>) -> Result<Self, BadAddress> {

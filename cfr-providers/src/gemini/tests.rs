@@ -29,7 +29,18 @@ fn chat(body: &Value) -> Call {
 
 fn with_envelope(operation: Operation, envelope: Envelope, body: Bytes) -> Call {
     let (tags, cache) = (Tags::default(), CacheUse::default());
-    Call { id: RequestId::from_u128(1), operation, envelope, body, files: Vec::new(), tags, cache, drop_params: false, betas: None, dialect_version: None }
+    Call {
+        id: RequestId::from_u128(1),
+        operation,
+        envelope,
+        body,
+        files: Vec::new(),
+        tags,
+        cache,
+        drop_params: false,
+        betas: None,
+        dialect_version: None,
+    }
 }
 
 pub(super) fn order(call: &Call) -> Order<'_> {

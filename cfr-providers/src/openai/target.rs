@@ -9,8 +9,8 @@ use super::host::{Host, Path};
 use super::{bridge, count, error, models};
 use crate::adapter::WireEvent;
 use crate::dialog::{Answer, Dialog, Drops, Manners, Piece, StreamReader, Wire};
-use crate::responses;
 use crate::media::MediaKind;
+use crate::responses;
 use crate::transport::WireRequest;
 
 mod answer;

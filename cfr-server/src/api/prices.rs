@@ -13,11 +13,11 @@ use cfr_core::price::{PRICE_TABLE_BYTES_MAX, PriceEntry, PriceTable, PriceUpdate
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{ApiState, PriceDesk};
 use super::admin::Acting;
 use super::input::{self, Params};
 use super::page::{Listing, page_request};
 use super::problem::{Problem, Problems};
+use super::{ApiState, PriceDesk};
 
 mod audit;
 mod view;

@@ -136,7 +136,8 @@ fn build(upstream: &UpstreamConfig, config: &Config, wires: &mut Option<Wires>) 
         None => wires.insert(Wires::new(config).map_err(|error| error.to_string())?).clone(),
     };
     let clock = Arc::new(SystemClock::new());
-    let host = kind.batches(&upstream.account, &upstream.manner.headers, Arc::clone(&transport), Arc::clone(&clock) as _);
+    let host =
+        kind.batches(&upstream.account, &upstream.manner.headers, Arc::clone(&transport), Arc::clone(&clock) as _);
     let host = host.map_err(|error| error.to_string())?.map(|host| Arc::new(host) as Arc<dyn BatchHost>);
     let built = kind.upstream(&upstream.account, transport, clock);
     let built = built.map_err(|error| error.to_string())?.with_manner(&upstream.manner);

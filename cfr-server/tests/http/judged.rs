@@ -68,9 +68,7 @@ async fn own_server() -> (String, JoinSet<()>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("an address");
     let ranked = async |Json(asked): Json<Value>| {
-        Json(
-            json!({"asked": asked, "usage": {"total_tokens": 56}, "results": [{"index": 0, "relevance_score": 0.5}]}),
-        )
+        Json(json!({"asked": asked, "usage": {"total_tokens": 56}, "results": [{"index": 0, "relevance_score": 0.5}]}))
     };
     let mut serving = JoinSet::new();
     serving.spawn(async move {

@@ -84,7 +84,8 @@ impl Site {
 
     /// The same with these variables in its environment.
     pub(crate) async fn start_with(folder: TempDir, text: &str, variables: &[(&str, &str)]) -> Self {
-        let variable = |name: &str| variables.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).into());
+        let variable =
+            |name: &str| variables.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).into());
         let mut config = Config::parse(None, text, &variable).expect("a configuration");
         config.data = folder.path().join("data");
         let books = Books::open(&config, Arc::new(SystemClock::new())).await.expect("books");

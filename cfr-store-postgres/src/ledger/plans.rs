@@ -74,9 +74,7 @@ struct Books {
 }
 
 async fn open(url: &str) -> PostgresStore {
-    let mut options = PostgresOptions::default();
-    options.clock = StoreClock::Caller;
-    options.connections_max = 1;
+    let options = PostgresOptions { clock: StoreClock::Caller, connections_max: 1, ..PostgresOptions::default() };
     PostgresStore::open(url, options).await.expect("the store opens")
 }
 

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use cfr_billing::store::{Boot, Incarnation, NodeState, ONE_LIFE_PREFIXES, ONE_LIFE_REMEMBERED, StoreError, lives_once};
+use cfr_billing::store::{
+    Boot, Incarnation, NodeState, ONE_LIFE_PREFIXES, ONE_LIFE_REMEMBERED, StoreError, lives_once,
+};
 use cfr_core::time::Timestamp;
 use fail::fail_point;
 use sqlx::Row;

@@ -64,7 +64,12 @@ impl BatchStore for MemoryStore {
 
     async fn batches(&self, owner: Owner, request: PageRequest) -> Result<Page<Batch>, StoreError> {
         let state = self.state();
-        let batches = state.batches.batches.values().rev().filter(|batch| batch.owner == owner && batch.state != BatchState::Void);
+        let batches = state
+            .batches
+            .batches
+            .values()
+            .rev()
+            .filter(|batch| batch.owner == owner && batch.state != BatchState::Void);
         Ok(page(batches.map(|batch| (batch.id.as_u128(), batch.clone())), request, true))
     }
 

@@ -77,9 +77,10 @@ impl Reader<'_> {
     /// OpenAI has drawings written by another model, and charges that apart.
     fn refuse_drawings(&self) -> Result<(), EnvelopeError> {
         match self.fields.string(Field::OutputFormat)?.as_deref() {
-            Some("svg") => {
-                Err(EnvelopeError::field(Field::OutputFormat.name(), "`svg` is charged apart, at a price that is not known"))
-            }
+            Some("svg") => Err(EnvelopeError::field(
+                Field::OutputFormat.name(),
+                "`svg` is charged apart, at a price that is not known",
+            )),
             _ => Ok(()),
         }
     }

@@ -133,7 +133,7 @@ impl StreamWriter for ChunkWriter {
                 self.finished.push((choice, finish));
             }
             Piece::Usage(usage) => self.usage = Some(usage),
-            Piece::Cost(_) => {}        // the caller has no use for it
+            Piece::Cost(_) => {}                        // the caller has no use for it
             Piece::ServiceTier(_) | Piece::Geo(_) => {} // nor for another provider's word for a tier or a place
         }
     }

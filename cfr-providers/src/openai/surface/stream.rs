@@ -60,7 +60,7 @@ impl ChunkWriter {
 
     /// A client that asked for usage finds the member in every chunk.
     fn chunk(&self, choices: &Value, usage: &Value, out: &mut BytesMut) {
-        let usage = self.include_usage.then(|| format!(",\"usage\":{usage}")).unwrap_or_default();
+        let usage = if self.include_usage { format!(",\"usage\":{usage}") } else { String::new() };
         let _ = write!(out, "data: {}\"choices\":{choices}{usage}}}\n\n", self.opening); // writing to memory
     }
 }
