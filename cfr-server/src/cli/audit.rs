@@ -22,7 +22,7 @@ const UNREADABLE: u8 = 2;
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// List what was done, the newest first
-    List(List),
+    List(Box<List>),
     /// Check that no event was changed, removed or added since it was written
     ///
     /// Works while servers run. Exits with 0 when the log is whole, with 1 when it is not, and with 2 when it cannot be
