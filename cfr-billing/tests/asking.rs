@@ -11,7 +11,7 @@ use cfr_billing::store::{LedgerStore, NodeState};
 use cfr_core::id::BudgetId;
 use cfr_core::ledger::{AuthorizeError, BudgetLedger, Hold, LedgerError};
 use cfr_core::time::{Clock, Period};
-use support::cluster::{Cluster, IDLE, config};
+use support::cluster::{Cluster, IDLE, RECALL, config};
 use support::link::Link;
 use tokio::task::{JoinSet, yield_now};
 use tokio::time::{Instant, sleep};
@@ -212,4 +212,22 @@ async fn idle_rights_go_back_many_at_a_time() {
         assert_eq!(bench.cluster.booked(budget).await, (100, 4, 0));
     }
     assert_eq!(bench.cluster.booked(used).await, (100, 0, 10), "what is held stays");
+}
+
+#[tokio::test(start_paused = true)]
+async fn rights_that_are_asked_about_are_lent_when_the_answer_is_there() {
+    let bench = Bench::start().await;
+    let (cluster, budget) = (&bench.cluster, bench.budgets(1)[0]);
+    let other = cluster.start("b").await;
+    let running = cluster.hold(&bench.node, budget, 100).await.expect("there is room");
+    cluster.settle(&bench.node, running.id, 10).committed.await.expect("it is written");
+    bench.link.set_stuck(&[budget]);
+    let answered = async {
+        sleep(RECALL / 2).await;
+        bench.link.set_stuck(&[]);
+    };
+    let (too_much, lent, ()) =
+        tokio::join!(cluster.hold(&bench.node, budget, 95), cluster.hold(&other, budget, 60), answered);
+    too_much.expect_err("90 are left");
+    assert_eq!(lent.expect("they were idle").amount.nanos(), 60);
 }

@@ -6,7 +6,7 @@
 //! settle    running ── the files of answers are read, each line is charged once ── rights given back ── settled
 //! ```
 //! Every step is written down before the next one, and every step may be taken again: what a process leaves behind when it
-//! dies, the [worker](worker) of any other finds when it is due. A batch that may or may not have been made at the provider
+//! dies, the `worker` of any other finds when it is due. A batch that may or may not have been made at the provider
 //! is looked for there by its mark. Lines are charged under ids that follow from the batch and their place, so that a second
 //! settlement of any part changes nothing.
 

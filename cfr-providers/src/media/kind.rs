@@ -10,8 +10,9 @@ pub enum MediaKind {
 }
 
 impl MediaKind {
-    /// The media type of bytes that are of this kind.
-    pub(super) fn media_type(self, bytes: &[u8]) -> Option<&'static str> {
+    /// The media type of bytes that are of this kind, by how they begin.
+    #[must_use]
+    pub fn media_type(self, bytes: &[u8]) -> Option<&'static str> {
         match self {
             Self::Image => picture(bytes),
             Self::Pdf => bytes.starts_with(b"%PDF-").then_some("application/pdf"),
@@ -19,7 +20,8 @@ impl MediaKind {
     }
 
     /// Whether a server that says this of an answer may be sending this kind; many say nothing better than "bytes".
-    pub(super) fn may_be(self, content_type: &str) -> bool {
+    #[must_use]
+    pub fn may_be(self, content_type: &str) -> bool {
         let said = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
         match said.as_str() {
             "" | "application/octet-stream" | "binary/octet-stream" => true,
