@@ -113,12 +113,21 @@ fn the_operators_factor_multiplies_the_bill_and_the_bound() {
 }
 
 #[test]
-fn a_region_multiplies_the_bill_and_the_bound() {
+fn a_geography_multiplies_the_bill_and_the_bound() {
+    let geo = |geo| PriceTerms { geo, ..PriceTerms::default() };
+    let us = || json!({"inference_geo": "us"});
+    check_multiplier(us(), geo(Some("us")), true, true);
+    check_multiplier(us(), geo(Some("global")), false, false);
+    check_multiplier(us(), PriceTerms { region: Some("us"), ..PriceTerms::default() }, true, true);
+}
+
+/// The provider's own default for an account may be the dearer one.
+#[test]
+fn a_geography_that_the_caller_does_not_name_is_held_as_the_dearer_one() {
     let region = |region| PriceTerms { region, ..PriceTerms::default() };
     let us = || json!({"inference_geo": "us"});
-    check_multiplier(us(), region(Some("us")), true, true);
-    check_multiplier(us(), region(Some("eu")), false, false);
-    check_multiplier(us(), region(None), false, false);
+    check_multiplier(us(), region(Some("eu")), false, true);
+    check_multiplier(us(), region(None), false, true);
 }
 
 #[test]
