@@ -163,7 +163,7 @@ fn file(owner: Owner, now: Timestamp) -> KeptFile {
     }
 }
 
-fn batch(owner: Owner, now: Timestamp) -> Batch {
+pub(super) fn batch(owner: Owner, now: Timestamp) -> Batch {
     Batch {
         id: BatchId::generate(now),
         owner,

@@ -10,15 +10,17 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::sync::Arc;
 
-use cfr_core::id::{AccountId, BudgetId, HoldId, TenantId};
+use cfr_core::id::{AccountId, BatchId, BudgetId, HoldId, TenantId};
 use cfr_core::ledger::{BudgetLedger, HoldRequest, LimitPolicy, Settlement, UsageRecord};
 use cfr_core::money::{Charge, Currency, Money};
 use cfr_core::time::{ManualClock, Period, Timestamp};
 
+use super::batches;
 use super::fixture::{
     BOOT, DAY, Node, TTL, ask, blank_record, caller, new_tenant, new_user, noon, release, top_up, user_budget,
 };
 use crate::audit_log::Act;
+use crate::batch::{Batch, BatchState, Owner};
 use crate::budget::NewBudget;
 use crate::escrow::{Escrow, EscrowConfig};
 use crate::store::{
@@ -60,6 +62,8 @@ struct Told {
     grants: BTreeMap<String, Intent<(BudgetId, i64)>>,
     evidence: BTreeMap<HoldId, i64>,
     charges: BTreeMap<HoldId, Intent<ToldCharge>>,
+    /// Batches, each with how far it was to come last.
+    batches: BTreeMap<BatchId, Vec<Intent<BatchState>>>,
 }
 
 #[derive(Debug, Clone)]
@@ -110,6 +114,11 @@ impl Told {
                 let what = ToldCharge { epoch: number(epoch), accounts, charged: number(charged) };
                 // A charge that is repeated was acknowledged before.
                 self.charges.entry(HoldId::from_u128(number(hold))).or_insert(Intent::of(what, acknowledged));
+            }
+            ["batch", id, state] => {
+                let state = if state == BatchState::Void.name() { BatchState::Void } else { BatchState::Begun };
+                let way = self.batches.entry(BatchId::from_u128(number(id))).or_default();
+                way.push(Intent::of(state, acknowledged));
             }
             ["done"] => {}
             _ => panic!("the transcript has a line that nobody wrote: {words:?}"),
@@ -165,6 +174,8 @@ pub async fn work(store: &dyn Store, transcript: Transcript) -> Result<(), Store
     run.restart(OrphanPolicy::Suspend).await?;
     let survivor = std::mem::replace(&mut run.node.by, opener);
     run.settle_suspended(survivor, &[Step::Settle(charged_late, 17), Step::Release(suspended)], &again).await?;
+
+    run.batch().await?;
 
     run.lease(&[never], 50).await?;
     let open_at_the_end = run.hold();
@@ -279,6 +290,19 @@ impl Run<'_> {
         }
     }
 
+    /// A batch that is written down and does not come to anything.
+    async fn batch(&mut self) -> Result<(), StoreError> {
+        let begun = batches::batch(Owner::of(&caller(self.node.tenant)), self.node.now);
+        let void = Batch { state: BatchState::Void, ..begun.clone() };
+        let id = begun.id.as_u128();
+        self.note(format!("batch {id} {}", begun.state.name()))?;
+        self.node.store.add_batch(&begun).await?;
+        self.note("done")?;
+        self.note(format!("batch {id} {}", void.state.name()))?;
+        self.node.store.update_batch(BatchState::Begun, &void, &[]).await?;
+        self.note("done")
+    }
+
     async fn restart(&mut self, policy: OrphanPolicy) -> Result<(), StoreError> {
         self.node.by = self.node.store.register(NODE, BOOT, self.node.now).await?;
         self.node.store.reclaim(noon(), policy, self.node.now).await.map(drop)
@@ -375,6 +399,13 @@ async fn assert_acknowledged(store: &dyn Store, told: &Told) {
     let keys = all_grants(store, told).await;
     for (key, _) in told.grants.iter().filter(|(_, grant)| grant.acknowledged) {
         assert!(keys.contains(key), "the acknowledged grant {key} is gone");
+    }
+    for (&id, way) in &told.batches {
+        let Some(last) = way.iter().rfind(|step| step.acknowledged) else { continue };
+        let tenant = *told.tenants.first().expect("it was made for a tenant");
+        let kept = store.batch(Owner::of(&caller(tenant)), id).await.expect("it was acknowledged");
+        let may_be = kept.state == last.what || way.last().is_some_and(|step| step.what == kept.state);
+        assert!(may_be, "the batch {id} was to be {} and is {}", last.what.name(), kept.state.name());
     }
     for (hold, charge) in told.charges.iter().filter(|(_, charge)| charge.acknowledged) {
         assert_eq!(charge_of(store, *hold).await, Some(charge.what.charged), "the acknowledged charge of {hold}");
