@@ -74,7 +74,6 @@ const COLUMNS: &[Column] = &[
     ("BY", "/actor/kind"),
     ("ID", "/actor/id"),
     ("FROM", "/actor/address"),
-    ("CHANGES", "/changes"),
 ];
 
 impl List {
