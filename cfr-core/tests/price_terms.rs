@@ -130,6 +130,17 @@ fn a_geography_that_the_caller_does_not_name_is_held_as_the_dearer_one() {
     check_multiplier(us(), region(None), false, true);
 }
 
+/// A discount may not be given in the end.
+#[test]
+fn a_discount_lowers_the_bill_and_never_the_bound() {
+    for (when, tier) in [(json!({"inference_geo": "us"}), None), (json!({"speed": "fast"}), Some("fast"))] {
+        let multiplier = json!([{"when": when, "factor": "0.1", "applies_to": "all_token_meters"}]);
+        let entry = entry(json!({"multipliers": multiplier}));
+        let terms = PriceTerms { tier, ..PriceTerms::default() };
+        assert_eq!(bound(&entry, 10, &terms), held(10, INPUT, OUTPUT), "{when}");
+    }
+}
+
 #[test]
 fn a_region_that_nobody_knows_is_held_as_the_dearer_one() {
     let region = |region| PriceTerms { region, ..PriceTerms::default() };

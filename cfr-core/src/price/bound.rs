@@ -242,7 +242,7 @@ impl PriceEntry {
         terms: &PriceTerms<'_>,
         tiers: [Tier; 2],
     ) -> Result<Reach, PriceError> {
-        Ok(Reach { tiers, input_tokens, factor: self.factor(terms.factor, |when| may_apply(when, terms))? })
+        Ok(Reach { tiers, input_tokens, factor: self.factor_max(terms)? })
     }
 
     /// The dearest rate in pico-USD of any of the meters, within reach.
@@ -282,6 +282,16 @@ impl Bound {
             output_tokens_floor: self.output_tokens_floor.max(other.output_tokens_floor),
             output_tokens_model_max: self.output_tokens_model_max.max(other.output_tokens_model_max),
         }
+    }
+}
+
+impl PriceEntry {
+    /// The product of the operator's own factor and of every multiplier that may hold. A discount is not counted: whoever
+    /// serves may do without it.
+    fn factor_max(&self, terms: &PriceTerms<'_>) -> Result<Factor, PriceError> {
+        let may_hold = self.multipliers.iter().filter(|multiplier| may_apply(&multiplier.when, terms));
+        let mut factors = may_hold.map(|multiplier| multiplier.factor.at_least_one());
+        factors.try_fold(terms.factor, Factor::times).ok_or(PriceError::OutOfRange)
     }
 }
 

@@ -170,6 +170,11 @@ impl Factor {
         Self { numerator, denominator }.shortened()
     }
 
+    /// Itself, or one where it makes a price lower.
+    pub(super) const fn at_least_one(self) -> Self {
+        if self.numerator < self.denominator { Self::ONE } else { self }
+    }
+
     pub(super) fn times(self, other: Self) -> Option<Self> {
         let numerator = self.numerator.checked_mul(other.numerator)?;
         let denominator = self.denominator.checked_mul(other.denominator)?;
