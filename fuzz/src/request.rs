@@ -1,8 +1,10 @@
 //! A client's request in the words of every provider: refused, or JSON with our cap on its answer.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 use cfr_core::chat::Operation;
-use serde_json::Value;
+use serde_json::value::RawValue;
 
 use crate::calls::{OPERATIONS, order, read};
 use crate::input::Input;
@@ -14,6 +16,8 @@ const CAP: u64 = 4_711;
 /// What providers call it.
 const CAP_NAMES: [&str; 6] =
     ["max_tokens", "max_completion_tokens", "max_output_tokens", "maxOutputTokens", "maxTokens", "num_predict"];
+/// The objects that hold a provider's settings.
+const SETTINGS: [&str; 3] = ["generationConfig", "inferenceConfig", "options"];
 
 /// Choices: provider, operation, whether what the provider has no words for may be left out. The body is a client's.
 ///
@@ -35,19 +39,28 @@ pub fn check(data: &[u8]) {
         Err(error) => check_error(&error),
         Ok(request) => {
             check_json(&request.body);
-            let sent: Value = serde_json::from_slice(&request.body).expect("JSON");
             if operation != Operation::Embeddings {
-                check_cap(&sent, own.unwrap_or(CAP));
+                check_cap(&request.body, own.unwrap_or(CAP));
             }
         }
     }
 }
 
-/// The provider's own cap stands on the outer level, or in the object with its settings.
-fn check_cap(sent: &Value, allowed: u64) {
-    let places = [sent, &sent["generationConfig"], &sent["inferenceConfig"], &sent["options"]];
-    let caps: Vec<u64> =
-        places.iter().flat_map(|place| CAP_NAMES.iter().filter_map(|name| place[*name].as_u64())).collect();
-    assert!(!caps.is_empty(), "no cap in {sent}");
+/// The provider's own cap stands on the outer level, or in the object with its settings. Members stay text: a
+/// client may write numbers elsewhere that no `f64` holds, and a provider gets them as they are.
+fn check_cap(sent: &[u8], allowed: u64) {
+    let outer = members(std::str::from_utf8(sent).expect("JSON is UTF-8"));
+    let settings = SETTINGS.iter().filter_map(|name| outer.get(*name)).flat_map(|inner| members(inner.get()));
+    let caps: Vec<u64> = (outer.iter().map(|(name, value)| (name.clone(), *value)))
+        .chain(settings)
+        .filter(|(name, _)| CAP_NAMES.contains(&name.as_str()))
+        .filter_map(|(_, value)| value.get().parse().ok())
+        .collect();
+    assert!(!caps.is_empty(), "no cap in {}", String::from_utf8_lossy(sent));
     assert!(caps.iter().all(|cap| *cap <= allowed), "{caps:?} for {allowed}");
+}
+
+/// The members of an object, the last of a name; none for what is no object.
+fn members(json: &str) -> BTreeMap<String, &RawValue> {
+    serde_json::from_str(json).unwrap_or_default()
 }

@@ -57,6 +57,8 @@ pub struct Envelope {
     /// Caps on hosted tools that the caller left out and the bound relies on: the adapter of the same dialect must set
     /// them, see [`Envelope::hosted_edits`].
     pub hosted_caps: Vec<HostedCap>,
+    /// What the call goes on from, where it names something that a provider keeps.
+    pub refers_to: Option<Box<Reference>>,
     /// Answers per request: the larger of `n` and `best_of`, times the number of prompts of a legacy completion;
     /// `candidateCount`; 2 where the provider may sum up the conversation first.
     pub choices: u32,
@@ -137,9 +139,9 @@ enum Gap {
 pub struct Reference {
     /// The field that names it.
     pub field: &'static str,
-    /// Its id, as the caller gives it.
-    pub id: Box<str>,
-    /// Where the id stands, quotes included.
+    /// Its id, as the caller gives it; none where the field holds something else than a text.
+    pub id: Option<Box<str>>,
+    /// Where the field's value stands, quotes included.
     pub span: Span,
 }
 
@@ -278,6 +280,7 @@ impl Envelope {
             output_cap: None,
             open_caps: OpenCaps::default(),
             hosted_caps: Vec::new(),
+            refers_to: None,
             choices: 1,
             service_tier: None,
             geo: None,

@@ -7,8 +7,7 @@ use jiff::Timestamp;
 use super::quote::{default_cap, rate};
 use super::{Caller, Gateway, GatewayError, Offer};
 use crate::batch::BatchModel;
-use crate::chat::envelope::Reference;
-use crate::chat::{Call, Envelope, EnvelopeError, Operation, Usage};
+use crate::chat::{Call, Envelope, EnvelopeError, Usage};
 use crate::money::{Currency, FxRate};
 use crate::price::{Bound, PicoUsd, PriceError, PriceTerms, Tier};
 use crate::route::Target;
@@ -118,11 +117,9 @@ fn terms(model: &BatchModel, at: Timestamp) -> PriceTerms<'_> {
 
 /// What a provider keeps for others must not be read by guessing its name.
 fn refuse_kept(call: &Call) -> Result<(), GatewayError> {
-    if call.operation != Operation::Responses || Reference::find(&call.body)?.is_none() {
-        return Ok(());
-    }
+    let Some(kept) = &call.envelope.refers_to else { return Ok(()) };
     let reason = "a batch does not go on from what is kept".into();
-    Err(EnvelopeError::Field { param: Reference::FIELDS[0], reason }.into())
+    Err(EnvelopeError::Field { param: kept.field, reason }.into())
 }
 
 /// A batch is a service of its own, and its answers do not stream.

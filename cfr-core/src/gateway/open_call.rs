@@ -3,10 +3,8 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use bytes::Bytes;
-
 use super::quote::Quote;
-use super::stored::{Keeper, replaced};
+use super::stored::Keeper;
 use super::{AnswerHead, Caller, GatewayError, Inner, Offer};
 use crate::cache::{CacheKey, CacheOutcome};
 use crate::chat::usage::tokens_estimated;
@@ -115,7 +113,7 @@ impl OpenCall {
         *self.asked.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(target));
     }
 
-    fn asked(&self) -> Option<Arc<Target>> {
+    pub(super) fn asked(&self) -> Option<Arc<Target>> {
         self.asked.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
@@ -140,17 +138,6 @@ impl OpenCall {
         if counts {
             self.bytes_counted = self.report.output_bytes;
         }
-    }
-
-    /// Bytes of the answer with the caller's own ids in place of the provider's.
-    pub(super) fn sealed(&self, bytes: Bytes) -> Bytes {
-        let bytes = match &self.keeper {
-            Some(keeper) => replaced(&bytes, &keeper.own, || keeper.sealed.clone()),
-            None => bytes,
-        };
-        let Some(id) = &self.report.kept_as else { return bytes };
-        let Some(target) = self.asked() else { return bytes };
-        self.gateway.seal_in(&self.caller, &target.upstream, &bytes, id)
     }
 
     pub(super) fn head(&self, target: &Target, settled: Option<&Settled>) -> AnswerHead {

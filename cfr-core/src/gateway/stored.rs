@@ -8,9 +8,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::HeaderValue;
 
+use super::open_call::OpenCall;
 use super::{Caller, Gateway, GatewayError, Inner};
 use crate::chat::envelope::{Edit, Reference, splice};
-use crate::chat::{Call, EnvelopeError, Operation};
+use crate::chat::{Call, EnvelopeError};
 use crate::ledger::CallerIds;
 use crate::limit::RateState;
 use crate::route::Plan;
@@ -82,14 +83,18 @@ impl Inner {
     /// The call with the provider's own id of the earlier response that it refers to, and the upstream that keeps it,
     /// which alone can answer.
     pub(super) fn unseal(&self, caller: &Caller, mut call: Call) -> Result<(Call, Option<Keeper>), GatewayError> {
-        if self.seal.is_none() || call.operation != Operation::Responses {
+        if self.seal.is_none() {
             return Ok((call, None));
         }
-        let Some(Reference { field, id, span }) = Reference::find(&call.body)? else { return Ok((call, None)) };
+        let Some(Reference { field, id, span }) = call.envelope.refers_to.as_deref().cloned() else {
+            return Ok((call, None));
+        };
+        let no_id = || EnvelopeError::Field { param: field, reason: "must be an id, as a text".into() };
+        let id = id.ok_or_else(no_id)?;
         let Some((upstream, _, own)) = self.owner_of(caller, &id) else {
             return Err(GatewayError::NotStored { field: Some(field), id });
         };
-        let keeper = Keeper { upstream: Arc::clone(upstream), own: own.into(), sealed: id.clone() };
+        let keeper = Keeper { field, upstream: Arc::clone(upstream), own: own.into(), sealed: id.clone() };
         let json = serde_json::Value::from(own).to_string().into_bytes();
         let body = splice(&call.body, &[Edit::Replace { span, json: json.into() }]);
         call.rewrite(body)?;
@@ -102,17 +107,38 @@ impl Inner {
     }
 
     /// The body with the caller's id wherever the provider's stands as a text of its own.
-    pub(super) fn seal_in(&self, caller: &Caller, upstream: &str, body: &Bytes, id: &str) -> Bytes {
+    fn seal_in(&self, caller: &Caller, upstream: &str, body: &Bytes, id: &str) -> Bytes {
         match &self.seal {
-            Some(seal) if id.len() >= ID_BYTES_MIN => replaced(body, id, || seal.seal(&caller.ids, upstream, id)),
+            Some(seal) if is_id(id) => replaced(body, id, || seal.seal(&caller.ids, upstream, id)),
             _ => body.clone(),
         }
     }
 }
 
+impl OpenCall {
+    /// Bytes of the answer with the caller's own ids in place of the provider's.
+    pub(super) fn sealed(&self, bytes: Bytes) -> Bytes {
+        let bytes = match &self.keeper {
+            Some(keeper) => replaced(&bytes, &keeper.own, || keeper.sealed.clone()),
+            None => bytes,
+        };
+        let (Some(id), Some(seal)) = (&self.report.kept_as, &self.gateway.seal) else { return bytes };
+        let own = || match self.asked() {
+            Some(target) => seal.seal(&self.caller().ids, &target.upstream, id),
+            None => id.clone(),
+        };
+        if is_id(id) { replaced(&bytes, id, own) } else { bytes }
+    }
+}
+
+fn is_id(text: &str) -> bool {
+    text.len() >= ID_BYTES_MIN
+}
+
 /// Where an earlier response is kept, and what it is called there and here.
 #[derive(Debug)]
 pub(super) struct Keeper {
+    field: &'static str,
     pub(super) upstream: Arc<str>,
     pub(super) own: Box<str>,
     pub(super) sealed: Box<str>,
@@ -125,23 +151,26 @@ impl Keeper {
             return Ok(());
         }
         let reason = format!("is of an answer that no provider of the model `{model}` keeps").into();
-        Err(EnvelopeError::Field { param: Reference::FIELDS[0], reason }.into())
+        Err(EnvelopeError::Field { param: self.field, reason }.into())
     }
 }
 
 /// The JSON with every text that is `from` replaced by `to`; neither needs escaping. What only quotes such a text stays,
 /// for its quotes are escaped.
 pub(super) fn replaced(json: &Bytes, from: &str, to: impl FnOnce() -> Box<str>) -> Bytes {
-    let quoted = format!("\"{from}\"");
-    let mut places = memchr::memmem::find_iter(json, &quoted).peekable();
+    let is_whole = |at: &usize| {
+        let before = at.checked_sub(1).and_then(|before| json.get(before));
+        before == Some(&b'"') && json.get(at + from.len()) == Some(&b'"')
+    };
+    let mut places = memchr::memmem::find_iter(json, from).filter(is_whole).peekable();
     if places.peek().is_none() {
         return json.clone();
     }
     let (to, mut out, mut copied) = (to(), Vec::with_capacity(json.len() + from.len()), 0);
     for at in places {
-        out.extend_from_slice(json.get(copied..=at).unwrap_or_default());
+        out.extend_from_slice(json.get(copied..at).unwrap_or_default());
         out.extend_from_slice(to.as_bytes());
-        copied = at + quoted.len() - 1;
+        copied = at + from.len();
     }
     out.extend_from_slice(json.get(copied..).unwrap_or_default());
     out.into()

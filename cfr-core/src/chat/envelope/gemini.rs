@@ -71,6 +71,7 @@ impl Reader<'_> {
             output_cap: self.output_cap()?,
             open_caps: self.open_caps(),
             hosted_caps: Vec::new(),
+            refers_to: None,
             choices: choices.transpose()?.flatten().unwrap_or(1),
             service_tier: fields.word(Field::ServiceTier)?,
             geo: None,

@@ -77,6 +77,7 @@ impl Reader<'_> {
             user: self.user()?,
             metadata: fields.metadata(Field::Metadata)?,
             hosted_caps: self.tools.open_caps,
+            refers_to: None,
         })
     }
 

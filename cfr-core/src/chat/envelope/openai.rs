@@ -73,6 +73,7 @@ impl Reader<'_> {
             output_cap: self.output_cap()?,
             open_caps: fields.null_caps(CAPS),
             hosted_caps: Vec::new(),
+            refers_to: None,
             choices: self.choices()?,
             service_tier: fields.word(Field::ServiceTier)?,
             geo: None,

@@ -34,32 +34,6 @@ fields! { "":
 /// What the provider keeps and puts before the input.
 const STORED: [Field; 2] = [Field::PreviousResponse, Field::Conversation];
 
-impl Reference {
-    /// The fields that name something a provider keeps.
-    pub const FIELDS: [&'static str; 2] = ["previous_response_id", "conversation"];
-
-    /// What the body of a request for a response refers to, if anything.
-    ///
-    /// # Errors
-    /// When it is not read alike by everybody, or is no id.
-    pub fn find(body: &Bytes) -> Result<Option<Self>, EnvelopeError> {
-        // A quick look spares most bodies another reading. An escaped name is read by providers too.
-        let looks = |name: &str| memchr::memmem::find(body, name.as_bytes()).is_some();
-        if !Self::FIELDS.into_iter().chain(["\\u00"]).any(looks) {
-            return Ok(None);
-        }
-        let fields: Fields<'_> = FieldsOf::document(body, |json, _| json.skip())?;
-        let mut named = STORED.into_iter().filter(|field| fields.has(*field));
-        let Some(field) = named.next() else { return Ok(None) };
-        if named.next().is_some() {
-            return Err(EnvelopeError::field(field.name(), "cannot stand beside a conversation"));
-        }
-        let span = fields.span(field);
-        let id = fields.string(field)?;
-        Ok(id.zip(span).map(|(id, span)| Self { field: field.name(), id, span }))
-    }
-}
-
 pub(super) fn read(body: &Bytes) -> Result<Envelope, EnvelopeError> {
     let (mut media, mut tools, mut wrong) = (Media::default(), Tools::default(), None);
     let fields = FieldsOf::document(body, |json, field| {
@@ -106,6 +80,7 @@ impl Reader<'_> {
             input,
             user: user.or(fields.tag(Field::SafetyIdentifier)?),
             metadata: fields.metadata(Field::Metadata)?,
+            refers_to: self.refers_to()?.map(Box::new),
             hosted_caps: self.tools.open_caps,
         })
     }
@@ -119,14 +94,24 @@ impl Reader<'_> {
             let reason = "is not possible: what the provider keeps there, tools included, cannot be priced from here";
             return Err(EnvelopeError::field("prompt", reason));
         }
-        if !self.fields.has(Field::Input) && !self.refers_to_stored() {
+        if !self.fields.has(Field::Input) && !self.goes_on() {
             return Err(EnvelopeError::field("input", "is missing"));
         }
         Ok(())
     }
 
-    fn refers_to_stored(&self) -> bool {
+    fn goes_on(&self) -> bool {
         STORED.iter().any(|field| self.fields.has(*field))
+    }
+
+    fn refers_to(&self) -> Result<Option<Reference>, EnvelopeError> {
+        let mut named = STORED.into_iter().filter(|field| self.fields.has(*field));
+        let Some(field) = named.next() else { return Ok(None) };
+        if named.next().is_some() {
+            return Err(EnvelopeError::field(field.name(), "cannot stand beside a conversation"));
+        }
+        let span = self.fields.span(field);
+        Ok(span.map(|span| Reference { field: field.name(), id: self.fields.string(field).ok().flatten(), span }))
     }
 
     /// Whether the provider may sum up the conversation first: it then reads and answers once more.
@@ -145,7 +130,7 @@ impl Reader<'_> {
             body_tokens: fields.tokens_max,
             again_tokens: again.into_iter().sum(),
             schema: fields.has(Field::Text),
-            unbounded: self.refers_to_stored(),
+            unbounded: self.goes_on(),
             cache_markers: fields.has(Field::PromptCacheOptions),
             predicted_tokens: 0,
             media: &self.media,

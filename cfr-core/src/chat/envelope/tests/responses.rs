@@ -123,25 +123,26 @@ fn a_prompt_that_the_provider_keeps_is_refused() {
 
 #[test]
 fn what_a_call_goes_on_from_is_found_with_its_place() {
-    let find = |extra: &str| Reference::find(&Bytes::from(with_extra(extra)));
+    let find =
+        |extra: &str| parse(RESPONSES, &with_extra(extra)).map(|envelope| envelope.refers_to.map(|found| *found));
     for (extra, field, id) in [
         (r#""previous_response_id": "resp_1""#, "previous_response_id", "resp_1"),
         (r#""conversation":"conv_1""#, "conversation", "conv_1"),
         (r#""previous\u005fresponse_id":"resp_1""#, "previous_response_id", "resp_1"),
     ] {
         let found = find(extra).unwrap().unwrap();
-        assert_eq!((found.field, &*found.id), (field, id), "{extra}");
+        assert_eq!((found.field, found.id.as_deref()), (field, Some(id)), "{extra}");
         assert_eq!(with_extra(extra)[found.span], format!("\"{id}\""));
     }
     for extra in ["", r#""previous_response_id":null"#, r#""metadata":{"previous_response_id":"x"}"#] {
         assert_eq!(find(extra), Ok(None), "{extra}");
     }
-    for extra in [
-        r#""previous_response_id":"a","conversation":"b""#,
-        r#""previous_response_id":"a","previous_response_id":"b""#,
-        r#""previous_response_id":7"#,
-        r#""conversation":{"id":"conv_1"}"#,
-    ] {
+    for extra in [r#""previous_response_id":7"#, r#""conversation":{"id":"conv_1"}"#] {
+        assert_eq!(find(extra).unwrap().unwrap().id, None, "{extra}: somebody's all the same");
+    }
+    for extra in
+        [r#""previous_response_id":"a","conversation":"b""#, r#""previous_response_id":"a","previous_response_id":"b""#]
+    {
         find(extra).unwrap_err();
     }
 }
