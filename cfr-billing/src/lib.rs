@@ -5,6 +5,7 @@
 //! audit_log   who changed what: one sealed event per change
 //! plan        what is sold: products and their immutable terms
 //! identity    who buys and uses it: tenants, users, keys
+//! people      how users prove who they are: credentials, sessions, one-time tokens
 //! budget      how much of it: limits per period, and the money granted to them
 //! escrow      the ledger engine: decides holds in memory, inside rights that the store leased to this node
 //! store       where all of it is kept: two traits, and a store in memory
@@ -58,6 +59,7 @@ pub mod budget;
 pub mod conformance;
 pub mod escrow;
 pub mod identity;
+pub mod people;
 pub mod plan;
 pub mod store;
 pub mod usage;

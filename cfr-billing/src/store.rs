@@ -14,6 +14,7 @@ mod finding;
 mod ledger;
 pub mod memory;
 mod node;
+mod people;
 pub mod rules;
 
 pub use batch::BatchStore;
@@ -28,6 +29,7 @@ pub use memory::MemoryStore;
 pub use node::{
     Boot, Incarnation, NodeState, ONE_LIFE_PREFIX, ONE_LIFE_PREFIXES, ONE_LIFE_REMEMBERED, Renewal, lives_once,
 };
+pub use people::{MAILS_MAX, PeopleStore};
 
 /// A store for money and for everything else.
 pub trait Store: LedgerStore + CatalogStore + BatchStore {}

@@ -110,6 +110,12 @@ id!(/** One request of a caller. It also names the hold and is its idempotency k
 id!(/** A file that a provider keeps for a caller. */ FileId, "file");
 id!(/** Requests that a provider answers within a day. */ BatchId, "batch");
 
+id!(/** A browser that is signed in. */ SessionId, "ses");
+id!(/** A secret that works once: an invitation, a password reset. */ TokenId, "tok");
+id!(/** A letter that waits to be sent. */ MailId, "mail");
+id!(/** A program that people sign in to with their account here (OpenID Connect client). */ ClientId, "app");
+id!(/** An account at a provider: where calls go, and what signs them. */ ProviderAccountId, "pac");
+
 /// The hold of a request has the request's id: one request, one hold, one charge.
 pub type HoldId = RequestId;
 

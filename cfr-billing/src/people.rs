@@ -1,0 +1,254 @@
+//! How people prove who they are: credentials, sessions, one-time tokens, identities of other providers, and the letters that
+//! they get.
+//!
+//! Nothing here is a secret that works by itself: passwords are PHC strings, sessions and tokens are kept as SHA-256 of
+//! 256 random bits, and what must be read again (the seed of one-time passwords) comes sealed by the server's vault.
+
+use std::fmt;
+use std::sync::Arc;
+
+use cfr_core::id::{MailId, ProductVersionId, SessionId, TenantId, TokenId, UserId};
+use cfr_core::time::Timestamp;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::identity::{NewUser, Role, Tenant, User, UserStatus};
+
+/// SHA-256 of a random secret: all that is stored of a session or a one-time token.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct SecretHash(pub [u8; 32]);
+
+impl fmt::Debug for SecretHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SecretHash([redacted])")
+    }
+}
+
+/// How one user proves who they are. A document that changes with its version: a failed attempt, a used recovery code or a
+/// step of a one-time password counts once, however many attempts come at the same time.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Credentials {
+    /// Whose they are.
+    pub user: UserId,
+    /// The password as a PHC string; none for who signs in by other means.
+    pub password: Option<Arc<str>>,
+    /// When it was set.
+    pub password_set_at: Option<Timestamp>,
+    /// One-time passwords of an app.
+    pub totp: Option<Totp>,
+    /// Recovery codes that were not used yet.
+    #[serde(default)]
+    pub recovery: Vec<SecretHash>,
+    /// Keys of authenticators.
+    #[serde(default)]
+    pub passkeys: Vec<Passkey>,
+    /// Failed attempts since the last sign-in.
+    #[serde(default)]
+    pub failures: u32,
+    /// When the last of them was.
+    pub failed_at: Option<Timestamp>,
+    /// Tokens that name a smaller epoch are void: raised when a password or factor changes and when the user is locked out.
+    pub epoch: i64,
+    /// When the user last signed in.
+    pub signed_in_at: Option<Timestamp>,
+    /// Counts changes; 0 for what was never written.
+    pub version: i64,
+}
+
+impl Credentials {
+    /// Of a user who has none yet.
+    #[must_use]
+    pub const fn none(user: UserId) -> Self {
+        Self {
+            user,
+            password: None,
+            password_set_at: None,
+            totp: None,
+            recovery: Vec::new(),
+            passkeys: Vec::new(),
+            failures: 0,
+            failed_at: None,
+            epoch: 0,
+            signed_in_at: None,
+            version: 0,
+        }
+    }
+
+    /// Whether a password alone does not sign in.
+    #[must_use]
+    pub fn has_second_factor(&self) -> bool {
+        self.totp.as_ref().is_some_and(|totp| totp.confirmed_at.is_some()) || !self.passkeys.is_empty()
+    }
+}
+
+/// One-time passwords by time (RFC 6238).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Totp {
+    /// The shared secret, sealed by the server's vault.
+    pub secret: Arc<str>,
+    /// When the user proved to have it; before that it protects nothing.
+    pub confirmed_at: Option<Timestamp>,
+    /// The last step that was used. No step counts twice.
+    pub last_step: i64,
+}
+
+/// A key that an authenticator holds (WebAuthn).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Passkey {
+    /// The authenticator's id for it, base64url.
+    pub id: Arc<str>,
+    /// For people.
+    pub name: Arc<str>,
+    /// The public key with its counter, as the server's WebAuthn library keeps it.
+    pub credential: Value,
+    /// When it was added.
+    pub created_at: Timestamp,
+    /// When it was last used.
+    pub used_at: Option<Timestamp>,
+}
+
+/// A browser that is signed in.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Session {
+    /// Its id, to show and to end it.
+    pub id: SessionId,
+    /// SHA-256 of what the browser's cookie has.
+    pub hash: SecretHash,
+    /// Who is signed in.
+    pub user: UserId,
+    /// The user's [epoch](Credentials::epoch) at the sign-in.
+    pub epoch: i64,
+    /// How they proved it, in the words of RFC 8176: `pwd`, `otp`, `hwk`, `mfa`, `fed`.
+    pub methods: Vec<Arc<str>>,
+    /// When it began.
+    pub created_at: Timestamp,
+    /// When they last proved who they are: what is dangerous asks for a recent proof.
+    pub proved_at: Timestamp,
+    /// When it was last used, to the minute.
+    pub seen_at: Timestamp,
+    /// When it ends at the latest.
+    pub expires_at: Timestamp,
+    /// The address that it came from at the sign-in.
+    pub address: Option<Arc<str>>,
+    /// What the browser called itself at the sign-in.
+    pub agent: Option<Arc<str>>,
+    /// The user that it looks like to this session, who sees all and changes nothing; and until when.
+    pub impersonates: Option<(UserId, Timestamp)>,
+}
+
+/// A session with what a request of it needs, read at once.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SignedIn {
+    /// The session.
+    pub session: Session,
+    /// Who is signed in.
+    pub user: User,
+    /// Their tenant.
+    pub tenant: Tenant,
+    /// Their epoch now: a session of a smaller one is over.
+    pub epoch: i64,
+}
+
+/// What a one-time token is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum TokenKind {
+    /// Makes the first administrator.
+    Setup,
+    /// Lets somebody become a user of a tenant.
+    Invitation,
+    /// Proves that who signed up reads the address.
+    VerifyEmail,
+    /// Proves that who changes their address reads the new one.
+    ChangeEmail,
+    /// Sets a new password.
+    ResetPassword,
+}
+
+/// A secret that works once.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OneTimeToken {
+    /// Its id, to show and to revoke it.
+    pub id: TokenId,
+    /// SHA-256 of it.
+    pub hash: SecretHash,
+    /// What it is for.
+    pub kind: TokenKind,
+    /// The tenant that it is about.
+    pub tenant: Option<TenantId>,
+    /// The user that it is about; none for somebody who is none yet.
+    pub user: Option<UserId>,
+    /// The user's epoch when it was made: it is void in a later one.
+    pub epoch: i64,
+    /// The address that it went to.
+    pub email: Option<Arc<str>>,
+    /// What an invitation offers.
+    pub offer: Option<Offer>,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// When it ends.
+    pub expires_at: Timestamp,
+}
+
+/// What an invitation makes of who accepts it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Offer {
+    /// What they may do.
+    pub role: Role,
+    /// The terms that they get.
+    pub product_version: Option<ProductVersionId>,
+    /// The id of who invited them.
+    pub invited_by: Option<Arc<str>>,
+}
+
+/// Somebody who becomes a user, in one transaction: the token is used up, the place is counted, the user is made with how
+/// they prove who they are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Admission {
+    /// The token that is used up; none where none is needed.
+    pub token: Option<SecretHash>,
+    /// The user.
+    pub user: NewUser,
+    /// [`UserStatus::Active`], or [`UserStatus::Pending`] until somebody admits them. A pending user takes no place and
+    /// has no budget yet.
+    pub status: UserStatus,
+    /// Whether the address was proved.
+    pub email_verified: bool,
+    /// The password as a PHC string.
+    pub password: Option<Arc<str>>,
+    /// The identity at another provider.
+    pub identity: Option<OutsideIdentity>,
+    /// A token for the new user, and the letter that brings it.
+    pub follow_up: Option<(OneTimeToken, Mail)>,
+}
+
+/// Who somebody is at another provider. The pair is the identity; an address alone never is.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct OutsideIdentity {
+    /// The provider (`iss`).
+    pub issuer: Arc<str>,
+    /// Who they are there (`sub`).
+    pub subject: Arc<str>,
+}
+
+/// A letter that waits to be sent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mail {
+    /// Its id.
+    pub id: MailId,
+    /// Where it goes.
+    pub to: Arc<str>,
+    /// Which letter.
+    pub template: Arc<str>,
+    /// `en` or `de`.
+    pub language: Arc<str>,
+    /// What stands in its gaps, sealed by the server's vault: it may hold a one-time token.
+    pub values: Arc<str>,
+    /// How often it was tried.
+    pub tries: u32,
+    /// When it is to be tried (again).
+    pub due_at: Timestamp,
+    /// When it was written.
+    pub created_at: Timestamp,
+}
