@@ -115,6 +115,7 @@ id!(/** A secret that works once: an invitation, a password reset. */ TokenId, "
 id!(/** A letter that waits to be sent. */ MailId, "mail");
 id!(/** A program that people sign in to with their account here (OpenID Connect client). */ ClientId, "app");
 id!(/** An account at a provider: where calls go, and what signs them. */ ProviderAccountId, "pac");
+id!(/** A key that seals secrets in the database, itself wrapped by the master key. */ DataKeyId, "dek");
 
 /// The hold of a request has the request's id: one request, one hold, one charge.
 pub type HoldId = RequestId;
