@@ -11,7 +11,7 @@ use utoipa::ToSchema;
 pub(crate) const PROBLEM_JSON: &str = "application/problem+json";
 
 /// How long a caller waits before it tries again when the books are out of reach.
-const RETRY_AFTER_SECONDS: &str = "1";
+const RETRY_AFTER_SECONDS: u64 = 1;
 
 /// An error, for programs by `code` and for people by `detail`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -36,6 +36,9 @@ pub(crate) struct Problem {
     #[serde(default, skip_serializing_if = "<[_]>::is_empty")]
     #[schema(value_type = Vec<FieldError>)]
     pub(crate) errors: Box<[FieldError]>,
+    /// Seconds after which it may be tried again: the header `retry-after`.
+    #[serde(skip)]
+    pub(crate) retry_after: Option<u64>,
 }
 
 /// What is wrong with one field.
@@ -57,7 +60,9 @@ impl FieldError {
 }
 
 impl Problem {
-    fn new(status: StatusCode, code: &'static str, detail: impl ToString) -> Self {
+    /// A problem of its own kind.
+    #[must_use]
+    pub(crate) fn new(status: StatusCode, code: &'static str, detail: impl ToString) -> Self {
         Self {
             kind: format!("urn:cfr:problem:{code}").into(),
             code: code.into(),
@@ -65,6 +70,7 @@ impl Problem {
             status: status.as_u16(),
             detail: detail.to_string().into(),
             errors: Box::default(),
+            retry_after: (status == StatusCode::SERVICE_UNAVAILABLE).then_some(RETRY_AFTER_SECONDS),
         }
     }
 
@@ -190,15 +196,10 @@ impl IntoResponse for Problem {
         let mut response = (status, body).into_response();
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(PROBLEM_JSON));
-        match status {
-            StatusCode::UNAUTHORIZED => {
-                headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-            }
-            StatusCode::SERVICE_UNAVAILABLE => {
-                headers.insert(header::RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER_SECONDS));
-            }
-            _ => {}
+        if status == StatusCode::UNAUTHORIZED {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
+        self.retry_after.map(|seconds| headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds)));
         response
     }
 }
