@@ -15,6 +15,8 @@ use sha2::{Digest as _, Sha256};
 
 use crate::budget::{Budget, Grant};
 use crate::identity::{ApiKey, Tenant, User};
+use crate::people::OneTimeToken;
+use crate::outside::OutsideName;
 use crate::plan::{Product, ProductVersion};
 
 /// Bytes of a user agent that are kept.
@@ -119,18 +121,76 @@ actions! {
     UserCreated => "user.created",
     /// A user was changed.
     UserChanged => "user.changed",
+    /// A pending user was admitted.
+    UserActivated => "user.activated",
+    /// A user proved that they read their address.
+    EmailVerified => "user.email_verified",
+    /// A one-time token was made: an invitation, a password reset.
+    TokenIssued => "token.issued",
+    /// A one-time token was made void.
+    TokenRevoked => "token.revoked",
+    /// Somebody signed in.
+    SessionOpened => "session.opened",
+    /// Somebody did not get in: a wrong password or code, an account that is closed for now or not active.
+    SessionRefused => "session.refused",
+    /// Somebody who is signed in proved again who they are.
+    SessionProved => "session.proved",
+    /// A user got another password.
+    PasswordChanged => "password.changed",
+    /// A user got a second factor.
+    FactorAdded => "factor.added",
+    /// A user lost a second factor, by themselves or by an administrator.
+    FactorRemoved => "factor.removed",
+    /// A user got new recovery codes; the ones before are void.
+    RecoveryCodesMade => "recovery_codes.created",
+    /// A session was ended by its user or for them.
+    SessionEnded => "session.ended",
+    /// All sessions of a user, or all but one, were ended.
+    SessionsEnded => "sessions.ended",
+    /// A user got an identity at another provider.
+    IdentityLinked => "identity.linked",
+    /// A user lost an identity at another provider.
+    IdentityUnlinked => "identity.unlinked",
     /// A key was made.
     KeyCreated => "key.created",
     /// A key was revoked.
     KeyRevoked => "key.revoked",
+    /// A key was changed, switched off or on.
+    KeyChanged => "key.changed",
+    /// A key got a new secret.
+    KeyRotated => "key.rotated",
+    /// Somebody reported a secret of a key as found: it stopped working.
+    KeyLeaked => "key.leaked",
     /// A budget was made.
     BudgetCreated => "budget.created",
     /// A budget's limit was changed.
     BudgetChanged => "budget.changed",
     /// Money was granted, or taken.
     GrantBooked => "grant.booked",
+    /// A name under which another program knows a thing was kept, or what is noted with it.
+    OutsideNameKept => "outside_name.kept",
     /// A price table was imported.
     PricesImported => "prices.imported",
+    /// A key that seals secrets was made.
+    DataKeyCreated => "data_key.created",
+    /// A key that seals secrets was wrapped by another master key.
+    DataKeyRewrapped => "data_key.rewrapped",
+    /// A key that seals secrets was forgotten for good.
+    DataKeyShredded => "data_key.shredded",
+    /// A client of OpenID Connect was registered.
+    ClientCreated => "oidc_client.created",
+    /// A client was changed.
+    ClientChanged => "oidc_client.changed",
+    /// A client got another secret.
+    ClientSecretChanged => "oidc_client.secret_changed",
+    /// A client was shut out.
+    ClientRevoked => "oidc_client.revoked",
+    /// A key that signs tokens was made.
+    SigningKeyAdded => "signing_key.created",
+    /// Somebody signed in to a client.
+    ClientSessionOpened => "client_session.opened",
+    /// A client's hold of somebody ended.
+    ClientSessionEnded => "client_session.ended",
 }
 
 /// Something that is done to one thing, as a store keeps it.
@@ -242,6 +302,32 @@ impl Event {
         let target = version.iter().map(|byte| format!("{byte:02x}")).collect::<String>().into();
         let changes = serde_json::json!({ "source": source }).to_string().into();
         Self { action: Action::PricesImported, tenant: None, target, changes }
+    }
+
+    /// Something was done about a user that is not one of their fields; `changes` is a JSON object.
+    #[must_use]
+    pub fn about(action: Action, user: &User, changes: &Value) -> Self {
+        Self {
+            action,
+            tenant: Some(user.tenant),
+            target: user.id.to_string().into(),
+            changes: changes.to_string().into(),
+        }
+    }
+
+    /// A one-time token was made or revoked. Neither the secret nor the address is told.
+    #[must_use]
+    pub fn of_token(action: Action, token: &OneTimeToken) -> Self {
+        let offer = token.offer.as_ref();
+        let changes = serde_json::json!({
+            "kind": token.kind,
+            "user": token.user,
+            "role": offer.map(|offer| offer.role),
+            "product_version": offer.and_then(|offer| offer.product_version),
+            "expires_at": token.expires_at,
+        });
+        let target = token.id.to_string().into();
+        Self { action, tenant: token.tenant, target, changes: changes.to_string().into() }
     }
 
     fn of<S: Subject>(action: Action, subject: &S, changes: Map<String, Value>) -> Self {
@@ -393,6 +479,18 @@ impl Subject for Budget {
     }
 }
 
+impl Subject for OutsideName {
+    const PERSONAL: &'static [&'static str] = &["name", "notes"];
+
+    fn target(&self) -> Arc<str> {
+        self.named.to_string().into()
+    }
+
+    fn tenant(&self) -> Option<TenantId> {
+        self.tenant
+    }
+}
+
 /// A grant, and the tenant of its budget.
 #[derive(Debug, Serialize)]
 pub struct GrantOf<'a> {
@@ -431,6 +529,8 @@ mod tests {
             role: Role::User,
             status,
             product_version: None,
+            email_verified_at: None,
+            locale: None,
             version: 1,
             created_at: at,
             updated_at: at,

@@ -10,17 +10,23 @@ mod audit;
 mod audit_log;
 mod batches;
 mod catalog;
+mod claims;
 mod commits;
 pub mod crash;
 mod fixture;
 mod grants;
 mod groups;
 mod history;
+mod keys;
 mod leases;
 mod lockstep;
 mod nodes;
+mod oidc;
 mod orphans;
+mod outside;
+mod people;
 mod periods;
+mod secrets;
 mod usage;
 
 pub use archive::*;
@@ -28,15 +34,21 @@ pub use audit::*;
 pub use audit_log::*;
 pub use batches::*;
 pub use catalog::*;
+pub use claims::*;
 pub use commits::*;
 pub use grants::*;
 pub use groups::*;
 pub use history::random_histories_agree_with_the_reference;
+pub use keys::*;
 pub use leases::*;
 pub use lockstep::random_schedules_of_nodes_agree_with_the_reference;
 pub use nodes::*;
+pub use oidc::*;
 pub use orphans::*;
+pub use outside::*;
+pub use people::*;
 pub use periods::*;
+pub use secrets::*;
 pub use usage::*;
 
 /// Expands to one `#[tokio::test]` per rule of [`conformance`](crate::conformance). The expression is evaluated once per
@@ -125,6 +137,15 @@ macro_rules! store_conformance {
             a_key_is_found_by_its_mac_alone
             a_revoked_key_stays_revoked
             a_key_context_lists_the_path_in_order
+            a_key_changes_by_its_version
+            a_new_secret_leads_to_the_same_key_as_the_one_before
+            a_secret_that_was_found_stops_working
+            a_key_gets_a_budget_of_its_own_with_it
+            keys_remember_their_last_use
+            a_request_is_done_once_under_one_name
+            a_name_stands_for_one_request_of_one_caller
+            a_name_is_free_when_its_request_is_over_without_an_answer
+            answers_are_kept_until_their_end
             a_scope_has_one_budget_of_a_kind
             lists_are_paged_completely_and_once
             what_does_not_exist_is_not_found
@@ -135,13 +156,46 @@ macro_rules! store_conformance {
             a_batch_goes_forward_once
             batches_are_listed_newest_first
             a_batch_that_is_due_is_claimed_by_one
+            rights_of_an_outside_hold_outlast_the_nodes
+            an_outside_hold_is_kept_until_it_is_forgotten
+            an_outside_name_stands_for_one_thing
+            a_client_is_registered_changed_and_revoked
+            clients_are_listed_by_tenant
+            signing_keys_are_numbered_once
+            a_client_session_goes_forward_once
+            client_sessions_end_with_what_they_hang_on
+            an_end_is_told_by_one_until_it_was_told
+            a_user_context_lists_the_path_in_order
+            credentials_change_once_per_version
+            a_token_is_taken_once
+            a_later_token_makes_earlier_ones_void
+            tokens_that_work_are_listed
+            an_admission_that_fails_leaves_the_token
+            a_token_admits_one_user
+            who_is_pending_takes_no_place
+            an_activation_gives_place_terms_budget_and_key
+            the_last_place_is_given_once
+            nobody_who_waits_is_made_active_by_a_change
+            a_new_epoch_ends_sessions_and_tokens
+            a_session_is_found_by_its_secret_until_it_ends
+            the_sessions_of_a_user_are_listed_and_ended
+            what_is_over_is_swept
+            a_letter_that_is_due_is_claimed_by_one
+            an_identity_is_one_users
+            an_address_that_was_proved_is_the_users
+            settings_and_languages_are_kept
             every_change_is_told
             what_did_not_happen_is_not_told
             the_log_is_one_chain
             events_are_filtered_and_listed_newest_first
+            an_owner_has_one_current_data_key
+            data_keys_that_are_made_at_once_become_one
+            a_data_key_is_wrapped_anew_once
+            shredding_forgets_the_data_keys_of_one_tenant
             usage_is_filtered_and_listed_newest_first
             usage_survives_unchanged
             days_add_up_to_the_records
+            a_report_adds_up_what_its_filter_finds
             absurd_amounts_stop_no_batch
             the_sums_of_a_budget_without_a_hard_limit_end_at_the_largest_number
             an_audit_beside_writes_finds_nothing

@@ -9,6 +9,7 @@
 //! budget      how much of it: limits per period, and the money granted to them
 //! escrow      the ledger engine: decides holds in memory, inside rights that the store leased to this node
 //! store       where all of it is kept: two traits, and a store in memory
+//! outside     what other programs were told: holds for their calls, their names for what is here
 //! batch       files and batches that callers have at providers
 //! usage       what was used, request by request and day by day
 //! conformance what every store must do, as tests (feature `conformance`)
@@ -59,7 +60,10 @@ pub mod budget;
 pub mod conformance;
 pub mod escrow;
 pub mod identity;
+pub mod oidc;
+pub mod outside;
 pub mod people;
 pub mod plan;
+pub mod secrets;
 pub mod store;
 pub mod usage;

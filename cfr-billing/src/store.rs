@@ -9,16 +9,22 @@ use cfr_core::money::Currency;
 pub mod archive;
 pub mod batch;
 mod catalog;
+pub mod claims;
 mod error;
 mod finding;
 mod ledger;
 pub mod memory;
 mod node;
+mod oidc;
+pub mod outside;
 mod people;
 pub mod rules;
+mod view;
+mod secrets;
 
 pub use batch::BatchStore;
 pub use catalog::{CatalogStore, Cursor, PAGE_ROWS_MAX, Page, PageRequest};
+pub use claims::ClaimStore;
 pub use error::StoreError;
 pub use finding::{AccountsAudit, AuditRule, Correction, FINDINGS_PER_RULE_MAX, Finding, Findings, Sum};
 pub use ledger::{
@@ -27,13 +33,17 @@ pub use ledger::{
 };
 pub use memory::MemoryStore;
 pub use node::{
-    Boot, Incarnation, NodeState, ONE_LIFE_PREFIX, ONE_LIFE_PREFIXES, ONE_LIFE_REMEMBERED, Renewal, lives_once,
+    ASIDE_PREFIXES, Boot, Incarnation, NodeState, ONE_LIFE_PREFIX, ONE_LIFE_PREFIXES, ONE_LIFE_REMEMBERED, Renewal, lives_once,
 };
+pub use oidc::{LOGOUTS_MAX, OidcStore, SIGNING_KEYS_PUBLISHED};
+pub use outside::OutsideStore;
 pub use people::{MAILS_MAX, PeopleStore};
+pub use secrets::SecretStore;
+pub use view::{NO_PLATFORM_ADMIN, Reach, View};
 
 /// A store for money and for everything else.
-pub trait Store: LedgerStore + CatalogStore + BatchStore {}
-impl<T: LedgerStore + CatalogStore + BatchStore> Store for T {}
+pub trait Store: LedgerStore + CatalogStore + BatchStore + PeopleStore + ClaimStore + SecretStore + OutsideStore + OidcStore {}
+impl<T: LedgerStore + CatalogStore + BatchStore + PeopleStore + ClaimStore + SecretStore + OutsideStore + OidcStore> Store for T {}
 
 /// What every budget of a path must satisfy before it is used: same currency.
 #[must_use]

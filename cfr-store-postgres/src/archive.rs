@@ -34,8 +34,13 @@ const TABLES: &[&str] = &[
     "charge_keys",
     "ledger_chains",
     "usage_daily",
+    "usage_totals",
     "price_versions",
     "audit_events",
+    "credentials",
+    "identities",
+    "outside_holds",
+    "outside_names",
 ];
 
 #[async_trait]

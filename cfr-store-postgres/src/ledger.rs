@@ -3,10 +3,9 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use cfr_billing::batch::LIFE_PREFIX;
 use cfr_billing::budget::Grant;
 use cfr_billing::store::{
-    AccountState, AccountsAudit, AcquireError, Boot, Correction, Finding, Incarnation, LeaseAsk, LeaseGrant,
+    ASIDE_PREFIXES, AccountState, AccountsAudit, AcquireError, Boot, Correction, Finding, Incarnation, LeaseAsk, LeaseGrant,
     LedgerStore, NewGrant, NodeState, Op, OrphanPolicy, Reclaimed, Renewal, StoreError,
 };
 use cfr_core::id::{AccountId, BudgetId};
@@ -26,6 +25,7 @@ mod hold;
 mod lease;
 mod node;
 mod orphan;
+pub(crate) mod rollup;
 #[cfg(test)]
 mod plans;
 
@@ -39,7 +39,7 @@ impl LedgerStore for PostgresStore {
     }
 
     async fn register(&self, node: &str, boot: Boot, now: Timestamp) -> Result<Incarnation, StoreError> {
-        if node.starts_with(LIFE_PREFIX) {
+        if ASIDE_PREFIXES.iter().any(|prefix| node.starts_with(prefix)) {
             return write!(self, now, |tx| node::register(tx, node, boot, false)).await; // no process has its name
         }
         let name_is_ours = self.notices().take_name(node, boot).await == NameHolder::Us;

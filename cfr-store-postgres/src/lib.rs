@@ -11,6 +11,11 @@ mod catalog;
 mod ledger;
 
 mod batch;
+mod claims;
+mod oidc;
+mod people;
+mod outside;
+mod secrets;
 
 mod archive;
 mod audit;
@@ -18,6 +23,7 @@ mod audit_log;
 mod chain;
 mod identity;
 mod usage;
+mod report;
 
 mod agreement;
 mod notify;

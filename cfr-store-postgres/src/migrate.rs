@@ -28,6 +28,10 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (9, "leases_of_a_node", include_str!("../migrations/0009_leases_of_a_node.sql")),
     (10, "request_batches", include_str!("../migrations/0010_request_batches.sql")),
     (11, "audit_log", include_str!("../migrations/0011_audit_log.sql")),
+    (12, "people", include_str!("../migrations/0012_people.sql")),
+    (14, "oidc", include_str!("../migrations/0014_oidc.sql")),
+    (15, "secrets", include_str!("../migrations/0015_secrets.sql")),
+    (16, "drop_in", include_str!("../migrations/0016_drop_in.sql")),
 ];
 
 /// What a schema is to us.

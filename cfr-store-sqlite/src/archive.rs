@@ -30,8 +30,13 @@ const TABLES: &[&str] = &[
     "usage_records",
     "ledger_batches",
     "usage_daily",
+    "usage_totals",
     "price_versions",
     "audit_events",
+    "credentials",
+    "identities",
+    "outside_holds",
+    "outside_names",
 ];
 
 #[async_trait]

@@ -21,6 +21,7 @@ mod hold;
 mod lease;
 mod node;
 mod orphan;
+pub(crate) mod rollup;
 
 #[async_trait]
 impl LedgerStore for SqliteStore {

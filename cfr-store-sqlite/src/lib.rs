@@ -10,6 +10,11 @@ mod catalog;
 mod ledger;
 
 mod batch;
+mod claims;
+mod oidc;
+mod people;
+mod outside;
+mod secrets;
 
 mod archive;
 mod audit;
@@ -17,6 +22,7 @@ mod audit_log;
 mod chain;
 mod identity;
 mod usage;
+mod report;
 
 mod bulk;
 mod error;

@@ -18,6 +18,10 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (6, "entry_lists", include_str!("../migrations/0006_entry_lists.sql")),
     (7, "request_batches", include_str!("../migrations/0007_request_batches.sql")),
     (8, "audit_log", include_str!("../migrations/0008_audit_log.sql")),
+    (9, "people", include_str!("../migrations/0009_people.sql")),
+    (11, "oidc", include_str!("../migrations/0011_oidc.sql")),
+    (12, "secrets", include_str!("../migrations/0012_secrets.sql")),
+    (13, "drop_in", include_str!("../migrations/0013_drop_in.sql")),
 ];
 
 /// What a database file is to us.

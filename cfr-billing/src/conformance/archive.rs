@@ -13,7 +13,8 @@ use super::fixture::{Node, ask, new_user, noon, release, user_budget};
 use super::history::play;
 use crate::audit_log::Act;
 use crate::budget::{NewBudget, ScopeId};
-use crate::identity::{KeyKind, KeyMac, NewKey, TenantPatch, User};
+use crate::identity::{KeyKind, KeyMac, KeyRules, NewKey, TenantPatch, User};
+use crate::outside::Named;
 use crate::plan::{NewProduct, Terms};
 use crate::store::archive::{Archive, CopyError, CopyProgress, Rows, Section, copy, count};
 use crate::store::{
@@ -143,6 +144,8 @@ impl MovedBooks {
         node.commit(&opened).await;
         node.commit(&[node.checkpoint(open, HELD / 5), settled.clone(), release(released)]).await;
         node.store.retire(&node.by, node.now).await.expect("the store works");
+        let name = super::outside::name(Named::User(user.id), "u-1");
+        store.keep_outside_name(&name, &Act::of_system(node.now)).await.expect("the name is free");
         let (tenant, by, now) = (node.tenant, node.by.clone(), node.now);
         Self { now, by, budgets: vec![budget], account, open, suspended, settled, tenant }
     }
@@ -267,6 +270,8 @@ fn key(number: u8, kind: KeyKind, user: &User) -> NewKey {
         prefix: "sk-".into(),
         last4: "abcd".into(),
         models: vec!["gpt-*".into(), Arc::from("claude")],
+        rules: KeyRules { scopes: vec!["usage:read".into()], on_behalf_of: number == 2, ..KeyRules::default() },
+        budget: None,
         expires_at: (number == 1).then(noon),
     }
 }

@@ -2,13 +2,13 @@
 //!
 //! [`copy`](copy()) reads a stopped source on one [`Snapshot`] and writes it into an empty target, section by section.
 //! What belongs to one database alone stays behind: hash chains are sealed anew by the target, and the lives of the
-//! source's nodes are over.
+//! source's nodes are over. So do sessions, one-time tokens and letters that wait: people sign in again, and ask again.
 
 use std::fmt::Debug;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use cfr_core::id::{AccountId, BudgetId, HoldId, ProductId};
+use cfr_core::id::{AccountId, BudgetId, HoldId, ProductId, UserId};
 use cfr_core::ledger::{CallerIds, UsageRecord};
 use cfr_core::time::{PeriodWindow, Timestamp};
 use serde::{Serialize, Serializer};
@@ -18,6 +18,8 @@ use super::{LedgerStore, StoreError};
 use crate::audit_log::AuditEvent;
 use crate::budget::{Budget, Grant};
 use crate::identity::{ApiKey, KeyMac, Tenant, User};
+use crate::people::{Credentials, OutsideIdentity};
+use crate::outside::OutsideName;
 use crate::plan::ProductVersion;
 use crate::usage::UsageDay;
 
@@ -185,6 +187,12 @@ sections! {
     Prices(PriceRow) "price tables";
     /// In the order in which they were sealed. Their seals stay as they are: the log goes on where it ended.
     AuditEvents(AuditEvent) "audit events";
+    /// By kind and name.
+    OutsideNames(OutsideName) "names that other programs use";
+    /// By user.
+    Credentials(Credentials) "credentials";
+    /// By issuer and subject.
+    Identities(IdentityRow) "identities at other providers";
 }
 
 impl Section {
@@ -226,6 +234,16 @@ pub struct ProductRow {
     pub active: bool,
 }
 
+/// An identity at another provider, and whose it is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct IdentityRow {
+    /// The identity.
+    #[serde(flatten)]
+    pub identity: OutsideIdentity,
+    /// The user.
+    pub user: UserId,
+}
+
 /// A key with all that is stored of its secret.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct KeyRow {
@@ -234,6 +252,9 @@ pub struct KeyRow {
     /// Its MAC under the server's pepper, which is not in the database.
     #[serde(serialize_with = "mac_bytes")]
     pub mac: KeyMac,
+    /// The same of the secret before, which works for a while beside the present one.
+    #[serde(serialize_with = "old_mac_bytes")]
+    pub old_mac: Option<KeyMac>,
     /// When it was revoked.
     pub revoked_at: Option<Timestamp>,
 }
@@ -429,6 +450,10 @@ impl Digest {
         };
         bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>().into()
     }
+}
+
+fn old_mac_bytes<S: Serializer>(mac: &Option<KeyMac>, serializer: S) -> Result<S::Ok, S::Error> {
+    mac.map(|mac| mac.0).serialize(serializer)
 }
 
 fn mac_bytes<S: Serializer>(mac: &KeyMac, serializer: S) -> Result<S::Ok, S::Error> {

@@ -8,18 +8,29 @@ use cfr_core::time::{Clock, Timestamp};
 use self::batch::Batches;
 use self::books::Books;
 use self::catalog::Catalog;
+use self::claims::Claims;
 pub use self::fault::Faults;
 use self::log::Log;
+use self::outside::Outside;
+use self::people::People;
+use self::oidc::Oidc;
 use self::recall::{Bells, Questions};
+use self::secrets::DataKeys;
 use crate::budget::{Budget, ScopeId};
 
 mod batch;
 mod books;
 mod catalog;
+mod claims;
 mod fault;
+mod keys;
 mod ledger;
 mod log;
+mod people;
+mod oidc;
+mod outside;
 mod recall;
+mod secrets;
 mod tables;
 
 /// A [`super::Store`] in memory. It keeps everything it was ever told.
@@ -40,6 +51,11 @@ struct State {
     books: Books,
     catalog: Catalog,
     batches: Batches,
+    claims: Claims,
+    people: People,
+    oidc: Oidc,
+    data_keys: DataKeys,
+    outside: Outside,
     log: Log,
     questions: Questions,
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use cfr_core::id::AccountId;
 use cfr_core::time::Timestamp;
 
-use crate::batch::LIFE_PREFIX;
+use crate::{batch, outside};
 
 /// One run of a process, by a random number that it draws at its start: two processes of one name differ in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -25,9 +25,12 @@ pub struct Incarnation {
 /// so that the store need not remember its epochs.
 pub const ONE_LIFE_PREFIX: &str = "cli:";
 
-/// How the names of nodes begin that live once: those of commands beside the servers, and those whose rights are set aside
-/// for a batch.
-pub const ONE_LIFE_PREFIXES: [&str; 2] = [ONE_LIFE_PREFIX, LIFE_PREFIX];
+/// How the names of lives begin whose rights are set aside, for a batch or for the call of another program. No process has
+/// such a name.
+pub const ASIDE_PREFIXES: [&str; 2] = [batch::LIFE_PREFIX, outside::LIFE_PREFIX];
+
+/// How the names of nodes begin that live once: those of commands beside the servers, and those whose rights are set aside.
+pub const ONE_LIFE_PREFIXES: [&str; 3] = [ONE_LIFE_PREFIX, batch::LIFE_PREFIX, outside::LIFE_PREFIX];
 
 /// How long a store that is [reclaimed](super::LedgerStore::reclaim) remembers a node that lives once and was not heard of:
 /// one that was killed. One that [retires](super::LedgerStore::retire) is forgotten at once. Either is remembered for as

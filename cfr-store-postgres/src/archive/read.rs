@@ -7,7 +7,7 @@ use cfr_billing::identity::KeyMac;
 use cfr_billing::store::StoreError;
 use cfr_billing::store::archive::{
     ARCHIVE_ROWS_MAX, AccountRow, BatchRow, BookedUsage, ChainHead, CorrectionRow, EntryRow, HoldRow, HoldState,
-    KeyRow, LeaseRow, NodeRow, PriceRow, ProductRow, Rows, Section, Snapshot,
+    IdentityRow, KeyRow, LeaseRow, NodeRow, PriceRow, ProductRow, Rows, Section, Snapshot,
 };
 use cfr_core::id::{AccountId, BudgetId, HoldId, KeyId, ProductId, ProductVersionId, TenantId, UserId};
 use cfr_core::ledger::CallerIds;
@@ -21,6 +21,8 @@ use crate::catalog::{budget, product};
 use crate::error::Fault;
 use crate::identity::{key, tenant, user};
 use crate::ledger::grant;
+use crate::outside;
+use crate::people::{credential, identity};
 use crate::row::{Fields, query};
 use crate::usage;
 
@@ -146,6 +148,9 @@ const fn source(section: Section) -> &'static str {
         }
         Section::Prices => "SELECT * FROM price_versions ORDER BY seq",
         Section::AuditEvents => "SELECT * FROM audit_events ORDER BY seq",
+        Section::Credentials => "SELECT * FROM credentials ORDER BY user_id",
+        Section::Identities => "SELECT * FROM identities ORDER BY issuer COLLATE \"C\", subject COLLATE \"C\"",
+        Section::OutsideNames => "SELECT * FROM outside_names ORDER BY kind, name",
         _ => "SELECT 1 WHERE false",
     }
 }
@@ -169,6 +174,9 @@ fn read_rows(section: Section, rows: &[PgRow]) -> Result<Rows, Fault> {
         Section::Days => Rows::Days(each(rows, usage::day_from_row)?),
         Section::Prices => Rows::Prices(each(rows, price)?),
         Section::AuditEvents => Rows::AuditEvents(each(rows, audit_log::from_row)?),
+        Section::Credentials => Rows::Credentials(each(rows, credential::from_row)?),
+        Section::Identities => Rows::Identities(each(rows, identity_row)?),
+        Section::OutsideNames => Rows::OutsideNames(each(rows, outside::from_row)?),
         _ => return Err(StoreError::invalid("this store does not know the section").into()),
     })
 }
@@ -190,9 +198,16 @@ fn product_row(row: &PgRow) -> Result<ProductRow, Fault> {
     Ok(ProductRow { id: row.id("id", ProductId::from_bytes)?, code: row.text("code")?, active: row.flag("active")? })
 }
 
+fn identity_row(row: &PgRow) -> Result<IdentityRow, Fault> {
+    Ok(IdentityRow { identity: identity::from_row(row)?, user: row.id("user_id", UserId::from_bytes)? })
+}
+
 fn key_row(row: &PgRow) -> Result<KeyRow, Fault> {
-    let mac = row.bytes("mac")?.try_into().map_err(|_| StoreError::unavailable("a key's MAC is damaged"))?;
-    Ok(KeyRow { key: key::from_row(row)?, mac: KeyMac(mac), revoked_at: row.time_opt("revoked_at")? })
+    let mac = |bytes: Vec<u8>| {
+        bytes.try_into().map(KeyMac).map_err(|_| StoreError::unavailable("a key's MAC is damaged"))
+    };
+    let (present, old) = (mac(row.bytes("mac")?)?, row.bytes_opt("old_mac")?.map(mac).transpose()?);
+    Ok(KeyRow { key: key::from_row(row)?, mac: present, old_mac: old, revoked_at: row.time_opt("revoked_at")? })
 }
 
 fn account(row: &PgRow) -> Result<AccountRow, Fault> {

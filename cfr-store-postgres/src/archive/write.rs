@@ -1,12 +1,16 @@
 //! Rows into an empty database: those of a page are one argument, an array of JSON objects that are named like the columns.
 
+use std::sync::Arc;
+
 use cfr_billing::audit_log::AuditEvent;
 use cfr_billing::budget::{Budget, Grant};
 use cfr_billing::identity::{Tenant, User};
+use cfr_billing::outside::OutsideName;
+use cfr_billing::people::Credentials;
 use cfr_billing::plan::ProductVersion;
 use cfr_billing::store::StoreError;
 use cfr_billing::store::archive::{
-    AccountRow, HoldRow, HoldState, KeyRow, LeaseRow, NodeRow, PriceRow, ProductRow, Rows,
+    AccountRow, HoldRow, HoldState, IdentityRow, KeyRow, LeaseRow, NodeRow, PriceRow, ProductRow, Rows,
 };
 use cfr_billing::usage::UsageDay;
 use cfr_core::id::{KeyId, ProductVersionId, TenantId, UserId};
@@ -19,6 +23,7 @@ use crate::audit_log;
 use crate::bulk::{self, Cell, Script};
 use crate::error::Fault;
 use crate::identity::user::normal;
+use crate::ledger::rollup::{self, Days};
 use crate::row::{self, query};
 use crate::usage::day_number;
 use crate::writer::Tx;
@@ -44,9 +49,12 @@ pub(super) async fn rows(tx: &mut Tx<'_>, rows: &Rows) -> Result<(), Fault> {
         Rows::Leases(rows) => each(tx, "leases", rows, lease).await,
         Rows::Holds(rows) => holds(tx, rows).await,
         Rows::Batches(rows) => batch::write(tx, rows).await,
-        Rows::Days(rows) => each(tx, "usage_daily", rows, day).await,
+        Rows::Days(rows) => days(tx, rows).await,
         Rows::Prices(rows) => each(tx, "price_versions", rows, price).await,
         Rows::AuditEvents(rows) => events(tx, rows).await,
+        Rows::Credentials(rows) => each(tx, "credentials", rows, credentials).await,
+        Rows::Identities(rows) => each(tx, "identities", rows, identity).await,
+        Rows::OutsideNames(rows) => each(tx, "outside_names", rows, outside_name).await,
         _ => Err(StoreError::invalid("this store does not know the section").into()),
     }
 }
@@ -86,9 +94,19 @@ fn tenant(tenant: &Tenant) -> Result<Value, Fault> {
         "users_max": tenant.users_max,
         "zone": tenant.zone.name(),
         "currency": tenant.currency,
+        "settings": tenant.settings,
         "version": tenant.version,
         "created_at": tenant.created_at.as_microsecond(),
         "updated_at": tenant.updated_at.as_microsecond(),
+    }))
+}
+
+fn outside_name(name: &OutsideName) -> Result<Value, Fault> {
+    Ok(json!({
+        "kind": name.named.kind().name(),
+        "name": name.name,
+        "id": uuid(name.named.to_bytes()),
+        "entry": name,
     }))
 }
 
@@ -116,10 +134,26 @@ fn user(user: &User) -> Result<Value, Fault> {
         "role": user.role,
         "status": user.status,
         "product_version_id": user.product_version.map(ProductVersionId::to_bytes).map(uuid),
+        "email_verified_at": user.email_verified_at.map(Timestamp::as_microsecond),
+        "locale": user.locale,
         "version": user.version,
         "created_at": user.created_at.as_microsecond(),
         "updated_at": user.updated_at.as_microsecond(),
     }))
+}
+
+fn credentials(credentials: &Credentials) -> Result<Value, Fault> {
+    Ok(json!({
+        "user_id": uuid(credentials.user.to_bytes()),
+        "epoch": credentials.epoch,
+        "version": credentials.version,
+        "entry": credentials,
+    }))
+}
+
+fn identity(row: &IdentityRow) -> Result<Value, Fault> {
+    let (issuer, subject) = (&row.identity.issuer, &row.identity.subject);
+    Ok(json!({ "issuer": issuer, "subject": subject, "user_id": uuid(row.user.to_bytes()) }))
 }
 
 fn key(row: &KeyRow) -> Result<Value, Fault> {
@@ -138,6 +172,12 @@ fn key(row: &KeyRow) -> Result<Value, Fault> {
         "expires_at": key.expires_at.map(Timestamp::as_microsecond),
         "created_at": key.created_at.as_microsecond(),
         "revoked_at": row.revoked_at.map(Timestamp::as_microsecond),
+        "rules": key.rules,
+        "old_mac": row.old_mac.map(|mac| bytea(&mac.0)),
+        "grace_until": key.grace_until.map(Timestamp::as_microsecond),
+        "used_at": key.used_at.map(Timestamp::as_microsecond),
+        "created_by": key.created_by,
+        "version": key.version,
     }))
 }
 
@@ -258,19 +298,16 @@ async fn holds(tx: &mut Tx<'_>, holds: &[HoldRow]) -> Result<(), Fault> {
 }
 
 /// The nil id stands for nobody.
-fn day(day: &UsageDay) -> Result<Value, Fault> {
-    Ok(json!({
-        "day": day_number(day.day)?,
-        "tenant_id": uuid(day.tenant.to_bytes()),
-        "user_id": uuid(day.user.map(UserId::to_bytes).unwrap_or_default()),
-        "key_id": uuid(day.key.map(KeyId::to_bytes).unwrap_or_default()),
-        "model_served": day.model,
-        "requests": day.requests,
-        "tokens_in": day.tokens_in,
-        "tokens_out": day.tokens_out,
-        "cost": day.cost_nanos,
-        "charged": day.charged_nanos,
-    }))
+async fn days(tx: &mut Tx<'_>, archived: &[UsageDay]) -> Result<(), Fault> {
+    let mut days = Days::default();
+    for day in archived {
+        let user = day.user.map(UserId::to_bytes).unwrap_or_default();
+        let key = day.key.map(KeyId::to_bytes).unwrap_or_default();
+        days.insert((day_number(day.day)?, day.tenant.to_bytes(), user, key, Arc::clone(&day.model)), day.sums);
+    }
+    let mut script = Script::default();
+    rollup::push(&mut script, &days)?;
+    script.run(tx).await.map(drop)
 }
 
 fn price(price: &PriceRow) -> Result<Value, Fault> {

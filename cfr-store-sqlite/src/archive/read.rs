@@ -7,7 +7,7 @@ use cfr_billing::identity::KeyMac;
 use cfr_billing::store::StoreError;
 use cfr_billing::store::archive::{
     ARCHIVE_ROWS_MAX, AccountRow, BatchRow, BookedUsage, ChainHead, CorrectionRow, EntryRow, HoldRow, HoldState,
-    KeyRow, LeaseRow, NodeRow, PriceRow, ProductRow, Rows, Section, Snapshot,
+    IdentityRow, KeyRow, LeaseRow, NodeRow, PriceRow, ProductRow, Rows, Section, Snapshot,
 };
 use cfr_core::id::{AccountId, BudgetId, HoldId, KeyId, ProductId, ProductVersionId, TenantId, UserId};
 use cfr_core::ledger::CallerIds;
@@ -20,6 +20,8 @@ use crate::catalog::{budget, product};
 use crate::error::Fault;
 use crate::identity::{key, tenant, user};
 use crate::ledger::grant;
+use crate::outside;
+use crate::people::{credential, identity};
 use crate::row::{Fields, accounts_from_blob};
 use crate::usage;
 
@@ -161,6 +163,9 @@ const fn source(section: Section) -> Source {
         Section::Days => ("SELECT * FROM usage_daily", &["day", "tenant_id", "user_id", "key_id", "model_served"]),
         Section::Prices => ("SELECT * FROM price_versions", &["seq"]),
         Section::AuditEvents => ("SELECT * FROM audit_events", &["seq"]),
+        Section::Credentials => ("SELECT * FROM credentials", &["user_id"]),
+        Section::Identities => ("SELECT * FROM identities", &["issuer", "subject"]),
+        Section::OutsideNames => ("SELECT * FROM outside_names", &["kind", "name"]),
         _ => ("", &[]),
     };
     Source { select, key }
@@ -197,6 +202,9 @@ fn read_rows(section: Section, rows: &[SqliteRow]) -> Result<Rows, Fault> {
         Section::Days => Rows::Days(each(rows, usage::day_from_row)?),
         Section::Prices => Rows::Prices(each(rows, price)?),
         Section::AuditEvents => Rows::AuditEvents(each(rows, audit_log::from_row)?),
+        Section::Credentials => Rows::Credentials(each(rows, credential::from_row)?),
+        Section::Identities => Rows::Identities(each(rows, identity_row)?),
+        Section::OutsideNames => Rows::OutsideNames(each(rows, outside::from_row)?),
         _ => return Err(StoreError::invalid("this store does not know the section").into()),
     })
 }
@@ -205,9 +213,16 @@ fn product_row(row: &SqliteRow) -> Result<ProductRow, Fault> {
     Ok(ProductRow { id: row.id("id", ProductId::from_bytes)?, code: row.text("code")?, active: row.flag("active")? })
 }
 
+fn identity_row(row: &SqliteRow) -> Result<IdentityRow, Fault> {
+    Ok(IdentityRow { identity: identity::from_row(row)?, user: row.id("user_id", UserId::from_bytes)? })
+}
+
 fn key_row(row: &SqliteRow) -> Result<KeyRow, Fault> {
-    let mac = row.bytes("mac")?.try_into().map_err(|_| StoreError::unavailable("a key's MAC is damaged"))?;
-    Ok(KeyRow { key: key::from_row(row)?, mac: KeyMac(mac), revoked_at: row.time_opt("revoked_at")? })
+    let mac = |bytes: Vec<u8>| {
+        bytes.try_into().map(KeyMac).map_err(|_| StoreError::unavailable("a key's MAC is damaged"))
+    };
+    let (present, old) = (mac(row.bytes("mac")?)?, row.bytes_opt("old_mac")?.map(mac).transpose()?);
+    Ok(KeyRow { key: key::from_row(row)?, mac: present, old_mac: old, revoked_at: row.time_opt("revoked_at")? })
 }
 
 fn account(row: &SqliteRow) -> Result<AccountRow, Fault> {

@@ -5,10 +5,12 @@ use std::sync::Arc;
 use cfr_billing::audit_log::AuditEvent;
 use cfr_billing::budget::{Budget, Grant};
 use cfr_billing::identity::{Tenant, User};
+use cfr_billing::outside::OutsideName;
+use cfr_billing::people::Credentials;
 use cfr_billing::plan::ProductVersion;
 use cfr_billing::store::StoreError;
 use cfr_billing::store::archive::{
-    AccountRow, BatchRow, CorrectionRow, HoldRow, HoldState, KeyRow, LeaseRow, NodeRow, PriceRow, ProductRow,
+    AccountRow, BatchRow, CorrectionRow, HoldRow, HoldState, IdentityRow, KeyRow, LeaseRow, NodeRow, PriceRow, ProductRow,
     Rows as Archived,
 };
 use cfr_billing::usage::UsageDay;
@@ -19,6 +21,7 @@ use crate::bulk::{Cell, Rows, Script};
 use crate::chain::{self, Amounts, push_correction, push_entry};
 use crate::error::Fault;
 use crate::identity::user::normal;
+use crate::ledger::rollup::{self, Days};
 use crate::row::{accounts_blob, json, word};
 use crate::usage::{day_number, push_record};
 use crate::writer::Tx;
@@ -41,9 +44,12 @@ pub(super) async fn rows(tx: &mut Tx<'_>, rows: &Archived) -> Result<(), Fault> 
             each(tx, HOLD, rows, push_hold).await
         }
         Archived::Batches(rows) => batches(tx, rows).await,
-        Archived::Days(rows) => each(tx, DAY, rows, push_day).await,
+        Archived::Days(rows) => days(tx, rows).await,
         Archived::Prices(rows) => each(tx, PRICE, rows, push_price).await,
         Archived::AuditEvents(rows) => events(tx, rows).await,
+        Archived::Credentials(rows) => each(tx, CREDENTIALS, rows, push_credentials).await,
+        Archived::Identities(rows) => each(tx, IDENTITY, rows, push_identity).await,
+        Archived::OutsideNames(rows) => each(tx, OUTSIDE_NAME, rows, push_outside_name).await,
         _ => Err(StoreError::invalid("this store does not know the section").into()),
     }
 }
@@ -103,8 +109,8 @@ fn correction_row(correction: &CorrectionRow) -> Rows {
 }
 
 const TENANT: &str = "INSERT INTO tenants (id, slug, name, domain, kind, status, users_max, zone, currency, version, \
-     created_at, updated_at) SELECT unhex(value->>0), value->>1, value->>2, value->>3, value->>4, value->>5, value->>6, \
-     value->>7, value->>8, value->>9, value->>10, value->>11 FROM jsonb_each(?)";
+     created_at, updated_at, settings) SELECT unhex(value->>0), value->>1, value->>2, value->>3, value->>4, value->>5, value->>6, \
+     value->>7, value->>8, value->>9, value->>10, value->>11, value->>12 FROM jsonb_each(?)";
 
 fn push_tenant(rows: &mut Rows, tenant: &Tenant) -> Result<(), Fault> {
     rows.push(&[
@@ -120,6 +126,20 @@ fn push_tenant(rows: &mut Rows, tenant: &Tenant) -> Result<(), Fault> {
         Cell::Int(tenant.version),
         Cell::Int(tenant.created_at.as_microsecond()),
         Cell::Int(tenant.updated_at.as_microsecond()),
+        Cell::Text(&json(&tenant.settings)?),
+    ]);
+    Ok(())
+}
+
+const OUTSIDE_NAME: &str = "INSERT INTO outside_names (kind, name, id, entry) \
+     SELECT value->>0, value->>1, unhex(value->>2), value->>3 FROM jsonb_each(?)";
+
+fn push_outside_name(rows: &mut Rows, name: &OutsideName) -> Result<(), Fault> {
+    rows.push(&[
+        Cell::Text(name.named.kind().name()),
+        Cell::Text(&name.name),
+        Cell::Blob(&name.named.to_bytes()),
+        Cell::Text(&json(name)?),
     ]);
     Ok(())
 }
@@ -147,8 +167,9 @@ fn push_product_version(rows: &mut Rows, version: &ProductVersion) -> Result<(),
 }
 
 const USER: &str = "INSERT INTO users (id, tenant_id, email, email_normal, name, role, status, product_version_id, \
-     version, created_at, updated_at) SELECT unhex(value->>0), unhex(value->>1), value->>2, value->>3, value->>4, \
-     value->>5, value->>6, unhex(value->>7), value->>8, value->>9, value->>10 FROM jsonb_each(?)";
+     version, created_at, updated_at, email_verified_at, locale) SELECT unhex(value->>0), unhex(value->>1), value->>2, \
+     value->>3, value->>4, value->>5, value->>6, unhex(value->>7), value->>8, value->>9, value->>10, value->>11, \
+     value->>12 FROM jsonb_each(?)";
 
 fn push_user(rows: &mut Rows, user: &User) -> Result<(), Fault> {
     rows.push(&[
@@ -163,14 +184,35 @@ fn push_user(rows: &mut Rows, user: &User) -> Result<(), Fault> {
         Cell::Int(user.version),
         Cell::Int(user.created_at.as_microsecond()),
         Cell::Int(user.updated_at.as_microsecond()),
+        Cell::int_opt(user.email_verified_at.map(|at| at.as_microsecond())),
+        user.locale.map_or(Cell::Null, |locale| Cell::Text(locale.code())),
     ]);
     Ok(())
 }
 
+const CREDENTIALS: &str = "INSERT INTO credentials (user_id, epoch, version, entry) \
+     SELECT unhex(value->>0), value->>1, value->>2, value->>3 FROM jsonb_each(?)";
+
+fn push_credentials(rows: &mut Rows, credentials: &Credentials) -> Result<(), Fault> {
+    let (epoch, version) = (Cell::Int(credentials.epoch), Cell::Int(credentials.version));
+    rows.push(&[Cell::Blob(&credentials.user.to_bytes()), epoch, version, Cell::Text(&json(credentials)?)]);
+    Ok(())
+}
+
+const IDENTITY: &str = "INSERT INTO identities (issuer, subject, user_id) \
+     SELECT value->>0, value->>1, unhex(value->>2) FROM jsonb_each(?)";
+
+fn push_identity(rows: &mut Rows, row: &IdentityRow) -> Result<(), Fault> {
+    let (issuer, subject) = (&row.identity.issuer, &row.identity.subject);
+    rows.push(&[Cell::Text(issuer), Cell::Text(subject), Cell::Blob(&row.user.to_bytes())]);
+    Ok(())
+}
+
 const KEY: &str = "INSERT INTO api_keys (id, tenant_id, user_id, name, kind, mac, prefix, last4, models, status, \
-     expires_at, created_at, revoked_at) SELECT unhex(value->>0), unhex(value->>1), unhex(value->>2), value->>3, \
-     value->>4, unhex(value->>5), value->>6, value->>7, value->>8, value->>9, value->>10, value->>11, value->>12 \
-     FROM jsonb_each(?)";
+     expires_at, created_at, revoked_at, rules, old_mac, grace_until, used_at, created_by, version) \
+     SELECT unhex(value->>0), unhex(value->>1), unhex(value->>2), value->>3, \
+     value->>4, unhex(value->>5), value->>6, value->>7, value->>8, value->>9, value->>10, value->>11, value->>12, \
+     value->>13, unhex(value->>14), value->>15, value->>16, value->>17, value->>18 FROM jsonb_each(?)";
 
 fn push_key(rows: &mut Rows, row: &KeyRow) -> Result<(), Fault> {
     let key = &row.key;
@@ -188,6 +230,12 @@ fn push_key(rows: &mut Rows, row: &KeyRow) -> Result<(), Fault> {
         Cell::int_opt(key.expires_at.map(|at| at.as_microsecond())),
         Cell::Int(key.created_at.as_microsecond()),
         Cell::int_opt(row.revoked_at.map(|at| at.as_microsecond())),
+        Cell::Text(&json(&key.rules)?),
+        row.old_mac.as_ref().map_or(Cell::Null, |mac| Cell::Blob(&mac.0)),
+        Cell::int_opt(key.grace_until.map(|at| at.as_microsecond())),
+        Cell::int_opt(key.used_at.map(|at| at.as_microsecond())),
+        key.created_by.as_deref().map_or(Cell::Null, Cell::Text),
+        Cell::Int(key.version),
     ]);
     Ok(())
 }
@@ -308,26 +356,15 @@ const fn state_number(state: HoldState) -> i64 {
     }
 }
 
-const DAY: &str = "INSERT INTO usage_daily (day, tenant_id, user_id, key_id, model_served, requests, tokens_in, \
-     tokens_out, cost, charged) SELECT value->>0, unhex(value->>1), unhex(value->>2), unhex(value->>3), value->>4, \
-     value->>5, value->>6, value->>7, value->>8, value->>9 FROM jsonb_each(?)";
-
-/// An empty blob stands for nobody.
-fn push_day(rows: &mut Rows, day: &UsageDay) -> Result<(), Fault> {
-    let (user, key) = (day.user.map(UserId::to_bytes), day.key.map(KeyId::to_bytes));
-    rows.push(&[
-        Cell::Int(day_number(day.day)?),
-        Cell::Blob(&day.tenant.to_bytes()),
-        Cell::Blob(user.as_ref().map_or(&[], |id| id)),
-        Cell::Blob(key.as_ref().map_or(&[], |id| id)),
-        Cell::Text(&day.model),
-        Cell::Int(day.requests),
-        Cell::Int(day.tokens_in),
-        Cell::Int(day.tokens_out),
-        Cell::Int(day.cost_nanos),
-        Cell::Int(day.charged_nanos),
-    ]);
-    Ok(())
+async fn days(tx: &mut Tx<'_>, archived: &[UsageDay]) -> Result<(), Fault> {
+    let mut days = Days::default();
+    for day in archived {
+        let (user, key) = (day.user.map(UserId::to_bytes), day.key.map(KeyId::to_bytes));
+        days.insert((day_number(day.day)?, day.tenant.to_bytes(), user, key, Arc::clone(&day.model)), day.sums);
+    }
+    let mut script = Script::default();
+    rollup::push(&mut script, &days)?;
+    script.run(tx.connection()).await.map(drop)
 }
 
 const PRICE: &str = "INSERT INTO price_versions (hash, source, body, saved_at) \
