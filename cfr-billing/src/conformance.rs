@@ -85,6 +85,7 @@ macro_rules! store_conformance {
             duplicates_in_any_order_are_booked_once
             a_settlement_needs_no_opening
             an_opening_after_its_end_changes_nothing
+            an_end_is_the_last_word_of_its_batch
             an_opening_alone_moves_no_money
             a_release_moves_no_money
             a_settlement_posts_on_every_account_of_its_path
@@ -110,6 +111,7 @@ macro_rules! store_conformance {
             orphans_are_released
             orphans_are_charged_by_their_evidence
             suspended_orphans_stay_counted_until_they_end
+            suspended_orphans_that_end_together_free_what_none_was_charged
             a_resolved_orphan_is_resolved_once
             a_note_and_a_raise_of_a_hold_keep_each_other
             a_released_hold_is_remembered_when_its_opening_comes_late

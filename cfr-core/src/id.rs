@@ -114,6 +114,7 @@ id!(/** A browser that is signed in. */ SessionId, "ses");
 id!(/** A secret that works once: an invitation, a password reset. */ TokenId, "tok");
 id!(/** A letter that waits to be sent. */ MailId, "mail");
 id!(/** A program that people sign in to with their account here (OpenID Connect client). */ ClientId, "app");
+id!(/** What one sign-in at one client has become: a code, then tokens that follow each other. */ ClientSessionId, "cse");
 id!(/** An account at a provider: where calls go, and what signs them. */ ProviderAccountId, "pac");
 id!(/** A key that seals secrets in the database, itself wrapped by the master key. */ DataKeyId, "dek");
 
