@@ -19,6 +19,7 @@ mod oidc;
 pub mod outside;
 mod people;
 pub mod rules;
+mod secrets;
 mod view;
 mod secrets;
 
@@ -38,6 +39,7 @@ pub use node::{
 pub use oidc::{LOGOUTS_MAX, OidcStore, SIGNING_KEYS_PUBLISHED};
 pub use outside::OutsideStore;
 pub use people::{MAILS_MAX, PeopleStore};
+pub use secrets::SecretStore;
 pub use secrets::SecretStore;
 pub use view::{NO_PLATFORM_ADMIN, Reach, View};
 

@@ -41,6 +41,7 @@ mod users;
 
 use self::problem::Problem;
 use crate::auth::Keys;
+use crate::secrets::Vault;
 
 /// Where the router is mounted.
 pub const BASE_PATH: &str = "/api/v1";
@@ -60,6 +61,8 @@ pub struct ApiState {
     pub keys: Arc<Keys>,
     /// The prices that requests are charged by.
     pub prices: Arc<dyn PriceDesk>,
+    /// Seals secrets.
+    pub vault: Arc<Vault>,
     /// Tells the other replicas of new prices.
     pub broadcast: Arc<dyn Broadcast>,
 }

@@ -21,6 +21,7 @@ use cfr_store_sqlite::Synchronous;
 use http::StatusCode;
 
 use crate::auth::KeyText;
+use crate::secrets::MasterKeySource;
 
 mod database;
 mod file;
@@ -100,6 +101,8 @@ pub struct Config {
     pub models: Vec<ModelConfig>,
     /// The secret under which keys are hashed; kept in the data folder when none.
     pub pepper: Option<Secret>,
+    /// Where the keys are under which secrets in the database are sealed; in the data folder when nobody says.
+    pub master_key: Option<MasterKeySource>,
     /// A key for the management API that is in no store.
     pub admin_key: Option<KeyText>,
     /// The name of this machine, if it can be a node's.

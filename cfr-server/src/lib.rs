@@ -32,6 +32,7 @@ pub mod error;
 pub mod files;
 pub mod observe;
 pub mod openapi;
+pub mod secrets;
 pub mod seed;
 pub mod serve;
 pub mod terminal;

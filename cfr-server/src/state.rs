@@ -24,6 +24,7 @@ use crate::config::{Config, Offering, PostgresUrl, Problems, Settings, offer, of
 use crate::database::Database;
 use crate::notices::Listener;
 use crate::observe::Metrics;
+use crate::secrets::{MasterKeySource, Vault, VaultError};
 use crate::shared::Shared;
 
 /// How long the parts may take to say that they work.
@@ -74,6 +75,9 @@ pub enum StartError {
     /// The ledger cannot write its last entries.
     #[error(transparent)]
     Ledger(#[from] LedgerError),
+    /// The secrets in the database cannot be read.
+    #[error(transparent)]
+    Vault(#[from] VaultError),
     /// There is no secret to hash keys with.
     #[error(transparent)]
     Pepper(#[from] PepperError),
@@ -145,6 +149,8 @@ pub struct Books {
     pub clock: Arc<dyn Clock>,
     /// Word between the processes that share the database.
     pub broadcast: Arc<dyn Broadcast>,
+    /// Seals secrets.
+    pub vault: Arc<Vault>,
     /// What the store is.
     pub database: Database,
     /// What replicas share beside it.
@@ -159,7 +165,14 @@ impl Books {
     pub async fn open(config: &Config, clock: Arc<dyn Clock>) -> Result<Self, StartError> {
         let database = Database::open(config).await?;
         let pepper = pepper(config, &database, clock.now()).await?;
-        Self::over(database, Ok(pepper), config, clock).await
+        let books = Self::over(database, Ok(pepper), config, clock).await?;
+        match books.vault.check().await {
+            Ok(()) => Ok(books),
+            Err(error) => {
+                books.close().await?; // nothing runs, so nothing is left open
+                Err(error.into())
+            }
+        }
     }
 
     /// The same for a command beside the servers. It leaves the schema as it is, and needs the secret that keys are hashed
@@ -193,7 +206,8 @@ impl Books {
             Some(key) => keys.with_operator(key),
             None => keys,
         });
-        Ok(Self { store, escrow, keys, clock, broadcast, database, shared })
+        let vault = Vault::new(Arc::clone(&store) as _, Arc::clone(&clock), master_key(config));
+        Ok(Self { store, escrow, keys, clock, broadcast, vault: Arc::new(vault), database, shared })
     }
 
     /// Writes what is open, gives back what was leased, and closes the database.
@@ -202,11 +216,20 @@ impl Books {
     /// When the last entries cannot be written; the next start then finds them as open holds.
     pub async fn close(self) -> Result<(), StartError> {
         self.escrow.shutdown().await?;
-        let Self { store, escrow, keys, clock: _, broadcast, database, shared } = self;
-        drop((store, escrow, keys, broadcast));
+        let Self { store, escrow, keys, clock: _, broadcast, vault, database, shared } = self;
+        drop((store, escrow, keys, broadcast, vault));
         shared.close().await;
         database.close().await
     }
+}
+
+/// What is not given is in the data folder: only the one server of a file may make it there.
+fn master_key(config: &Config) -> MasterKeySource {
+    let folder = || match config.database_url().is_shared() {
+        true => MasterKeySource::SharedFolder(config.data.clone()),
+        false => MasterKeySource::Folder(config.data.clone()),
+    };
+    config.master_key.clone().unwrap_or_else(folder)
 }
 
 /// What the fingerprint of the pepper is agreed upon as.
@@ -361,6 +384,7 @@ impl App {
             clock: Arc::clone(&self.clock),
             keys: Arc::clone(&self.keys),
             prices: Arc::clone(&self.prices) as _,
+            vault: Arc::clone(&self.books.vault),
             broadcast: Arc::clone(&self.books.broadcast),
         }
     }

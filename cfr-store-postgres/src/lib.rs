@@ -11,6 +11,7 @@ mod catalog;
 mod ledger;
 
 mod batch;
+mod secrets;
 mod claims;
 mod oidc;
 mod people;

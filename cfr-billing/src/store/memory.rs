@@ -56,6 +56,7 @@ struct State {
     oidc: Oidc,
     data_keys: DataKeys,
     outside: Outside,
+    data_keys: DataKeys,
     log: Log,
     questions: Questions,
 }

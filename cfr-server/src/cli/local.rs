@@ -45,6 +45,7 @@ fn router(books: &Books, prices: FolderPrices) -> Router {
         clock: Arc::clone(&books.clock),
         keys: Arc::clone(&books.keys),
         prices: Arc::new(prices),
+        vault: Arc::clone(&books.vault),
         broadcast: Arc::clone(&books.broadcast),
     };
     Router::new().nest_service(api::BASE_PATH, api::local_router(state))

@@ -19,6 +19,7 @@ use super::{
     Settings, Timeouts, USD_PER_EUR_E6,
 };
 use crate::auth::KeyText;
+use crate::secrets::{MasterKeySource, master};
 
 mod account;
 mod answering;
@@ -80,6 +81,7 @@ pub(super) fn resolve(
         upstreams: reader.upstreams(file.upstream),
         models: reader.models(file.model),
         pepper: reader.variable("CFR_KEY_PEPPER").map(Secret::new),
+        master_key: reader.master_key(),
         admin_key: reader.admin_key(),
         host: host_name(environment).map(Arc::from),
     };
@@ -94,6 +96,13 @@ pub(super) fn resolve(
 impl Reader<'_> {
     fn variable(&self, name: &str) -> Option<String> {
         (self.environment)(name).filter(|value| !value.trim().is_empty())
+    }
+
+    /// The keys themselves win over a file of them.
+    fn master_key(&self) -> Option<MasterKeySource> {
+        let file = || self.variable(master::FILE_VARIABLE).map(|path| MasterKeySource::File(path.into()));
+        let given = self.variable(master::VARIABLE).map(|text| MasterKeySource::Variable(Secret::new(text)));
+        given.or_else(file)
     }
 
     fn problem(&mut self, line: Option<usize>, key: impl Into<String>, what: impl Into<String>) {
