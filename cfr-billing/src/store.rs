@@ -40,7 +40,6 @@ pub use oidc::{LOGOUTS_MAX, OidcStore, SIGNING_KEYS_PUBLISHED};
 pub use outside::OutsideStore;
 pub use people::{MAILS_MAX, PeopleStore};
 pub use secrets::SecretStore;
-pub use secrets::SecretStore;
 pub use view::{NO_PLATFORM_ADMIN, Reach, View};
 
 /// A store for money and for everything else.

@@ -16,7 +16,6 @@ mod claims;
 mod oidc;
 mod people;
 mod outside;
-mod secrets;
 
 mod archive;
 mod audit;

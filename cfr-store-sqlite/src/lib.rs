@@ -15,7 +15,6 @@ mod claims;
 mod oidc;
 mod people;
 mod outside;
-mod secrets;
 
 mod archive;
 mod audit;

@@ -56,7 +56,6 @@ struct State {
     oidc: Oidc,
     data_keys: DataKeys,
     outside: Outside,
-    data_keys: DataKeys,
     log: Log,
     questions: Questions,
 }
