@@ -73,6 +73,7 @@ async fn open(file: &Path, clock: &dyn Clock) -> Result<(Arc<SqliteStore>, Tenan
         users_max: None,
         zone: TimeZone::UTC,
         currency: Currency::USD,
+        settings: Default::default(),
     };
     let tenant = store.create_tenant(&tenant, &Act::of_system(now)).await?;
     let budget = NewBudget {

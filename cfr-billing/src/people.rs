@@ -12,7 +12,7 @@ use cfr_core::time::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::identity::{NewUser, Role, Tenant, User, UserStatus};
+use crate::identity::{Language, NewKey, NewUser, Role, Tenant, User, UserStatus};
 
 /// SHA-256 of a random secret: all that is stored of a session or a one-time token.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -72,6 +72,12 @@ impl Credentials {
             signed_in_at: None,
             version: 0,
         }
+    }
+
+    /// Of a user who begins with a password, as a PHC string.
+    #[must_use]
+    pub fn of_password(user: UserId, password: &Arc<str>, now: Timestamp) -> Self {
+        Self { password: Some(Arc::clone(password)), password_set_at: Some(now), ..Self::none(user) }
     }
 
     /// Whether a password alone does not sign in.
@@ -164,6 +170,8 @@ pub enum TokenKind {
     ChangeEmail,
     /// Sets a new password.
     ResetPassword,
+    /// Says that its bearer knew the password, and still has to present a second factor.
+    SecondFactor,
 }
 
 /// A secret that works once.
@@ -189,6 +197,24 @@ pub struct OneTimeToken {
     pub created_at: Timestamp,
     /// When it ends.
     pub expires_at: Timestamp,
+}
+
+impl OneTimeToken {
+    /// Whether a later token of the same kind makes this one void: it is about the same user, or about the same address
+    /// in the same tenant while there is no user.
+    #[must_use]
+    pub fn is_replaced_by(&self, later: &Self) -> bool {
+        match (self.user, later.user) {
+            (None, None) => self.tenant == later.tenant && self.address() == later.address(),
+            (mine, theirs) => mine == theirs,
+        }
+    }
+
+    /// The address that it went to, in the form in which two addresses are the same.
+    #[must_use]
+    pub fn address(&self) -> Option<String> {
+        self.email.as_deref().map(|email| email.trim().to_lowercase())
+    }
 }
 
 /// What an invitation makes of who accepts it.
@@ -219,8 +245,24 @@ pub struct Admission {
     pub password: Option<Arc<str>>,
     /// The identity at another provider.
     pub identity: Option<OutsideIdentity>,
-    /// A token for the new user, and the letter that brings it.
+    /// A token for the new user, whose id it gets, and the letter that brings it.
     pub follow_up: Option<(OneTimeToken, Mail)>,
+}
+
+/// A pending user who is made an active one, in one transaction: a place in the tenant, the terms, a budget by them, a
+/// first key, and the letter that tells of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Activation {
+    /// The user.
+    pub user: UserId,
+    /// The version of the user that was looked at.
+    pub version: i64,
+    /// The terms; those that the user would get anyway when none are named.
+    pub terms: Option<ProductVersionId>,
+    /// A first key. It acts for the user.
+    pub first_key: Option<NewKey>,
+    /// The letter.
+    pub letter: Option<Mail>,
 }
 
 /// Who somebody is at another provider. The pair is the identity; an address alone never is.
@@ -232,6 +274,14 @@ pub struct OutsideIdentity {
     pub subject: Arc<str>,
 }
 
+impl OutsideIdentity {
+    /// Who `issuer` calls `subject`.
+    #[must_use]
+    pub fn new(issuer: &str, subject: &str) -> Self {
+        Self { issuer: issuer.into(), subject: subject.into() }
+    }
+}
+
 /// A letter that waits to be sent.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Mail {
@@ -241,8 +291,8 @@ pub struct Mail {
     pub to: Arc<str>,
     /// Which letter.
     pub template: Arc<str>,
-    /// `en` or `de`.
-    pub language: Arc<str>,
+    /// In which language.
+    pub language: Language,
     /// What stands in its gaps, sealed by the server's vault: it may hold a one-time token.
     pub values: Arc<str>,
     /// How often it was tried.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use cfr_billing::audit_log::Act;
 use cfr_billing::identity::{KeyKind, NewTenant, NewUser, Role, Tenant, TenantKind, User};
 use cfr_billing::plan::{NewProduct, ProductVersion, Terms};
-use cfr_billing::store::{PAGE_ROWS_MAX, PageRequest, StoreError};
+use cfr_billing::store::StoreError;
 use cfr_core::id::{ProductVersionId, TenantId};
 use cfr_core::money::Currency;
 use cfr_core::time::{Period, TimeZone};
@@ -54,7 +54,7 @@ fn act(books: &Books) -> Act {
 /// A key for the management API.
 #[must_use]
 pub fn admin_wish(name: &str) -> KeyWish {
-    KeyWish { kind: KeyKind::Admin, tenant: None, user: None, name: name.into(), models: Vec::new(), expires_at: None }
+    KeyWish::new(KeyKind::Admin, name)
 }
 
 /// The tenant with this slug.
@@ -73,6 +73,7 @@ pub async fn tenant(books: &Books, slug: &str, name: &str, zone: TimeZone) -> Re
         users_max: None,
         zone,
         currency: Currency::EUR,
+        settings: Default::default(),
     };
     books.store.create_tenant(&new, &act(books)).await
 }
@@ -99,9 +100,7 @@ pub async fn user(
     name: &str,
     product_version: ProductVersionId,
 ) -> Result<User, StoreError> {
-    let everybody = PageRequest { after: None, limit: PAGE_ROWS_MAX };
-    let known = books.store.users(Some(tenant), everybody).await?;
-    if let Some(user) = known.items.into_iter().find(|user| &*user.email == email) {
+    if let Some(user) = books.store.user_by_email(email).await?.filter(|user| user.tenant == tenant) {
         return Ok(user);
     }
     let new = NewUser {
@@ -110,6 +109,7 @@ pub async fn user(
         name: name.into(),
         role: Role::User,
         product_version: Some(product_version),
+        locale: None,
     };
     books.store.create_user(&new, &act(books)).await
 }

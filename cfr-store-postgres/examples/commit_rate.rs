@@ -117,6 +117,7 @@ impl Books {
             users_max: None,
             zone: TimeZone::UTC,
             currency: Currency::EUR,
+            settings: Default::default(),
         };
         let tenant = store.create_tenant(&new, &Act::of_system(clock.now())).await?.id;
         let mut books = Self { store, node, callers: Vec::new(), clock };

@@ -4,19 +4,20 @@ use async_trait::async_trait;
 use cfr_billing::audit_log::{Act, AuditEvent, AuditFilter, Event};
 use cfr_billing::budget::{Budget, BudgetFilter, Grant, NewBudget};
 use cfr_billing::identity::{
-    ApiKey, KeyContext, KeyMac, NewKey, NewTenant, NewUser, Tenant, TenantPatch, User, UserPatch,
+    ApiKey, KeyContext, KeyMac, KeyPatch, NewKey, NewSecret, NewTenant, NewUser, Tenant, TenantPatch, User, UserFilter, UserPatch, UserContext,
 };
 use cfr_billing::plan::{NewProduct, Product, ProductVersion};
 use cfr_billing::store::{CatalogStore, Page, PageRequest, StoreError};
-use cfr_billing::usage::{UsageDay, UsageFilter};
+use cfr_billing::usage::{Dimension, ReportRow, UsageDay, UsageFilter};
 use cfr_core::id::{BudgetId, KeyId, ProductId, ProductVersionId, TenantId, UserId};
 use cfr_core::ledger::UsageRecord;
+use cfr_core::time::Timestamp;
 
 use crate::PostgresStore;
 use crate::audit_log;
 use crate::identity::{key, tenant, user};
 use crate::ledger::grant;
-use crate::usage;
+use crate::{report, usage};
 use crate::writer::write;
 
 pub(crate) mod budget;
@@ -87,8 +88,8 @@ impl CatalogStore for PostgresStore {
         Ok(user::by_id(&mut *self.reader().await?, id).await?)
     }
 
-    async fn users(&self, tenant: Option<TenantId>, page: PageRequest) -> Result<Page<User>, StoreError> {
-        Ok(user::list(&mut *self.reader().await?, tenant, page).await?)
+    async fn users(&self, filter: &UserFilter, page: PageRequest) -> Result<Page<User>, StoreError> {
+        Ok(user::list(&mut *self.reader().await?, filter, page).await?)
     }
 
     async fn user_by_email(&self, email: &str) -> Result<Option<User>, StoreError> {
@@ -120,8 +121,34 @@ impl CatalogStore for PostgresStore {
         write!(self, act.at, |tx| key::revoke(tx, id, act)).await
     }
 
+    async fn update_key(&self, id: KeyId, version: i64, patch: &KeyPatch, act: &Act) -> Result<ApiKey, StoreError> {
+        write!(self, act.at, |tx| key::update(tx, id, version, patch, act)).await
+    }
+
+    async fn rotate_key(
+        &self,
+        id: KeyId,
+        secret: &NewSecret,
+        grace_until: Timestamp,
+        act: &Act,
+    ) -> Result<ApiKey, StoreError> {
+        write!(self, act.at, |tx| key::rotate(tx, id, secret, grace_until, act)).await
+    }
+
+    async fn revoke_secret(&self, mac: &KeyMac, act: &Act) -> Result<Option<ApiKey>, StoreError> {
+        write!(self, act.at, |tx| key::revoke_secret(tx, mac, act)).await
+    }
+
+    async fn touch_keys(&self, used: &[(KeyId, Timestamp)]) -> Result<(), StoreError> {
+        write!(self, Timestamp::MIN, |tx| key::touch(tx, used)).await
+    }
+
     async fn key_context(&self, mac: &KeyMac) -> Result<Option<KeyContext>, StoreError> {
         Ok(key::context(&mut *self.reader().await?, mac).await?)
+    }
+
+    async fn user_context(&self, user: UserId, key: Option<KeyId>) -> Result<UserContext, StoreError> {
+        Ok(key::user_context(&mut *self.reader().await?, user, key).await?)
     }
 
     async fn create_budget(&self, new: &NewBudget, act: &Act) -> Result<Budget, StoreError> {
@@ -157,6 +184,14 @@ impl CatalogStore for PostgresStore {
 
     async fn usage_daily(&self, filter: &UsageFilter) -> Result<Vec<UsageDay>, StoreError> {
         Ok(usage::daily(&mut *self.reader().await?, filter).await?)
+    }
+
+    async fn usage_report(&self, filter: &UsageFilter, by: &[Dimension]) -> Result<Vec<ReportRow>, StoreError> {
+        Ok(report::rows(&mut *self.reader().await?, filter, by).await?)
+    }
+
+    async fn active_users(&self, filter: &UsageFilter) -> Result<i64, StoreError> {
+        Ok(report::active_users(&mut *self.reader().await?, filter).await?)
     }
 
     async fn save_prices(&self, hash: &[u8; 32], source: &str, body: &[u8], act: &Act) -> Result<(), StoreError> {

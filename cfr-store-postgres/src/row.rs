@@ -33,6 +33,7 @@ pub(crate) trait Fields {
     fn flag(&self, column: &str) -> Result<bool, Fault>;
     fn uuid_opt(&self, column: &str) -> Result<Option<Uuid>, Fault>;
     fn bytes(&self, column: &str) -> Result<Vec<u8>, Fault>;
+    fn bytes_opt(&self, column: &str) -> Result<Option<Vec<u8>>, Fault>;
     fn text(&self, column: &str) -> Result<Arc<str>, Fault>;
     fn text_opt(&self, column: &str) -> Result<Option<Arc<str>>, Fault>;
     fn json<T: DeserializeOwned>(&self, column: &str) -> Result<T, Fault>;
@@ -62,8 +63,12 @@ pub(crate) trait Fields {
 
     /// An enum without data by its name, or anything else that serializes as a string.
     fn word<T: DeserializeOwned>(&self, column: &str) -> Result<T, Fault> {
-        let word = self.text(column)?;
-        serde_json::from_value(serde_json::Value::from(&*word)).map_err(|_| damaged(column))
+        self.word_opt(column)?.ok_or_else(|| damaged(column))
+    }
+
+    fn word_opt<T: DeserializeOwned>(&self, column: &str) -> Result<Option<T>, Fault> {
+        let Some(word) = self.text_opt(column)? else { return Ok(None) };
+        serde_json::from_value(serde_json::Value::from(&*word)).map(Some).map_err(|_| damaged(column))
     }
 }
 
@@ -85,6 +90,10 @@ impl Fields for PgRow {
     }
 
     fn bytes(&self, column: &str) -> Result<Vec<u8>, Fault> {
+        Ok(self.try_get(column)?)
+    }
+
+    fn bytes_opt(&self, column: &str) -> Result<Option<Vec<u8>>, Fault> {
         Ok(self.try_get(column)?)
     }
 

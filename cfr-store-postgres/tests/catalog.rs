@@ -8,7 +8,8 @@ use std::sync::Arc;
 use cfr_billing::audit_log::Act;
 use cfr_billing::budget::{BudgetFilter, GrantKind, NewBudget, ScopeId};
 use cfr_billing::identity::{
-    KeyKind, KeyMac, KeyStatus, NewKey, NewUser, Role, TenantPatch, TenantStatus, User, UserPatch, UserStatus,
+    KeyKind, KeyMac, KeyRules, KeyStatus, NewKey, NewUser, Role, TenantPatch, TenantStatus, User, UserFilter, UserPatch,
+    UserStatus,
 };
 use cfr_billing::plan::{NewProduct, ProductVersion, Terms};
 use cfr_billing::store::{Boot, CatalogStore, Cursor, LedgerStore, NewGrant, PageRequest, StoreError};
@@ -43,7 +44,7 @@ async fn product(store: &PostgresStore, terms: Terms) -> ProductVersion {
 }
 
 fn user(tenant: TenantId, email: &str, product_version: Option<ProductVersionId>) -> NewUser {
-    NewUser { tenant, email: email.into(), name: "Ada".into(), role: Role::User, product_version }
+    NewUser { tenant, email: email.into(), name: "Ada".into(), role: Role::User, product_version, locale: None }
 }
 
 fn conflict<T: std::fmt::Debug>(result: Result<T, StoreError>) -> Arc<str> {
@@ -66,6 +67,7 @@ async fn a_slug_is_taken_once_and_a_version_is_changed_once() {
         users_max: None,
         zone: TimeZone::UTC,
         currency: Currency::EUR,
+        settings: Default::default(),
     };
     assert_eq!(
         &*conflict(store.create_tenant(&twin, &Act::of_system(at(1))).await),
@@ -171,6 +173,8 @@ async fn a_key_finds_its_whole_path_in_order() {
         prefix: "cfr_live_ab".into(),
         last4: "wxyz".into(),
         models: vec!["gpt-*".into()],
+        rules: KeyRules::default(),
+        budget: None,
         expires_at: Some(at(1_000)),
     };
     let key = store.create_key(&new, &Act::of_system(at(2))).await.unwrap();
@@ -253,7 +257,7 @@ async fn lists_come_in_pages_without_gaps() {
     let mut page = PageRequest { after: None, limit: 3 };
     let mut found = Vec::new();
     loop {
-        let users = store.users(Some(acme.id), page).await.unwrap();
+        let users = store.users(&UserFilter::of_tenant(acme.id), page).await.unwrap();
         found.extend(users.items.iter().map(|user| user.email.to_string()));
         match users.next {
             Some(next) => page.after = Some(next),

@@ -282,6 +282,7 @@ async fn a_tenant_is_made_once_wherever_the_connection_breaks() {
             users_max: None,
             zone: TimeZone::UTC,
             currency: Currency::EUR,
+            settings: Default::default(),
         };
         match world.store.create_tenant(&new, &Act::of_system(at(1))).await {
             Ok(_) | Err(StoreError::Conflict { .. }) => Ok(()), // it was made, and the answer lost

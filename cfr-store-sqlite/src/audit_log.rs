@@ -36,6 +36,14 @@ pub(crate) async fn record(tx: &mut Tx<'_>, act: &Act, event: &Event) -> Result<
     insert(tx.connection(), &event).await
 }
 
+/// The same, where there is one.
+pub(crate) async fn record_opt(tx: &mut Tx<'_>, act: &Act, event: Option<&Event>) -> Result<(), Fault> {
+    match event {
+        Some(event) => record(tx, act, event).await,
+        None => Ok(()),
+    }
+}
+
 /// The end of the log.
 pub(crate) async fn end(connection: &mut SqliteConnection) -> Result<Chain, Fault> {
     let sql = "SELECT seq, hash FROM audit_events ORDER BY seq DESC LIMIT 1";

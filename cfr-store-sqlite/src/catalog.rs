@@ -4,35 +4,25 @@ use async_trait::async_trait;
 use cfr_billing::audit_log::{Act, AuditEvent, AuditFilter, Event};
 use cfr_billing::budget::{Budget, BudgetFilter, Grant, NewBudget};
 use cfr_billing::identity::{
-    ApiKey, KeyContext, KeyMac, NewKey, NewTenant, NewUser, Tenant, TenantPatch, User, UserPatch,
+    ApiKey, KeyContext, KeyMac, KeyPatch, NewKey, NewSecret, NewTenant, NewUser, Tenant, TenantPatch, User, UserFilter, UserPatch, UserContext,
 };
 use cfr_billing::plan::{NewProduct, Product, ProductVersion};
 use cfr_billing::store::{CatalogStore, Page, PageRequest, StoreError};
-use cfr_billing::usage::{UsageDay, UsageFilter};
+use cfr_billing::usage::{Dimension, ReportRow, UsageDay, UsageFilter};
 use cfr_core::id::{BudgetId, KeyId, ProductId, ProductVersionId, TenantId, UserId};
 use cfr_core::ledger::UsageRecord;
+use cfr_core::time::Timestamp;
 
 use crate::SqliteStore;
 use crate::audit_log;
 use crate::identity::{key, tenant, user};
 use crate::ledger::grant;
-use crate::usage;
+use crate::writer::write;
+use crate::{report, usage};
 
 pub(crate) mod budget;
 mod price;
 pub(crate) mod product;
-
-/// Runs one function inside a transaction of the writer and commits what it did.
-macro_rules! write {
-    ($store:ident, $now:expr, |$tx:ident| $work:expr) => {{
-        let mut writer = $store.writer().await?;
-        let mut transaction = writer.begin($now).await?;
-        let $tx = &mut transaction;
-        let done = $work.await?;
-        transaction.commit().await?;
-        Ok(done)
-    }};
-}
 
 #[async_trait]
 impl CatalogStore for SqliteStore {
@@ -98,8 +88,8 @@ impl CatalogStore for SqliteStore {
         Ok(user::by_id(&mut *self.reader().await?, id).await?)
     }
 
-    async fn users(&self, tenant: Option<TenantId>, page: PageRequest) -> Result<Page<User>, StoreError> {
-        Ok(user::list(self.readers(), tenant, page).await?)
+    async fn users(&self, filter: &UserFilter, page: PageRequest) -> Result<Page<User>, StoreError> {
+        Ok(user::list(self.readers(), filter, page).await?)
     }
 
     async fn user_by_email(&self, email: &str) -> Result<Option<User>, StoreError> {
@@ -131,8 +121,34 @@ impl CatalogStore for SqliteStore {
         write!(self, act.at, |tx| key::revoke(tx, id, act))
     }
 
+    async fn update_key(&self, id: KeyId, version: i64, patch: &KeyPatch, act: &Act) -> Result<ApiKey, StoreError> {
+        write!(self, act.at, |tx| key::update(tx, id, version, patch, act))
+    }
+
+    async fn rotate_key(
+        &self,
+        id: KeyId,
+        secret: &NewSecret,
+        grace_until: Timestamp,
+        act: &Act,
+    ) -> Result<ApiKey, StoreError> {
+        write!(self, act.at, |tx| key::rotate(tx, id, secret, grace_until, act))
+    }
+
+    async fn revoke_secret(&self, mac: &KeyMac, act: &Act) -> Result<Option<ApiKey>, StoreError> {
+        write!(self, act.at, |tx| key::revoke_secret(tx, mac, act))
+    }
+
+    async fn touch_keys(&self, used: &[(KeyId, Timestamp)]) -> Result<(), StoreError> {
+        write!(self, Timestamp::MIN, |tx| key::touch(tx, used))
+    }
+
     async fn key_context(&self, mac: &KeyMac) -> Result<Option<KeyContext>, StoreError> {
         Ok(key::context(&mut *self.reader().await?, mac).await?)
+    }
+
+    async fn user_context(&self, user: UserId, key: Option<KeyId>) -> Result<UserContext, StoreError> {
+        Ok(key::user_context(&mut *self.reader().await?, user, key).await?)
     }
 
     async fn create_budget(&self, new: &NewBudget, act: &Act) -> Result<Budget, StoreError> {
@@ -168,6 +184,14 @@ impl CatalogStore for SqliteStore {
 
     async fn usage_daily(&self, filter: &UsageFilter) -> Result<Vec<UsageDay>, StoreError> {
         Ok(usage::daily(self.readers(), filter).await?)
+    }
+
+    async fn usage_report(&self, filter: &UsageFilter, by: &[Dimension]) -> Result<Vec<ReportRow>, StoreError> {
+        Ok(report::rows(self.readers(), filter, by).await?)
+    }
+
+    async fn active_users(&self, filter: &UsageFilter) -> Result<i64, StoreError> {
+        Ok(report::active_users(self.readers(), filter).await?)
     }
 
     async fn save_prices(&self, hash: &[u8; 32], source: &str, body: &[u8], act: &Act) -> Result<(), StoreError> {

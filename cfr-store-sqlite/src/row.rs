@@ -48,8 +48,12 @@ pub(crate) trait Fields {
 
     /// An enum without data by its name, or anything else that serializes as a string.
     fn word<T: DeserializeOwned>(&self, column: &str) -> Result<T, Fault> {
-        let word = self.text(column)?;
-        serde_json::from_value(serde_json::Value::from(&*word)).map_err(|_| damaged(column))
+        self.word_opt(column)?.ok_or_else(|| damaged(column))
+    }
+
+    fn word_opt<T: DeserializeOwned>(&self, column: &str) -> Result<Option<T>, Fault> {
+        let Some(word) = self.text_opt(column)? else { return Ok(None) };
+        serde_json::from_value(serde_json::Value::from(&*word)).map(Some).map_err(|_| damaged(column))
     }
 
     fn json<T: DeserializeOwned>(&self, column: &str) -> Result<T, Fault> {

@@ -9,6 +9,19 @@ use sqlx::{ConnectOptions, Connection, Sqlite, SqliteConnection, Transaction};
 use crate::chain::Head;
 use crate::error::Fault;
 
+/// Runs one function inside a transaction of the writer and commits what it did.
+macro_rules! write {
+    ($store:ident, $now:expr, |$tx:ident| $work:expr) => {{
+        let mut writer = $store.writer().await?;
+        let mut transaction = writer.begin($now).await?;
+        let $tx = &mut transaction;
+        let done = $work.await?;
+        transaction.commit().await?;
+        Ok(done)
+    }};
+}
+pub(crate) use write;
+
 /// The writing connection.
 #[derive(Debug)]
 pub(crate) struct Writer {

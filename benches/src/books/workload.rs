@@ -105,6 +105,7 @@ async fn tenant(store: &dyn Store, now: Timestamp) -> Result<TenantId, StoreErro
         users_max: None,
         zone: TimeZone::UTC,
         currency: Currency::EUR,
+        settings: Default::default(),
     };
     Ok(store.create_tenant(&new, &Act::of_system(now)).await?.id)
 }

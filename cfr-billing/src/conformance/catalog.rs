@@ -11,7 +11,8 @@ use super::fixture::{DAY, Node, new_tenant, new_user, user_budget};
 use crate::audit_log::Act;
 use crate::budget::{BudgetFilter, NewBudget, ScopeId};
 use crate::identity::{
-    KeyKind, KeyMac, KeyStatus, NewKey, NewTenant, NewUser, TenantPatch, TenantStatus, User, UserPatch,
+    KeyKind, KeyMac, KeyRules, KeyStatus, NewKey, NewTenant, NewUser, TenantPatch, TenantStatus, User, UserFilter,
+    UserPatch,
 };
 use crate::plan::{NewProduct, ProductVersion, Terms};
 use crate::store::{PageRequest, Store, StoreError};
@@ -231,9 +232,10 @@ pub async fn lists_are_paged_completely_and_once(store: &dyn Store) {
         }
         assert_eq!(found, made, "pages of {limit}, in the order of creation");
     }
-    let users = store.users(Some(node.tenant), PageRequest::default()).await.expect("the store works").items;
+    let users = store.users(&UserFilter::of_tenant(node.tenant), PageRequest::default()).await.expect("the store works").items;
     assert_eq!(users.iter().map(|user| &*user.email).collect::<Vec<_>>().len(), 7);
-    let others = store.users(made.last().copied(), PageRequest::default()).await.expect("the store works");
+    let last = UserFilter::of_tenant(*made.last().expect("some were made"));
+    let others = store.users(&last, PageRequest::default()).await.expect("the store works");
     assert_eq!((others.items, others.next), (vec![], None));
 }
 
@@ -311,6 +313,8 @@ pub(super) fn new_key(tenant: TenantId, user: Option<UserId>, mac: u8) -> NewKey
         prefix: "cfr_live_ab".into(),
         last4: "wxyz".into(),
         models: vec!["gpt-*".into()],
+        rules: KeyRules::default(),
+        budget: None,
         expires_at: None,
     }
 }

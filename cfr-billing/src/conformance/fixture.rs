@@ -160,11 +160,19 @@ pub(super) fn new_tenant(slug: &str) -> NewTenant {
         users_max: None,
         zone: TimeZone::UTC,
         currency: Currency::EUR,
+        settings: Default::default(),
     }
 }
 
 pub(super) fn new_user(tenant: TenantId, email: &str) -> NewUser {
-    NewUser { tenant, email: email.into(), name: "A. Person".into(), role: Role::User, product_version: None }
+    NewUser {
+        tenant,
+        email: email.into(),
+        name: "A. Person".into(),
+        role: Role::User,
+        product_version: None,
+        locale: None,
+    }
 }
 
 pub(super) fn user_budget(user: &User) -> NewBudget {

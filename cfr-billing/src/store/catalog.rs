@@ -5,13 +5,17 @@ use std::fmt::Debug;
 use async_trait::async_trait;
 use cfr_core::id::{BudgetId, KeyId, ProductId, ProductVersionId, TenantId, UserId};
 use cfr_core::ledger::UsageRecord;
+use cfr_core::time::Timestamp;
 
 use super::StoreError;
 use crate::audit_log::{Act, AuditEvent, AuditFilter, Event};
 use crate::budget::{Budget, BudgetFilter, Grant, NewBudget};
-use crate::identity::{ApiKey, KeyContext, KeyMac, NewKey, NewTenant, NewUser, Tenant, TenantPatch, User, UserPatch};
+use crate::identity::{
+    ApiKey, KeyContext, KeyMac, KeyPatch, NewKey, NewSecret, NewTenant, NewUser, Tenant, TenantPatch, User, UserContext,
+    UserFilter, UserPatch,
+};
 use crate::plan::{NewProduct, Product, ProductVersion};
-use crate::usage::{UsageDay, UsageFilter};
+use crate::usage::{Dimension, ReportRow, UsageDay, UsageFilter};
 
 /// Rows on one page of a list, at most.
 pub const PAGE_ROWS_MAX: u32 = 1_000;
@@ -126,11 +130,11 @@ pub trait CatalogStore: Debug + Send + Sync + 'static {
     /// # Errors
     /// [`StoreError::NotFound`].
     async fn user(&self, id: UserId) -> Result<User, StoreError>;
-    /// Users, of one tenant or of all.
+    /// Users, in the order of their creation.
     ///
     /// # Errors
     /// When the store cannot be read.
-    async fn users(&self, tenant: Option<TenantId>, page: PageRequest) -> Result<Page<User>, StoreError>;
+    async fn users(&self, filter: &UserFilter, page: PageRequest) -> Result<Page<User>, StoreError>;
     /// The user with this address, without regard to case. Reads all users; a store with an index does better.
     ///
     /// # Errors
@@ -139,7 +143,7 @@ pub trait CatalogStore: Debug + Send + Sync + 'static {
         let email = email.to_lowercase();
         let mut page = PageRequest { after: None, limit: PAGE_ROWS_MAX };
         loop {
-            let users = self.users(None, page).await?;
+            let users = self.users(&UserFilter::default(), page).await?;
             let found = users.items.into_iter().find(|user| user.email.to_lowercase() == email);
             match users.next {
                 Some(next) if found.is_none() => page.after = Some(next),
@@ -178,11 +182,44 @@ pub trait CatalogStore: Debug + Send + Sync + 'static {
     /// # Errors
     /// [`StoreError::NotFound`].
     async fn revoke_key(&self, id: KeyId, act: &Act) -> Result<ApiKey, StoreError>;
+    /// Changes a key if its version is still `version`.
+    ///
+    /// # Errors
+    /// [`StoreError::Conflict`] when it was changed meanwhile or was revoked.
+    async fn update_key(&self, id: KeyId, version: i64, patch: &KeyPatch, act: &Act) -> Result<ApiKey, StoreError>;
+    /// Gives a key another secret. The one before works until `grace_until`, and the one before that no more. Budgets, usage
+    /// and rules stay: they are the key's.
+    ///
+    /// # Errors
+    /// [`StoreError::Conflict`] when the key was revoked.
+    async fn rotate_key(
+        &self,
+        id: KeyId,
+        secret: &NewSecret,
+        grace_until: Timestamp,
+        act: &Act,
+    ) -> Result<ApiKey, StoreError>;
+    /// Ends a secret that somebody found: its key is revoked or, when it has a newer secret, loses the old one. `None` when
+    /// no key has it, or it works no more.
+    ///
+    /// # Errors
+    /// When the store cannot be written.
+    async fn revoke_secret(&self, mac: &KeyMac, act: &Act) -> Result<Option<ApiKey>, StoreError>;
+    /// Notes when keys were last used. No event tells of it, and keys that are unknown are left out.
+    ///
+    /// # Errors
+    /// When the store cannot be written.
+    async fn touch_keys(&self, used: &[(KeyId, Timestamp)]) -> Result<(), StoreError>;
     /// Everything that a request with this key needs, in one read: key, user, tenant, product terms, budgets of the path.
     ///
     /// # Errors
     /// When the store cannot be read. An unknown key is `None`.
     async fn key_context(&self, mac: &KeyMac) -> Result<Option<KeyContext>, StoreError>;
+    /// What a request of a user needs, who uses no key, or one that acts for many.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`].
+    async fn user_context(&self, user: UserId, key: Option<KeyId>) -> Result<UserContext, StoreError>;
 
     /// Writes a budget.
     ///
@@ -226,6 +263,18 @@ pub trait CatalogStore: Debug + Send + Sync + 'static {
     /// # Errors
     /// When the store cannot be read.
     async fn usage_daily(&self, filter: &UsageFilter) -> Result<Vec<UsageDay>, StoreError>;
+    /// Usage from the rollups, a row for each value of the dimensions in `by`, in the order day, tenant, user, key, model; at
+    /// most [`REPORT_ROWS_MAX`](crate::usage::REPORT_ROWS_MAX) rows. It is of every day (UTC) that the time of the filter
+    /// touches; `id` is not looked at.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    async fn usage_report(&self, filter: &UsageFilter, by: &[Dimension]) -> Result<Vec<ReportRow>, StoreError>;
+    /// Users who made a request, by the same rollup and the same filter.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    async fn active_users(&self, filter: &UsageFilter) -> Result<i64, StoreError>;
 
     /// Keeps a price table under its hash, so that old usage can be priced again. A known hash changes nothing.
     ///

@@ -3,14 +3,14 @@
 use std::fmt::Debug;
 
 use async_trait::async_trait;
-use cfr_core::id::{MailId, ProductVersionId, SessionId, TenantId, TokenId, UserId};
+use cfr_core::id::{MailId, SessionId, TenantId, TokenId, UserId};
 use cfr_core::time::Timestamp;
 
 use super::{Page, PageRequest, StoreError};
 use crate::audit_log::{Act, Event};
-use crate::identity::{ApiKey, NewKey, User};
+use crate::identity::{ApiKey, User};
 use crate::people::{
-    Admission, Credentials, Mail, OneTimeToken, OutsideIdentity, SecretHash, Session, SignedIn, TokenKind,
+    Activation, Admission, Credentials, Mail, OneTimeToken, OutsideIdentity, SecretHash, Session, SignedIn, TokenKind,
 };
 
 /// Letters that are claimed at once, at most.
@@ -42,19 +42,11 @@ pub trait PeopleStore: Debug + Send + Sync + 'static {
     /// [`StoreError::Conflict`] when the address or identity is taken or the tenant is full; [`StoreError::NotFound`] when
     /// the token does not work (any more). Then nothing is changed, and the token still works.
     async fn admit(&self, new: &Admission, act: &Act) -> Result<User, StoreError>;
-    /// Makes a pending user an active one, in one transaction: a place in the tenant, the terms, a budget by them, and a
-    /// first key. Places are counted while nobody else can take one.
+    /// Makes a pending user an active one: see [`Activation`]. Places are counted while nobody else can take one.
     ///
     /// # Errors
     /// [`StoreError::Conflict`] when the user is not pending, was changed meanwhile, or there is no room.
-    async fn activate(
-        &self,
-        user: UserId,
-        version: i64,
-        terms: Option<ProductVersionId>,
-        first_key: Option<&NewKey>,
-        act: &Act,
-    ) -> Result<(User, Option<ApiKey>), StoreError>;
+    async fn activate(&self, new: &Activation, act: &Act) -> Result<(User, Option<ApiKey>), StoreError>;
     /// Notes that a user reads this address, and makes it theirs when it is another one.
     ///
     /// # Errors
@@ -114,7 +106,8 @@ pub trait PeopleStore: Debug + Send + Sync + 'static {
     /// When the store cannot be written.
     async fn end_sessions(&self, user: UserId, but: Option<SessionId>, act: &Act) -> Result<u64, StoreError>;
 
-    /// Writes a token down, and the letter that brings it. Earlier tokens of the same kind for the same user are void.
+    /// Writes a token down, and the letter that brings it. Earlier tokens of the same kind for the same user are void; of
+    /// tokens for nobody who is a user yet, those for the same address in the same tenant.
     ///
     /// # Errors
     /// When the store cannot be written.
@@ -150,6 +143,16 @@ pub trait PeopleStore: Debug + Send + Sync + 'static {
         now: Timestamp,
         page: PageRequest,
     ) -> Result<Page<OneTimeToken>, StoreError>;
+    /// The token with this id, if it works at `now`.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    async fn token_by_id(
+        &self,
+        kind: TokenKind,
+        id: TokenId,
+        now: Timestamp,
+    ) -> Result<Option<OneTimeToken>, StoreError>;
     /// Makes a token void.
     ///
     /// # Errors

@@ -175,6 +175,7 @@ async fn customer(store: &SqliteStore, clock: &dyn Clock) -> (Arc<Caller>, Budge
         users_max: None,
         zone: TimeZone::UTC,
         currency: Currency::USD,
+        settings: Default::default(),
     };
     let tenant = store.create_tenant(&tenant, &Act::of_system(clock.now())).await.expect("new");
     let budget = NewBudget {

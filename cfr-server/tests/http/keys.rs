@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cfr_billing::audit_log::Act;
-use cfr_billing::identity::{KeyKind, NewKey, TenantPatch, TenantStatus, UserPatch, UserStatus};
+use cfr_billing::identity::{KeyKind, KeyRules, NewKey, TenantPatch, TenantStatus, UserPatch, UserStatus};
 use cfr_core::secret::Secret;
 use cfr_core::time::{Clock, ManualClock, Timestamp};
 use cfr_server::auth::{KeyText, KeyWish, Pepper};
@@ -77,7 +77,7 @@ async fn suspended_tenants_and_users_are_a_403() {
     let site = Site::start(FAKE).await;
     let key = site.key(terms(EURO)).await;
     let books = &site.app.books;
-    let user = books.store.users(None, Default::default()).await.expect("users").items[0].clone();
+    let user = books.store.users(&Default::default(), Default::default()).await.expect("users").items[0].clone();
     let suspended = UserPatch { status: Some(UserStatus::Suspended), ..UserPatch::default() };
     books
         .store
@@ -146,6 +146,8 @@ async fn a_known_key_is_believed_for_thirty_seconds_and_an_unknown_one_for_five(
         prefix: "sk-".into(),
         last4: "cdef".into(),
         models: Vec::new(),
+        rules: KeyRules::default(),
+        budget: None,
         expires_at: None,
     };
     let key = books.store.create_key(&new, &Act::of_system(clock.now())).await.expect("written");

@@ -11,7 +11,7 @@ use uuid::Uuid;
 use crate::audit_log;
 use crate::error::Fault;
 use crate::page::{page_of, rows_wanted};
-use crate::row::{Fields, query, uuid, word};
+use crate::row::{Fields, json, query, uuid, word};
 use crate::writer::Tx;
 
 /// Writes a tenant.
@@ -19,7 +19,7 @@ pub(crate) async fn create(tx: &mut Tx<'_>, new: &NewTenant, act: &Act) -> Resul
     check_slug(&new.slug)?;
     let id = TenantId::generate(tx.now);
     let sql = "INSERT INTO tenants (id, slug, name, domain, kind, status, users_max, zone, currency, created_at, \
-         updated_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $10)";
+         updated_at, settings) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $10, $11::jsonb)";
     let insert = query(sql)
         .bind(uuid(id.to_bytes()))
         .bind(new.slug.clone())
@@ -30,7 +30,8 @@ pub(crate) async fn create(tx: &mut Tx<'_>, new: &NewTenant, act: &Act) -> Resul
         .bind(new.users_max.map(i64::from))
         .bind(new.zone.name().to_owned())
         .bind(new.currency.code().to_owned())
-        .bind(tx.micros());
+        .bind(tx.micros())
+        .bind(json(&new.settings)?);
     insert.execute(tx.connection()).await?;
     let made = by_id(tx.connection(), id).await?;
     audit_log::created(tx, act, Action::TenantCreated, made).await
@@ -57,13 +58,15 @@ pub(crate) async fn update(
     if tenant.version != version {
         return Err(StoreError::conflict("the tenant was changed meanwhile").into());
     }
-    let sql = "UPDATE tenants SET name = $2, status = $3, users_max = $4, version = version + 1, updated_at = $5 WHERE id = $1";
+    let sql = "UPDATE tenants SET name = $2, status = $3, users_max = $4, settings = $6::jsonb, version = version + 1, \
+         updated_at = $5 WHERE id = $1";
     let update = query(sql)
         .bind(uuid(id.to_bytes()))
         .bind(patch.name.as_ref().unwrap_or(&tenant.name).clone())
         .bind(word(&patch.status.unwrap_or(tenant.status))?)
         .bind(patch.users_max.unwrap_or(tenant.users_max).map(i64::from))
-        .bind(tx.micros());
+        .bind(tx.micros())
+        .bind(json(patch.settings.as_ref().unwrap_or(&tenant.settings))?);
     update.execute(tx.connection()).await?;
     let changed = by_id(tx.connection(), id).await?;
     audit_log::changed(tx, act, Action::TenantChanged, &tenant, changed).await
@@ -105,6 +108,7 @@ pub(crate) fn from_row(row: &PgRow) -> Result<Tenant, Fault> {
         users_max: row.number_opt("users_max")?,
         zone: row.word("zone")?,
         currency: row.word("currency")?,
+        settings: row.json("settings")?,
         version: row.int("version")?,
         created_at: row.time("created_at")?,
         updated_at: row.time("updated_at")?,

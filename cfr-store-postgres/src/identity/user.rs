@@ -1,7 +1,8 @@
 //! Users: each address once, no more of them than tenant and product allow, and with a product a budget.
 
 use cfr_billing::audit_log::{Act, Action};
-use cfr_billing::identity::{NewUser, Tenant, User, UserPatch, UserStatus};
+use cfr_billing::identity::{NOT_ACTIVATED, NOT_PENDING, NewUser, Tenant, User, UserFilter, UserPatch, UserStatus};
+use cfr_billing::people::Activation;
 use cfr_billing::plan::ProductVersion;
 use cfr_billing::store::{Page, PageRequest, StoreError};
 use cfr_core::id::{ProductVersionId, TenantId, UserId};
@@ -19,17 +20,66 @@ use crate::writer::Tx;
 
 /// Writes a user, and the user's budget by the product's terms. Places are counted while the tenant's row is locked.
 pub(crate) async fn create(tx: &mut Tx<'_>, new: &NewUser, act: &Act) -> Result<User, Fault> {
+    let made = insert(tx, new, UserStatus::Active, false).await?;
+    audit_log::created(tx, act, Action::UserCreated, made).await
+}
+
+/// Writes a user: one who is active at once takes a place and gets a budget, one who is pending does not yet.
+pub(crate) async fn insert(
+    tx: &mut Tx<'_>,
+    new: &NewUser,
+    status: UserStatus,
+    email_verified: bool,
+) -> Result<User, Fault> {
     let tenant = tenant::lock(tx.connection(), new.tenant).await?;
     let version = terms_of(tx, new.product_version).await?;
-    check_room(tx, &tenant).await?;
-    check_seat(tx, tenant.id, version.as_ref()).await?;
     let id = UserId::generate(tx.now);
-    insert(tx, id, new).await?;
-    if let Some(version) = version {
+    if status.takes_place() {
+        check_room(tx, &tenant).await?;
+        check_seat(tx, tenant.id, version.as_ref()).await?;
+    }
+    insert_row(tx, id, new, status, email_verified).await?;
+    if let Some(version) = version.filter(|_| status.takes_place()) {
         budget::create_for_user(tx, id, tenant.id, tenant.zone, &version.terms).await?;
     }
-    let made = by_id(tx.connection(), id).await?;
-    audit_log::created(tx, act, Action::UserCreated, made).await
+    by_id(tx.connection(), id).await
+}
+
+/// Makes a pending user an active one, with a place, the terms, and a budget by them.
+pub(crate) async fn activate(tx: &mut Tx<'_>, new: &Activation, act: &Act) -> Result<User, Fault> {
+    let user = lock(tx.connection(), new.user).await?;
+    if user.version != new.version {
+        return Err(StoreError::conflict("the user was changed meanwhile").into());
+    }
+    if user.status != UserStatus::Pending {
+        return Err(StoreError::conflict(NOT_PENDING).into());
+    }
+    let tenant = tenant::lock(tx.connection(), user.tenant).await?;
+    let terms = new.terms.or(user.product_version);
+    let version = terms_of(tx, terms).await?;
+    check_room(tx, &tenant).await?;
+    check_seat(tx, tenant.id, version.as_ref()).await?;
+    let sql = "UPDATE users SET status = 'active', product_version_id = $2, version = version + 1, updated_at = $3 \
+         WHERE id = $1";
+    let terms = terms.map(|id| uuid(id.to_bytes()));
+    let update = query(sql).bind(uuid(user.id.to_bytes())).bind(terms).bind(tx.micros());
+    update.execute(tx.connection()).await?;
+    if let Some(version) = version {
+        budget::create_for_user(tx, user.id, tenant.id, tenant.zone, &version.terms).await?;
+    }
+    let active = by_id(tx.connection(), user.id).await?;
+    audit_log::changed(tx, act, Action::UserActivated, &user, active).await
+}
+
+/// Notes that a user reads an address, and makes it theirs.
+pub(crate) async fn verify_email(tx: &mut Tx<'_>, id: UserId, email: &str, act: &Act) -> Result<User, Fault> {
+    let user = lock(tx.connection(), id).await?;
+    let sql = "UPDATE users SET email = $2, email_normal = $3, email_verified_at = $4, updated_at = $4, \
+         version = version + 1 WHERE id = $1";
+    let update = query(sql).bind(uuid(id.to_bytes())).bind(email).bind(normal(email)).bind(tx.micros());
+    update.execute(tx.connection()).await?;
+    let verified = by_id(tx.connection(), id).await?;
+    audit_log::changed(tx, act, Action::EmailVerified, &user, verified).await
 }
 
 async fn terms_of(tx: &mut Tx<'_>, id: Option<ProductVersionId>) -> Result<Option<ProductVersion>, Fault> {
@@ -39,9 +89,15 @@ async fn terms_of(tx: &mut Tx<'_>, id: Option<ProductVersionId>) -> Result<Optio
     }
 }
 
-async fn insert(tx: &mut Tx<'_>, id: UserId, new: &NewUser) -> Result<(), Fault> {
+async fn insert_row(
+    tx: &mut Tx<'_>,
+    id: UserId,
+    new: &NewUser,
+    status: UserStatus,
+    email_verified: bool,
+) -> Result<(), Fault> {
     let sql = "INSERT INTO users (id, tenant_id, email, email_normal, name, role, status, product_version_id, \
-         created_at, updated_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $9)";
+         created_at, updated_at, email_verified_at, locale) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $9, $10, $11)";
     let insert = query(sql)
         .bind(uuid(id.to_bytes()))
         .bind(uuid(new.tenant.to_bytes()))
@@ -49,9 +105,11 @@ async fn insert(tx: &mut Tx<'_>, id: UserId, new: &NewUser) -> Result<(), Fault>
         .bind(normal(&new.email))
         .bind(new.name.clone())
         .bind(word(&new.role)?)
-        .bind(word(&UserStatus::Active)?)
+        .bind(word(&status)?)
         .bind(new.product_version.map(|id| uuid(id.to_bytes())))
-        .bind(tx.micros());
+        .bind(tx.micros())
+        .bind(email_verified.then(|| tx.micros()))
+        .bind(new.locale.as_ref().map(word).transpose()?);
     insert.execute(tx.connection()).await?;
     Ok(())
 }
@@ -63,7 +121,7 @@ pub(crate) fn normal(email: &str) -> String {
 
 async fn check_room(tx: &mut Tx<'_>, tenant: &Tenant) -> Result<(), Fault> {
     let Some(max) = tenant.users_max else { return Ok(()) };
-    let sql = "SELECT count(*) FROM users WHERE tenant_id = $1 AND status <> 'deleted'";
+    let sql = "SELECT count(*) FROM users WHERE tenant_id = $1 AND status IN ('active', 'suspended')";
     let users: i64 =
         sqlx::query_scalar(sql).persistent(false).bind(uuid(tenant.id.to_bytes())).fetch_one(tx.connection()).await?;
     if users < i64::from(max) {
@@ -76,7 +134,7 @@ async fn check_seat(tx: &mut Tx<'_>, tenant: TenantId, version: Option<&ProductV
     let Some(version) = version else { return Ok(()) };
     let Some(seats) = version.terms.seats else { return Ok(()) };
     let sql = "SELECT count(*) FROM users u JOIN product_versions v ON v.id = u.product_version_id \
-         WHERE u.tenant_id = $1 AND u.status <> 'deleted' AND v.product_id = $2";
+         WHERE u.tenant_id = $1 AND u.status IN ('active', 'suspended') AND v.product_id = $2";
     let query =
         sqlx::query_scalar(sql).persistent(false).bind(uuid(tenant.to_bytes())).bind(uuid(version.product.to_bytes()));
     let taken: i64 = query.fetch_one(tx.connection()).await?;
@@ -99,11 +157,11 @@ pub(crate) async fn update(
         return Err(StoreError::conflict("the user was changed meanwhile").into());
     }
     check_return(tx, &user, patch).await?;
-    if patch.product_version.is_some() {
+    if patch.product_version.is_some() && !user.status.waits() {
         change_terms(tx, &user, patch.product_version).await?;
     }
     let sql = "UPDATE users SET name = $2, role = $3, status = $4, product_version_id = $5, version = version + 1, \
-         updated_at = $6 WHERE id = $1";
+         updated_at = $6, locale = $7 WHERE id = $1";
     let terms = patch.product_version.or(user.product_version);
     let update = query(sql)
         .bind(uuid(id.to_bytes()))
@@ -111,18 +169,21 @@ pub(crate) async fn update(
         .bind(word(&patch.role.unwrap_or(user.role))?)
         .bind(word(&patch.status.unwrap_or(user.status))?)
         .bind(terms.map(|id| uuid(id.to_bytes())))
-        .bind(tx.micros());
+        .bind(tx.micros())
+        .bind(patch.locale.or(user.locale).as_ref().map(word).transpose()?);
     update.execute(tx.connection()).await?;
     let changed = by_id(tx.connection(), id).await?;
     audit_log::changed(tx, act, Action::UserChanged, &user, changed).await
 }
 
-/// A deleted user who comes back needs a place like a new one.
+/// A deleted user who comes back needs a place like a new one, and who waits is activated.
 async fn check_return(tx: &mut Tx<'_>, user: &User, patch: &UserPatch) -> Result<(), Fault> {
-    let returns =
-        user.status == UserStatus::Deleted && patch.status.is_some_and(|status| status != UserStatus::Deleted);
+    let returns = !user.status.takes_place() && patch.status.is_some_and(UserStatus::takes_place);
     if !returns {
         return Ok(());
+    }
+    if user.status.waits() {
+        return Err(StoreError::conflict(NOT_ACTIVATED).into());
     }
     let tenant = tenant::lock(tx.connection(), user.tenant).await?;
     check_room(tx, &tenant).await?;
@@ -145,7 +206,7 @@ async fn change_terms(tx: &mut Tx<'_>, user: &User, wanted: Option<ProductVersio
 }
 
 /// A user whom nobody else changes before this transaction ends.
-async fn lock(connection: &mut PgConnection, id: UserId) -> Result<User, Fault> {
+pub(crate) async fn lock(connection: &mut PgConnection, id: UserId) -> Result<User, Fault> {
     let query = query("SELECT * FROM users WHERE id = $1 FOR NO KEY UPDATE").bind(uuid(id.to_bytes()));
     from_row(&query.fetch_optional(connection).await?.ok_or(StoreError::NotFound { what: "user" })?)
 }
@@ -162,12 +223,15 @@ pub(crate) async fn by_email(connection: &mut PgConnection, email: &str) -> Resu
 
 pub(crate) async fn list(
     connection: &mut PgConnection,
-    tenant: Option<TenantId>,
+    filter: &UserFilter,
     page: PageRequest,
 ) -> Result<Page<User>, Fault> {
     let mut sql = QueryBuilder::<Postgres>::new("SELECT * FROM users WHERE TRUE");
-    if let Some(tenant) = tenant {
+    if let Some(tenant) = filter.tenant {
         sql.push(" AND tenant_id = ").push_bind(uuid(tenant.to_bytes()));
+    }
+    if let Some(status) = filter.status {
+        sql.push(" AND status = ").push_bind(word(&status)?);
     }
     if let Some(after) = page.after {
         sql.push(" AND id > ").push_bind(Uuid::from_u128(after.0));
@@ -185,6 +249,8 @@ pub(crate) fn from_row(row: &PgRow) -> Result<User, Fault> {
         role: row.word("role")?,
         status: row.word("status")?,
         product_version: row.id_opt("product_version_id", ProductVersionId::from_bytes)?,
+        email_verified_at: row.time_opt("email_verified_at")?,
+        locale: row.word_opt("locale")?,
         version: row.int("version")?,
         created_at: row.time("created_at")?,
         updated_at: row.time("updated_at")?,

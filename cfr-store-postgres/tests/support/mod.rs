@@ -70,6 +70,7 @@ pub async fn tenant_of(store: &dyn CatalogStore) -> Tenant {
         users_max: None,
         zone: TimeZone::UTC,
         currency: Currency::EUR,
+        settings: Default::default(),
     };
     store.create_tenant(&new, &Act::of_system(at(0))).await.expect("a tenant")
 }

@@ -72,6 +72,7 @@ pub async fn tenant(store: &SqliteStore) -> Tenant {
         users_max: None,
         zone: TimeZone::UTC,
         currency: Currency::EUR,
+        settings: Default::default(),
     };
     store.create_tenant(&new, &Act::of_system(at(0))).await.expect("a tenant")
 }

@@ -1,6 +1,6 @@
 //! [`CatalogStore`] over maps that are ordered by id.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -15,12 +15,12 @@ use super::tables::{check_free, check_slug, check_version, page};
 use crate::audit_log::{Act, Action, AuditEvent, AuditFilter, Event};
 use crate::budget::{Budget, BudgetFilter, Grant, NewBudget, ScopeId};
 use crate::identity::{
-    ApiKey, KeyContext, KeyMac, KeyStatus, NewKey, NewTenant, NewUser, Tenant, TenantPatch, TenantStatus, User,
-    UserPatch, UserStatus,
+    ApiKey, KeyContext, KeyMac, KeyPatch, KeyStatus, NewSecret, NOT_ACTIVATED, NOT_PENDING, NewKey, NewTenant, NewUser, Tenant, TenantPatch, TenantStatus, User, UserContext, UserFilter, UserPatch, UserStatus,
 };
+use crate::people::Activation;
 use crate::plan::{NewProduct, Product, ProductVersion};
 use crate::store::{CatalogStore, Page, PageRequest, StoreError};
-use crate::usage::{UsageDay, UsageFilter};
+use crate::usage::{Dimension, REPORT_ROWS_MAX, ReportRow, UsageDay, UsageFilter, UsageSums};
 
 /// The scope id of budgets that limit everybody.
 const PLATFORM: ScopeId = ScopeId(0);
@@ -31,8 +31,10 @@ pub(super) struct Catalog {
     products: BTreeMap<ProductId, ProductRow>,
     versions: BTreeMap<ProductVersionId, ProductVersion>,
     users: BTreeMap<UserId, User>,
-    keys: BTreeMap<KeyId, ApiKey>,
-    macs: HashMap<KeyMac, KeyId>,
+    pub(super) keys: BTreeMap<KeyId, ApiKey>,
+    pub(super) macs: HashMap<KeyMac, KeyId>,
+    /// The secrets that were replaced.
+    pub(super) old_macs: HashMap<KeyMac, KeyId>,
     pub(super) budgets: Budgets,
     prices: Vec<([u8; 32], Vec<u8>)>,
 }
@@ -45,11 +47,11 @@ struct ProductRow {
 }
 
 impl Catalog {
-    fn tenant(&self, id: TenantId) -> Result<&Tenant, StoreError> {
+    pub(super) fn tenant(&self, id: TenantId) -> Result<&Tenant, StoreError> {
         self.tenants.get(&id).ok_or(StoreError::NotFound { what: "tenant" })
     }
 
-    fn user(&self, id: UserId) -> Result<&User, StoreError> {
+    pub(super) fn user(&self, id: UserId) -> Result<&User, StoreError> {
         self.users.get(&id).ok_or(StoreError::NotFound { what: "user" })
     }
 
@@ -69,7 +71,7 @@ impl Catalog {
         Ok(Product { id, code: row.code.clone(), active: row.active, current: current.clone() })
     }
 
-    fn insert_budget(&mut self, new: &NewBudget, now: Timestamp) -> Budget {
+    pub(super) fn insert_budget(&mut self, new: &NewBudget, now: Timestamp) -> Budget {
         let spec = BudgetSpec {
             id: BudgetId::generate(now),
             scope: new.scope,
@@ -100,15 +102,18 @@ impl Catalog {
         self.insert_budget(&new, now);
     }
 
-    fn check_room_for(&self, new: &NewUser) -> Result<(), StoreError> {
-        let tenant = self.tenant(new.tenant)?;
-        let members =
-            || self.users.values().filter(|user| user.tenant == new.tenant && user.status != UserStatus::Deleted);
-        check_free(self.users.values().any(|user| same_email(&user.email, &new.email)), "the address")?;
+    fn check_address_free(&self, email: &str) -> Result<(), StoreError> {
+        check_free(self.users.values().any(|user| same_email(&user.email, email)), "the address")
+    }
+
+    /// Whether one more user of this tenant, on these terms, has a place.
+    fn check_place(&self, tenant: TenantId, terms: Option<ProductVersionId>) -> Result<(), StoreError> {
+        let tenant = self.tenant(tenant)?;
+        let members = || self.users.values().filter(|user| user.tenant == tenant.id && user.status.takes_place());
         if tenant.users_max.is_some_and(|max| members().count() >= max as usize) {
             return Err(StoreError::conflict("the tenant has as many users as it may have"));
         }
-        let Some(version) = new.product_version.map(|id| self.version(id)).transpose()? else { return Ok(()) };
+        let Some(version) = terms.map(|id| self.version(id)).transpose()? else { return Ok(()) };
         let on_product = members()
             .filter_map(|user| self.versions.get(&user.product_version?))
             .filter(|other| other.product == version.product);
@@ -116,6 +121,113 @@ impl Catalog {
             return Err(StoreError::conflict("every seat of the product is taken"));
         }
         Ok(())
+    }
+
+    /// Writes a user, and the budget by the product's terms for one who is active at once.
+    pub(super) fn insert_user(
+        &mut self,
+        new: &NewUser,
+        status: UserStatus,
+        email_verified_at: Option<Timestamp>,
+        now: Timestamp,
+    ) -> Result<User, StoreError> {
+        self.check_address_free(&new.email)?;
+        let zone = self.tenant(new.tenant)?.zone.clone();
+        let terms = new.product_version.map(|id| self.version(id).cloned()).transpose()?;
+        let user = User {
+            id: UserId::generate(now),
+            tenant: new.tenant,
+            email: new.email.clone(),
+            name: new.name.clone(),
+            role: new.role,
+            status,
+            product_version: new.product_version,
+            email_verified_at,
+            locale: new.locale,
+            version: 1,
+            created_at: now,
+            updated_at: now,
+        };
+        if status.takes_place() {
+            self.check_place(new.tenant, new.product_version)?;
+            if let Some(version) = terms {
+                self.insert_user_budget(&user, &version, zone, now);
+            }
+        }
+        self.users.insert(user.id, user.clone());
+        Ok(user)
+    }
+
+    pub(super) fn insert_key(&mut self, new: &NewKey, act: &Act) -> Result<ApiKey, StoreError> {
+        new.tenant.map(|id| self.tenant(id)).transpose()?;
+        new.user.map(|id| self.user(id)).transpose()?;
+        check_free(self.macs.contains_key(&new.mac), "the key")?;
+        let key = ApiKey {
+            id: KeyId::generate(act.at),
+            tenant: new.tenant,
+            user: new.user,
+            name: new.name.clone(),
+            kind: new.kind,
+            prefix: new.prefix.clone(),
+            last4: new.last4.clone(),
+            models: new.models.clone(),
+            status: KeyStatus::Active,
+            rules: new.rules.clone(),
+            expires_at: new.expires_at,
+            grace_until: None,
+            used_at: None,
+            created_by: Some(act.by.label()),
+            version: 1,
+            created_at: act.at,
+        };
+        self.macs.insert(new.mac, key.id);
+        self.keys.insert(key.id, key.clone());
+        Ok(key)
+    }
+
+    /// Makes a pending user an active one, with a budget by the terms.
+    pub(super) fn activate(&mut self, new: &Activation, now: Timestamp) -> Result<User, StoreError> {
+        let mut user = self.user(new.user)?.clone();
+        check_version(user.version, new.version)?;
+        if user.status != UserStatus::Pending {
+            return Err(StoreError::conflict(NOT_PENDING));
+        }
+        check_free(new.first_key.as_ref().is_some_and(|key| self.macs.contains_key(&key.mac)), "the key")?;
+        user.product_version = new.terms.or(user.product_version);
+        self.check_place(user.tenant, user.product_version)?;
+        let terms = user.product_version.map(|id| self.version(id).cloned()).transpose()?;
+        if let Some(version) = terms {
+            let zone = self.tenant(user.tenant)?.zone.clone();
+            self.insert_user_budget(&user, &version, zone, now);
+        }
+        user.status = UserStatus::Active;
+        (user.version, user.updated_at) = (user.version + 1, now);
+        self.users.insert(user.id, user.clone());
+        Ok(user)
+    }
+
+    /// Notes that a user reads an address.
+    pub(super) fn verify_email(&mut self, id: UserId, email: &str, now: Timestamp) -> Result<User, StoreError> {
+        let mut user = self.user(id)?.clone();
+        if !same_email(&user.email, email) {
+            self.check_address_free(email)?;
+        }
+        user.email = email.into();
+        user.email_verified_at = Some(now);
+        (user.version, user.updated_at) = (user.version + 1, now);
+        self.users.insert(id, user.clone());
+        Ok(user)
+    }
+
+    /// Whether a user may come back so: a place is needed like a new one's, and who waits is activated.
+    fn check_return(&self, user: &User, patch: &UserPatch) -> Result<(), StoreError> {
+        match patch.status {
+            Some(status) if status.takes_place() && user.status.waits() => Err(StoreError::conflict(NOT_ACTIVATED)),
+            Some(status) if status.takes_place() && !user.status.takes_place() => {
+                self.check_place(user.tenant, user.product_version)
+            }
+            _ => Ok(()),
+        }
     }
 
     /// The budget's limit follows new terms with its next period.
@@ -133,12 +245,18 @@ impl Catalog {
     }
 
     /// The active budgets of a path, in order: key, user, tenant, product, platform.
-    fn path(&self, key: &ApiKey, product: Option<ProductId>) -> Vec<BudgetSpec> {
+    fn path(
+        &self,
+        key: Option<KeyId>,
+        user: Option<UserId>,
+        tenant: Option<TenantId>,
+        product: Option<&ProductVersion>,
+    ) -> Vec<BudgetSpec> {
         let rungs = [
-            (Scope::Key, Some(key.id.as_u128())),
-            (Scope::User, key.user.map(UserId::as_u128)),
-            (Scope::Tenant, key.tenant.map(TenantId::as_u128)),
-            (Scope::Product, product.map(ProductId::as_u128)),
+            (Scope::Key, key.map(KeyId::as_u128)),
+            (Scope::User, user.map(UserId::as_u128)),
+            (Scope::Tenant, tenant.map(TenantId::as_u128)),
+            (Scope::Product, product.map(|version| version.product.as_u128())),
             (Scope::Platform, Some(PLATFORM.0)),
         ];
         let rungs = rungs.into_iter().filter_map(|(scope, id)| Some((scope, ScopeId(id?))));
@@ -175,6 +293,7 @@ impl CatalogStore for MemoryStore {
             users_max: new.users_max,
             zone: new.zone.clone(),
             currency: new.currency,
+            settings: new.settings.clone(),
             version: 1,
             created_at: now,
             updated_at: now,
@@ -211,6 +330,7 @@ impl CatalogStore for MemoryStore {
         tenant.name = patch.name.clone().unwrap_or_else(|| tenant.name.clone());
         tenant.status = patch.status.unwrap_or(tenant.status);
         tenant.users_max = patch.users_max.unwrap_or(tenant.users_max);
+        tenant.settings = patch.settings.clone().unwrap_or_else(|| tenant.settings.clone());
         (tenant.version, tenant.updated_at) = (version + 1, act.at);
         state.log.record(&Event::changed(Action::TenantChanged, &before, tenant), act);
         Ok(tenant.clone())
@@ -274,26 +394,8 @@ impl CatalogStore for MemoryStore {
     }
 
     async fn create_user(&self, new: &NewUser, act: &Act) -> Result<User, StoreError> {
-        let (state, now) = (&mut *self.state(), act.at);
-        let catalog = &mut state.catalog;
-        catalog.check_room_for(new)?;
-        let user = User {
-            id: UserId::generate(now),
-            tenant: new.tenant,
-            email: new.email.clone(),
-            name: new.name.clone(),
-            role: new.role,
-            status: UserStatus::Active,
-            product_version: new.product_version,
-            version: 1,
-            created_at: now,
-            updated_at: now,
-        };
-        if let Some(version) = new.product_version {
-            let (version, zone) = (catalog.version(version)?.clone(), catalog.tenant(new.tenant)?.zone.clone());
-            catalog.insert_user_budget(&user, &version, zone, now);
-        }
-        catalog.users.insert(user.id, user.clone());
+        let state = &mut *self.state();
+        let user = state.catalog.insert_user(new, UserStatus::Active, None, act.at)?;
         state.log.record(&Event::created(Action::UserCreated, &user), act);
         Ok(user)
     }
@@ -302,9 +404,9 @@ impl CatalogStore for MemoryStore {
         self.state().catalog.user(id).cloned()
     }
 
-    async fn users(&self, tenant: Option<TenantId>, request: PageRequest) -> Result<Page<User>, StoreError> {
+    async fn users(&self, filter: &UserFilter, request: PageRequest) -> Result<Page<User>, StoreError> {
         let state = self.state();
-        let wanted = state.catalog.users.values().filter(|user| tenant.is_none_or(|tenant| user.tenant == tenant));
+        let wanted = state.catalog.users.values().filter(|user| filter.wants(user));
         Ok(page(wanted.map(|user| (user.id.as_u128(), user.clone())), request, false))
     }
 
@@ -314,13 +416,17 @@ impl CatalogStore for MemoryStore {
         let before = catalog.user(id)?.clone();
         let mut user = before.clone();
         check_version(user.version, version)?;
+        catalog.check_return(&user, patch)?;
         if let Some(terms) = patch.product_version.map(|id| catalog.version(id).cloned()).transpose()? {
-            catalog.follow_terms(&user, &terms, now)?;
+            if !user.status.waits() {
+                catalog.follow_terms(&user, &terms, now)?;
+            }
             user.product_version = Some(terms.id);
         }
         user.name = patch.name.clone().unwrap_or(user.name);
         user.role = patch.role.unwrap_or(user.role);
         user.status = patch.status.unwrap_or(user.status);
+        user.locale = patch.locale.or(user.locale);
         (user.version, user.updated_at) = (version + 1, now);
         catalog.users.insert(id, user.clone());
         state.log.record(&Event::changed(Action::UserChanged, &before, &user), act);
@@ -328,27 +434,12 @@ impl CatalogStore for MemoryStore {
     }
 
     async fn create_key(&self, new: &NewKey, act: &Act) -> Result<ApiKey, StoreError> {
-        let (state, now) = (&mut *self.state(), act.at);
-        let catalog = &mut state.catalog;
-        new.tenant.map(|id| catalog.tenant(id)).transpose()?;
-        new.user.map(|id| catalog.user(id)).transpose()?;
-        check_free(catalog.macs.contains_key(&new.mac), "the key")?;
-        let key = ApiKey {
-            id: KeyId::generate(now),
-            tenant: new.tenant,
-            user: new.user,
-            name: new.name.clone(),
-            kind: new.kind,
-            prefix: new.prefix.clone(),
-            last4: new.last4.clone(),
-            models: new.models.clone(),
-            status: KeyStatus::Active,
-            expires_at: new.expires_at,
-            created_at: now,
-        };
-        catalog.macs.insert(new.mac, key.id);
-        catalog.keys.insert(key.id, key.clone());
+        let state = &mut *self.state();
+        let key = state.catalog.insert_key(new, act)?;
         state.log.record(&Event::created(Action::KeyCreated, &key), act);
+        if let Some(budget) = state.catalog.insert_key_budget(&key, new)? {
+            state.log.record(&Event::created(Action::BudgetCreated, &budget), act);
+        }
         Ok(key)
     }
 
@@ -378,14 +469,48 @@ impl CatalogStore for MemoryStore {
         Ok(key.clone())
     }
 
+    async fn update_key(&self, id: KeyId, version: i64, patch: &KeyPatch, act: &Act) -> Result<ApiKey, StoreError> {
+        self.state().update_key(id, version, patch, act)
+    }
+
+    async fn rotate_key(
+        &self,
+        id: KeyId,
+        secret: &NewSecret,
+        grace_until: Timestamp,
+        act: &Act,
+    ) -> Result<ApiKey, StoreError> {
+        self.state().rotate_key(id, secret, grace_until, act)
+    }
+
+    async fn revoke_secret(&self, mac: &KeyMac, act: &Act) -> Result<Option<ApiKey>, StoreError> {
+        Ok(self.state().revoke_secret(mac, act))
+    }
+
+    async fn touch_keys(&self, used: &[(KeyId, Timestamp)]) -> Result<(), StoreError> {
+        self.state().catalog.touch_keys(used);
+        Ok(())
+    }
+
     async fn key_context(&self, mac: &KeyMac) -> Result<Option<KeyContext>, StoreError> {
         let catalog = &self.state().catalog;
-        let Some(key) = catalog.macs.get(mac).and_then(|id| catalog.keys.get(id)).cloned() else { return Ok(None) };
+        let superseded = !catalog.macs.contains_key(mac);
+        let id = catalog.macs.get(mac).or_else(|| catalog.old_macs.get(mac));
+        let Some(key) = id.and_then(|id| catalog.keys.get(id)).cloned() else { return Ok(None) };
         let user = key.user.and_then(|id| catalog.users.get(&id)).cloned();
         let product = user.as_ref().and_then(|user| catalog.versions.get(&user.product_version?)).cloned();
         let tenant = key.tenant.and_then(|id| catalog.tenants.get(&id)).cloned();
-        let budgets = catalog.path(&key, product.as_ref().map(|version| version.product));
-        Ok(Some(KeyContext { key, user, tenant, product, budgets }))
+        let budgets = catalog.path(Some(key.id), key.user, key.tenant, product.as_ref());
+        Ok(Some(KeyContext { key, superseded, user, tenant, product, budgets }))
+    }
+
+    async fn user_context(&self, user: UserId, key: Option<KeyId>) -> Result<UserContext, StoreError> {
+        let catalog = &self.state().catalog;
+        let user = catalog.user(user)?.clone();
+        let tenant = catalog.tenant(user.tenant)?.clone();
+        let product = user.product_version.map(|id| catalog.version(id)).transpose()?.cloned();
+        let budgets = catalog.path(key, Some(user.id), Some(tenant.id), product.as_ref());
+        Ok(UserContext { user, tenant, product, budgets })
     }
 
     async fn create_budget(&self, new: &NewBudget, act: &Act) -> Result<Budget, StoreError> {
@@ -456,12 +581,36 @@ impl CatalogStore for MemoryStore {
 
     async fn usage_daily(&self, filter: &UsageFilter) -> Result<Vec<UsageDay>, StoreError> {
         let mut days = BTreeMap::new();
+        let filter = &by_whole_days(filter);
         for record in self.state().books.usage.values().filter(|record| matches(filter, record)) {
             let day = tz::TimeZone::UTC.to_datetime(record.at).date();
             let key = (day, record.caller.tenant, record.caller.user, record.caller.key, record.model_served.clone());
-            add(days.entry(key).or_insert_with(|| empty_day(record)), record);
+            let sums: &mut UsageSums = days.entry(key).or_default();
+            sums.count(record, record.charged_nanos);
         }
-        Ok(days.into_values().collect())
+        let days = days.into_iter();
+        Ok(days
+            .map(|((day, tenant, user, key, model), sums)| UsageDay { day, tenant, user, key, model, sums })
+            .collect())
+    }
+
+    async fn usage_report(&self, filter: &UsageFilter, by: &[Dimension]) -> Result<Vec<ReportRow>, StoreError> {
+        let filter = &by_whole_days(filter);
+        let mut rows = BTreeMap::new();
+        for record in self.state().books.usage.values().filter(|record| matches(filter, record)) {
+            let row = report_row(by, record);
+            let key = (row.day, row.tenant, row.user, row.key, row.model.clone());
+            rows.entry(key).or_insert(row).sums.count(record, record.charged_nanos);
+        }
+        Ok(rows.into_values().take(REPORT_ROWS_MAX).collect())
+    }
+
+    async fn active_users(&self, filter: &UsageFilter) -> Result<i64, StoreError> {
+        let filter = &by_whole_days(filter);
+        let state = self.state();
+        let records = state.books.usage.values().filter(|record| matches(filter, record));
+        let users: BTreeSet<_> = records.filter_map(|record| record.caller.user).collect();
+        Ok(i64::try_from(users.len()).unwrap_or(i64::MAX))
     }
 
     async fn save_prices(&self, hash: &[u8; 32], source: &str, body: &[u8], act: &Act) -> Result<(), StoreError> {
@@ -502,25 +651,24 @@ fn matches(filter: &UsageFilter, record: &UsageRecord) -> bool {
         && filter.to.is_none_or(|to| record.at < to)
 }
 
-fn empty_day(record: &UsageRecord) -> UsageDay {
-    UsageDay {
-        day: tz::TimeZone::UTC.to_datetime(record.at).date(),
-        tenant: record.caller.tenant,
-        user: record.caller.user,
-        key: record.caller.key,
-        model: record.model_served.clone(),
-        requests: 0,
-        tokens_in: 0,
-        tokens_out: 0,
-        cost_nanos: 0,
-        charged_nanos: 0,
-    }
+/// The same filter, over every day (UTC) that its time touches.
+fn by_whole_days(filter: &UsageFilter) -> UsageFilter {
+    const DAY_MICROS: i64 = 86_400_000_000;
+    let moment = |micros| Timestamp::from_microsecond(micros).ok();
+    let begins = |at: Timestamp| moment(at.as_microsecond().div_euclid(DAY_MICROS) * DAY_MICROS);
+    let ends = |at: Timestamp| moment((at.as_microsecond() - 1).div_euclid(DAY_MICROS) * DAY_MICROS + DAY_MICROS);
+    UsageFilter { id: None, from: filter.from.and_then(begins), to: filter.to.and_then(ends), ..filter.clone() }
 }
 
-fn add(day: &mut UsageDay, record: &UsageRecord) {
-    day.requests += 1;
-    day.tokens_in = day.tokens_in.saturating_add_unsigned(record.usage.input_total());
-    day.tokens_out = day.tokens_out.saturating_add_unsigned(record.usage.output_total());
-    day.cost_nanos = day.cost_nanos.saturating_add(record.cost_nanos);
-    day.charged_nanos += record.charged_nanos;
+/// The row of a report that a record belongs to.
+fn report_row(by: &[Dimension], record: &UsageRecord) -> ReportRow {
+    let has = |dimension| by.contains(&dimension);
+    ReportRow {
+        day: has(Dimension::Day).then(|| tz::TimeZone::UTC.to_datetime(record.at).date()),
+        tenant: has(Dimension::Tenant).then_some(record.caller.tenant),
+        user: record.caller.user.filter(|_| has(Dimension::User)),
+        key: record.caller.key.filter(|_| has(Dimension::Key)),
+        model: has(Dimension::Model).then(|| record.model_served.clone()),
+        sums: UsageSums::default(),
+    }
 }
