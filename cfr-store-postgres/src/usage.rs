@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use cfr_billing::store::{Cursor, Page, PageRequest, StoreError};
-use cfr_billing::usage::{UsageDay, UsageFilter};
+use cfr_billing::usage::{UsageDay, UsageFilter, UsageSums};
 use cfr_core::chat::{Operation, Tags, Usage, UsageSource};
 use cfr_core::id::{KeyId, ProductVersionId, RequestId, TenantId, UserId};
 use cfr_core::ledger::{Attempt, CallerIds, UsageRecord};
@@ -171,15 +171,20 @@ fn list_query(filter: &UsageFilter, after: Option<(i64, Uuid)>, page: PageReques
 /// Daily sums, oldest day first.
 pub(crate) async fn daily(connection: &mut PgConnection, filter: &UsageFilter) -> Result<Vec<UsageDay>, Fault> {
     let mut sql = QueryBuilder::<Postgres>::new("SELECT * FROM usage_daily WHERE TRUE");
-    push_caller(&mut sql, filter);
+    push_days(&mut sql, filter);
+    sql.push(" ORDER BY day, tenant_id, user_id, key_id, model_served");
+    sql.build().persistent(false).fetch_all(connection).await?.iter().map(day_from_row).collect()
+}
+
+/// Every day that the time of the filter touches.
+pub(crate) fn push_days(sql: &mut QueryBuilder<Postgres>, filter: &UsageFilter) {
+    push_caller(sql, filter);
     if let Some(from) = filter.from {
         sql.push(" AND day >= ").push_bind(day(from));
     }
     if let Some(to) = filter.to {
-        sql.push(" AND day * 86400000000 < ").push_bind(to.as_microsecond());
+        sql.push(" AND day <= ").push_bind((to.as_microsecond() - 1).div_euclid(DAY_MICROS));
     }
-    sql.push(" ORDER BY day, tenant_id, user_id, key_id, model_served");
-    sql.build().persistent(false).fetch_all(connection).await?.iter().map(day_from_row).collect()
 }
 
 fn push_caller(sql: &mut QueryBuilder<Postgres>, filter: &UsageFilter) {
@@ -205,13 +210,19 @@ pub(crate) fn day_from_row(row: &PgRow) -> Result<UsageDay, Fault> {
         user: row.id_opt("user_id", UserId::from_bytes)?,
         key: row.id_opt("key_id", KeyId::from_bytes)?,
         model: row.text("model_served")?,
-        requests: row.int("requests")?,
-        tokens_in: row.int("tokens_in")?,
-        tokens_out: row.int("tokens_out")?,
-        cost_nanos: row.int("cost")?,
-        charged_nanos: row.int("charged")?,
+        sums: sums_from_row(row)?,
     })
 }
+
+pub(crate) fn sums_from_row(row: &PgRow) -> Result<UsageSums, Fault> {
+    let mut columns = [0; UsageSums::COLUMNS.len()];
+    for (sum, column) in columns.iter_mut().zip(UsageSums::COLUMNS) {
+        *sum = row.int(column)?;
+    }
+    Ok(UsageSums::from_columns(columns))
+}
+
+const DAY_MICROS: i64 = 86_400_000_000;
 
 /// The day of a moment in UTC, counted from 1970.
 pub(crate) fn day(at: Timestamp) -> i64 {
@@ -225,7 +236,7 @@ pub(crate) fn day_number(day: Date) -> Result<i64, Fault> {
     Ok(span.get_days().into())
 }
 
-fn date(day: i64) -> Result<Date, Fault> {
+pub(crate) fn date(day: i64) -> Result<Date, Fault> {
     let epoch = Timestamp::UNIX_EPOCH.to_zoned(tz::TimeZone::UTC).date();
     let span = Span::new().try_days(day).map_err(StoreError::unavailable)?;
     epoch.checked_add(span).map_err(|error| StoreError::unavailable(error).into())

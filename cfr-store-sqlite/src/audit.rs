@@ -30,6 +30,7 @@ pub(crate) async fn run(readers: &SqlitePool) -> Result<Vec<Finding>, Fault> {
     verify_accounts(&mut snapshot, &mut found).await?;
     verify_journal(&mut snapshot, &mut found).await?;
     verify_days(&mut snapshot, &mut found).await?;
+    verify_totals(&mut snapshot, &mut found).await?;
     snapshot.rollback().await?;
     Ok(found.finish())
 }
@@ -85,6 +86,22 @@ async fn verify_days(connection: &mut SqliteConnection, found: &mut Findings) ->
             "day {day}: the rollup counts {requests} requests and charges of {charged}, the records {records} and {sum}"
         );
         found.note(AuditRule::Days, what);
+    }
+    Ok(())
+}
+
+/// The sums of tenants against the sums of their users and keys.
+async fn verify_totals(connection: &mut SqliteConnection, found: &mut Findings) -> Result<(), Fault> {
+    let sql = "SELECT coalesce(t.day, d.day) AS day \
+         FROM (SELECT day, tenant_id, model_served, sum(requests) AS requests, sum(charged) AS charged FROM usage_totals \
+           GROUP BY day, tenant_id, model_served) t \
+         FULL JOIN (SELECT day, tenant_id, model_served, sum(requests) AS requests, sum(charged) AS charged \
+           FROM usage_daily GROUP BY day, tenant_id, model_served) d \
+           ON d.day = t.day AND d.tenant_id = t.tenant_id AND d.model_served = t.model_served \
+         WHERE t.requests IS NOT d.requests OR t.charged IS NOT d.charged GROUP BY 1 ORDER BY 1";
+    for row in sqlx::query(sql).fetch_all(connection).await? {
+        let day = row.int("day")?;
+        found.note(AuditRule::Days, format!("day {day}: the sums of tenants are not those of their users and keys"));
     }
     Ok(())
 }

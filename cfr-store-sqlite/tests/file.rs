@@ -89,6 +89,7 @@ async fn the_audit_finds_what_was_changed_behind_its_back() {
         ("UPDATE accounts SET settled = settled - 1", "settled is 209 but its parts add up to 210"),
         ("UPDATE leases SET granted = granted + 1", "leased is 390 but its parts add up to 391"),
         ("UPDATE usage_daily SET requests = 9", "the rollup counts 9 requests"),
+        ("UPDATE usage_totals SET charged = charged + 1", "the sums of tenants are not"),
     ] {
         let home = Home::new();
         booked(&home).await.close().await.unwrap();

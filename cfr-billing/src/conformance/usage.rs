@@ -1,17 +1,19 @@
 //! Rules of usage records.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use cfr_core::chat::Usage;
-use cfr_core::id::{AccountId, TenantId};
+use cfr_core::id::{AccountId, KeyId, TenantId, UserId};
 use cfr_core::ledger::{Attempt, LimitPolicy, UsageRecord};
-use cfr_core::time::Period;
+use cfr_core::money::Currency;
+use cfr_core::time::{Period, Timestamp};
+use jiff::tz::TimeZone;
 
 use super::fixture::{DAY, Node, ask, new_tenant};
 use crate::audit_log::Act;
 use crate::store::{AcquireError, Op, PageRequest, Store, StoreError};
-use crate::usage::UsageFilter;
+use crate::usage::{Dimension, ReportRow, UsageFilter, UsageSums};
 
 /// Every filter, alone and together.
 pub async fn usage_is_filtered_and_listed_newest_first(store: &dyn Store) {
@@ -81,11 +83,70 @@ pub async fn days_add_up_to_the_records(store: &dyn Store) {
     let found: BTreeMap<_, _> = days
         .into_iter()
         .map(|day| {
-            let sums = [day.requests, day.tokens_in, day.tokens_out, day.cost_nanos, day.charged_nanos];
+            let UsageSums { requests, tokens_in, tokens_out, cost_nanos, charged_nanos, .. } = day.sums;
+            let sums = [requests, tokens_in, tokens_out, cost_nanos, charged_nanos];
             ((Some(day.day.to_string()), day.tenant, day.model), sums)
         })
         .collect();
     assert_eq!(found, expected);
+}
+
+/// Every grouping with every filter, against the records themselves.
+pub async fn a_report_adds_up_what_its_filter_finds(store: &dyn Store) {
+    use Dimension::{Currency, Day, Key, Model, Tenant, User};
+    let node = Node::start(store).await;
+    let written = write_history(&node).await;
+    let sample = &written[5];
+    let filters = [
+        UsageFilter::default(),
+        UsageFilter { tenant: Some(sample.caller.tenant), ..Default::default() },
+        UsageFilter { user: sample.caller.user, ..Default::default() },
+        UsageFilter { key: sample.caller.key, model: Some(sample.model_served.clone()), ..Default::default() },
+        UsageFilter { from: Some(sample.at), to: Some(sample.at), ..Default::default() },
+        UsageFilter { from: Some(sample.at), to: Some(written[9].at), ..Default::default() },
+    ];
+    for filter in filters {
+        for by in [&[][..], &[Day], &[Model], &[Tenant, Model], &[User], &[Currency], &[User, Currency], &[Day, Tenant, User, Key, Model]] {
+            let rows = store.usage_report(&filter, by).await.expect("the store works");
+            assert_eq!(rows, expected_report(&written, &filter, by), "{filter:?} by {by:?}");
+        }
+        let users: BTreeSet<_> = found_by(&written, &filter).filter_map(|record| record.caller.user).collect();
+        let active = store.active_users(&filter).await.expect("the store works");
+        assert_eq!(active, i64::try_from(users.len()).expect("few"), "{filter:?}");
+    }
+    node.assert_books_agree().await;
+}
+
+/// The records of every day that the filter touches.
+fn found_by<'a>(written: &'a [UsageRecord], filter: &'a UsageFilter) -> impl Iterator<Item = &'a UsageRecord> {
+    let day = |at: Timestamp| at.as_second().div_euclid(86_400);
+    written.iter().filter(move |record| {
+        filter.tenant.is_none_or(|tenant| record.caller.tenant == tenant)
+            && filter.user.is_none_or(|user| record.caller.user == Some(user))
+            && filter.key.is_none_or(|key| record.caller.key == Some(key))
+            && filter.model.as_ref().is_none_or(|model| record.model_served == *model)
+            && filter.from.is_none_or(|from| day(record.at) >= day(from))
+            && filter.to.is_none_or(|to| day(record.at) * 86_400 < to.as_second() || day(record.at) < day(to))
+    })
+}
+
+fn expected_report(written: &[UsageRecord], filter: &UsageFilter, by: &[Dimension]) -> Vec<ReportRow> {
+    let mut rows = BTreeMap::new();
+    let has = |dimension| by.contains(&dimension);
+    for record in found_by(written, filter) {
+        let row = ReportRow {
+            day: has(Dimension::Day).then(|| TimeZone::UTC.to_datetime(record.at).date()),
+            tenant: has(Dimension::Tenant).then_some(record.caller.tenant),
+            user: record.caller.user.filter(|_| has(Dimension::User)),
+            key: record.caller.key.filter(|_| has(Dimension::Key)),
+            model: has(Dimension::Model).then(|| record.model_served.clone()),
+            currency: has(Dimension::Currency).then_some(Currency::EUR),
+            sums: UsageSums::default(),
+        };
+        let place = (row.day, row.tenant, row.user, row.key, row.model.clone());
+        rows.entry(place).or_insert(row).sums.count(record, record.charged_nanos);
+    }
+    rows.into_values().collect()
 }
 
 /// What an upstream reports may be nonsense. Sums stop at the largest number; the batch, and all after it, are written.
@@ -104,7 +165,7 @@ pub async fn absurd_amounts_stop_no_batch(store: &dyn Store) {
     node.commit(&[node.settle(node.hold(), &[account], 10)]).await;
     assert_eq!((node.state(budget).await.settled, node.state(budget).await.overrun), (40, i64::MAX));
     let days = store.usage_daily(&UsageFilter::default()).await.expect("the store works");
-    let sums: Vec<_> = days.iter().map(|day| (day.requests, day.tokens_in, day.cost_nanos)).collect();
+    let sums: Vec<_> = days.iter().map(|day| (day.sums.requests, day.sums.tokens_in, day.sums.cost_nanos)).collect();
     assert_eq!(sums, [(4, i64::MAX, i64::MAX)]);
 }
 
@@ -123,7 +184,7 @@ pub async fn the_sums_of_a_budget_without_a_hard_limit_end_at_the_largest_number
     node.commit(&[node.settle(node.hold(), &[account], 5)]).await;
     assert_eq!(node.state(budget).await.overrun, 42);
     let days = store.usage_daily(&UsageFilter::default()).await.expect("the store works");
-    assert_eq!(days.iter().map(|day| (day.requests, day.charged_nanos)).collect::<Vec<_>>(), [(4, i64::MAX)]);
+    assert_eq!(days.iter().map(|day| (day.sums.requests, day.sums.charged_nanos)).collect::<Vec<_>>(), [(4, i64::MAX)]);
     node.assert_books_agree().await;
 }
 
@@ -147,6 +208,12 @@ async fn write(node: &Node<'_>, account: AccountId, tenant: TenantId, number: u3
     settled.record.caller.tenant = tenant;
     settled.record.model_served = ["gpt-4o", "claude", "gemini"][number as usize % 3].into();
     settled.record.usage = Usage::text(u64::from(number) + 1, u64::from(number) * 2);
+    (settled.record.caller.user, settled.record.caller.key) = (
+        (number % 4 > 0).then(|| UserId::from_u128((number % 4).into())),
+        Some(KeyId::from_u128((number % 5 + 1).into())),
+    );
+    (settled.record.latency_ms, settled.record.first_byte_ms) = (number * 10, (number % 2 == 0).then_some(number));
+    settled.record.status = if number % 6 == 5 { 502 } else { 200 };
     let record = (*settled.record).clone();
     node.commit(&[Op::Settle(settled)]).await;
     record

@@ -263,8 +263,8 @@ pub trait CatalogStore: Debug + Send + Sync + 'static {
     /// # Errors
     /// When the store cannot be read.
     async fn usage_daily(&self, filter: &UsageFilter) -> Result<Vec<UsageDay>, StoreError>;
-    /// Usage from the rollups, a row for each value of the dimensions in `by`, in the order day, tenant, user, key, model; at
-    /// most [`REPORT_ROWS_MAX`](crate::usage::REPORT_ROWS_MAX) rows. It is of every day (UTC) that the time of the filter
+    /// Usage from the rollups, a row for each value of the dimensions in `by`, in the order day, tenant, user, key, model, currency;
+    /// at most [`REPORT_ROWS_MAX`](crate::usage::REPORT_ROWS_MAX) rows. It is of every day (UTC) that the time of the filter
     /// touches; `id` is not looked at.
     ///
     /// # Errors

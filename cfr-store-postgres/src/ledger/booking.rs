@@ -7,11 +7,9 @@
 //! again after a look at what was booked before.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
-use std::sync::Arc;
 
 use cfr_billing::store::{Incarnation, Op, SettledHold, StoreError};
 use cfr_core::id::{AccountId, HoldId, KeyId, UserId};
-use cfr_core::ledger::UsageRecord;
 use cfr_core::time::Timestamp;
 use fail::fail_point;
 use sqlx::postgres::{PgArguments, PgRow};
@@ -19,12 +17,13 @@ use sqlx::{Arguments, Row};
 use uuid::Uuid;
 
 use super::hold::{self, Journal};
+use super::rollup::{self, Days};
 use crate::PostgresStore;
 use crate::bulk::{Cell, Rows, Script};
 use crate::chain::{self, Amounts, Entries, EntryKind, Usage};
 use crate::error::Fault;
 use crate::row::{Fields, query, searchable, uuid};
-use crate::usage::{day, details};
+use crate::usage::details;
 use crate::writer::{Attempts, Tx};
 
 /// Writes the batch, all of it or nothing.
@@ -154,7 +153,7 @@ struct Books {
     leases: BTreeMap<(AccountId, i64), i64>,
     entries: Entries,
     usage: Usage,
-    days: BTreeMap<DayKey, DayChange>,
+    days: Days,
 }
 
 #[derive(Debug, Default)]
@@ -178,18 +177,6 @@ struct Source {
 /// The charge, and what the operator loses: what the engine could not charge, and what the store could not.
 fn booked(hold: &SettledHold, charged: i64) -> Amounts {
     Amounts { amount: charged, overrun: hold.record.overrun_nanos.saturating_add(hold.charged - charged) }
-}
-
-/// Day, tenant, user, key and model. The nil id stands for nobody.
-type DayKey = (i64, [u8; 16], [u8; 16], [u8; 16], Arc<str>);
-
-#[derive(Debug, Default)]
-struct DayChange {
-    requests: i64,
-    tokens_in: i64,
-    tokens_out: i64,
-    cost: i64,
-    charged: i64,
 }
 
 impl Books {
@@ -248,12 +235,7 @@ impl Books {
             Cell::Accounts(&hold.accounts),
             Cell::Text(&details(record)?),
         ]);
-        let change = self.days.entry(day_key(record)).or_default();
-        change.requests += 1;
-        change.tokens_in = change.tokens_in.saturating_add_unsigned(record.usage.input_total());
-        change.tokens_out = change.tokens_out.saturating_add_unsigned(record.usage.output_total());
-        change.cost = change.cost.saturating_add(record.cost_nanos);
-        change.charged = change.charged.saturating_add(booked.amount);
+        self.days.entry(rollup::day_of(record)).or_default().count(record, booked.amount);
         Ok(())
     }
 
@@ -275,7 +257,7 @@ impl Books {
             script.bind(count(self.leases.len()))?;
         }
         chain::append(tx, script, (&by.node, by.epoch), (&self.entries, self.usage)).await?;
-        script.statement_for(ADD_TO_DAY, day_rows(&self.days)).map(drop)
+        rollup::push(script, &self.days)
     }
 }
 
@@ -315,40 +297,6 @@ const CHARGE: &str = "UPDATE accounts a SET settled = a.settled + change.settled
      overcommit = greatest(a.overcommit, change.overcommit) \
      FROM unnest($1, $2, $3, $4, $5) AS change (id, settled, unleased, overrun, overcommit) WHERE a.id = change.id \
      AND (SELECT count(*) FROM locked) > 0 RETURNING 1";
-
-const ADD_TO_DAY: &str = "INSERT INTO usage_daily AS d (day, tenant_id, user_id, key_id, model_served, requests, \
-     tokens_in, tokens_out, cost, charged) SELECT * FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) \
-     ON CONFLICT (day, tenant_id, user_id, key_id, model_served) DO UPDATE SET requests = d.requests + excluded.requests, \
-     tokens_in = d.tokens_in + least(excluded.tokens_in, 9223372036854775807 - d.tokens_in), \
-     tokens_out = d.tokens_out + least(excluded.tokens_out, 9223372036854775807 - d.tokens_out), \
-     cost = d.cost + least(excluded.cost, 9223372036854775807 - d.cost), \
-     charged = d.charged + least(excluded.charged, 9223372036854775807 - d.charged)";
-
-fn day_key(record: &UsageRecord) -> DayKey {
-    let caller = &record.caller;
-    let nobody = [0; 16];
-    let (user, key) = (caller.user.map_or(nobody, UserId::to_bytes), caller.key.map_or(nobody, KeyId::to_bytes));
-    (day(record.at), caller.tenant.to_bytes(), user, key, searchable(&record.model_served))
-}
-
-fn day_rows(days: &BTreeMap<DayKey, DayChange>) -> Rows {
-    let mut rows = Rows::default();
-    for ((day, tenant, user, api_key, model), change) in days {
-        rows.push(&[
-            Cell::Int(*day),
-            Cell::Id(*tenant),
-            Cell::Id(*user),
-            Cell::Id(*api_key),
-            Cell::Text(model),
-            Cell::Int(change.requests),
-            Cell::Int(change.tokens_in),
-            Cell::Int(change.tokens_out),
-            Cell::Int(change.cost),
-            Cell::Int(change.charged),
-        ]);
-    }
-    rows
-}
 
 /// What the database says before a batch is booked.
 #[derive(Debug, Default)]

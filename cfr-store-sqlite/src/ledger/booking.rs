@@ -7,18 +7,18 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use cfr_billing::store::{Incarnation, Op, SettledHold, StoreError};
-use cfr_core::id::{AccountId, HoldId, KeyId, UserId};
-use cfr_core::ledger::UsageRecord;
+use cfr_core::id::{AccountId, HoldId};
 use cfr_core::time::Timestamp;
 use fail::fail_point;
 
 use super::hold::{self, Journal};
+use super::rollup::{self, Days};
 use super::{lease, node};
 use crate::bulk::{Cell, Rows, Script};
 use crate::chain::{self, Amounts, Entries, EntryKind};
 use crate::error::Fault;
 use crate::row::Fields;
-use crate::usage::{day, push_record};
+use crate::usage::push_record;
 use crate::writer::{Tx, Writer};
 
 /// Writes the batch, all of it or nothing.
@@ -111,7 +111,7 @@ struct Books {
     leases: BTreeMap<(AccountId, i64), i64>,
     entries: Entries,
     usage: Rows,
-    days: BTreeMap<DayKey, DayChange>,
+    days: Days,
 }
 
 #[derive(Debug, Default)]
@@ -135,18 +135,6 @@ struct Source {
 /// The charge, and what the operator loses: what the engine could not charge, and what the store could not.
 fn booked(hold: &SettledHold, charged: i64) -> Amounts {
     Amounts { amount: charged, overrun: hold.record.overrun_nanos.saturating_add(hold.charged - charged) }
-}
-
-/// Day, tenant, user, key and model.
-type DayKey = (i64, [u8; 16], Option<[u8; 16]>, Option<[u8; 16]>, Arc<str>);
-
-#[derive(Debug, Default)]
-struct DayChange {
-    requests: i64,
-    tokens_in: i64,
-    tokens_out: i64,
-    cost: i64,
-    charged: i64,
 }
 
 impl Books {
@@ -203,12 +191,7 @@ impl Books {
             return Err(StoreError::invalid("a settlement's record is of another request").into());
         }
         push_record(&mut self.usage, record, booked, &hold.accounts)?;
-        let change = self.days.entry(day_key(record)).or_default();
-        change.requests += 1;
-        change.tokens_in = change.tokens_in.saturating_add_unsigned(record.usage.input_total());
-        change.tokens_out = change.tokens_out.saturating_add_unsigned(record.usage.output_total());
-        change.cost = change.cost.saturating_add(record.cost_nanos);
-        change.charged = change.charged.saturating_add(booked.amount);
+        self.days.entry(rollup::day_of(record)).or_default().count(record, booked.amount);
         Ok(())
     }
 
@@ -225,7 +208,7 @@ impl Books {
         script.statement(CHARGE);
         script.bind_rows(account_rows(&self.accounts))?;
         chain::append(tx, script, (&by.node, by.epoch), (&self.entries, self.usage)).await?;
-        script.statement_for(ADD_TO_DAY, day_rows(&self.days))?;
+        rollup::push(script, &self.days)?;
         Ok(expected)
     }
 }
@@ -259,45 +242,6 @@ const CHARGE: &str = "UPDATE OR FAIL accounts SET settled = accounts.settled + c
      overcommit = max(accounts.overcommit, change.overcommit) \
      FROM (SELECT value->>0 AS id, value->>1 AS settled, value->>2 AS unleased, value->>3 AS overrun, \
        value->>4 AS overcommit FROM jsonb_each(?)) AS change WHERE accounts.id = change.id";
-
-const ADD_TO_DAY: &str = "INSERT INTO usage_daily (day, tenant_id, user_id, key_id, model_served, requests, tokens_in, \
-     tokens_out, cost, charged) SELECT value->>0, unhex(value->>1), unhex(value->>2), unhex(value->>3), value->>4, \
-     value->>5, value->>6, value->>7, value->>8, value->>9 FROM jsonb_each(?) WHERE TRUE \
-     ON CONFLICT (day, tenant_id, user_id, key_id, model_served) DO UPDATE SET requests = requests + excluded.requests, \
-     tokens_in = tokens_in + min(excluded.tokens_in, 9223372036854775807 - tokens_in), \
-     tokens_out = tokens_out + min(excluded.tokens_out, 9223372036854775807 - tokens_out), \
-     cost = cost + min(excluded.cost, 9223372036854775807 - cost), \
-     charged = charged + min(excluded.charged, 9223372036854775807 - charged)";
-
-fn day_key(record: &UsageRecord) -> DayKey {
-    let caller = &record.caller;
-    let (user, key) = (caller.user.map(UserId::to_bytes), caller.key.map(KeyId::to_bytes));
-    (day(record.at), caller.tenant.to_bytes(), user, key, Arc::clone(&record.model_served))
-}
-
-fn day_rows(days: &BTreeMap<DayKey, DayChange>) -> Rows {
-    let mut rows = Rows::default();
-    for ((day, tenant, user, api_key, model), change) in days {
-        rows.push(&[
-            Cell::Int(*day),
-            Cell::Blob(tenant),
-            somebody(user.as_ref()),
-            somebody(api_key.as_ref()),
-            Cell::Text(model),
-            Cell::Int(change.requests),
-            Cell::Int(change.tokens_in),
-            Cell::Int(change.tokens_out),
-            Cell::Int(change.cost),
-            Cell::Int(change.charged),
-        ]);
-    }
-    rows
-}
-
-/// An empty blob stands for nobody.
-fn somebody(id: Option<&[u8; 16]>) -> Cell<'_> {
-    Cell::Blob(id.map_or(&[], |id| &id[..]))
-}
 
 async fn is_booked(tx: &mut Tx<'_>, hold: HoldId) -> Result<bool, Fault> {
     let sql = "SELECT EXISTS (SELECT 1 FROM usage_records WHERE id = ?)";

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use cfr_core::id::{BudgetId, KeyId, ProductId, ProductVersionId, TenantId, UserId};
 use cfr_core::ledger::{BudgetSpec, LimitPolicy, Scope, UsageRecord};
+use cfr_core::money::Currency;
 use cfr_core::time::{TimeZone, Timestamp};
 use jiff::tz;
 
@@ -597,12 +598,15 @@ impl CatalogStore for MemoryStore {
     async fn usage_report(&self, filter: &UsageFilter, by: &[Dimension]) -> Result<Vec<ReportRow>, StoreError> {
         let filter = &by_whole_days(filter);
         let mut rows = BTreeMap::new();
-        for record in self.state().books.usage.values().filter(|record| matches(filter, record)) {
-            let row = report_row(by, record);
-            let key = (row.day, row.tenant, row.user, row.key, row.model.clone());
+        let state = self.state();
+        for record in state.books.usage.values().filter(|record| matches(filter, record)) {
+            let tenant = state.catalog.tenants.get(&record.caller.tenant);
+            let row = report_row(by, record, tenant.map(|tenant| tenant.currency));
+            let currency = row.currency.map(|currency| currency.to_string());
+            let key = (row.day, row.tenant, row.user, row.key, row.model.clone(), currency);
             rows.entry(key).or_insert(row).sums.count(record, record.charged_nanos);
         }
-        Ok(rows.into_values().take(REPORT_ROWS_MAX).collect())
+        Ok(rows.into_values().take(REPORT_ROWS_MAX + 1).collect())
     }
 
     async fn active_users(&self, filter: &UsageFilter) -> Result<i64, StoreError> {
@@ -661,7 +665,7 @@ fn by_whole_days(filter: &UsageFilter) -> UsageFilter {
 }
 
 /// The row of a report that a record belongs to.
-fn report_row(by: &[Dimension], record: &UsageRecord) -> ReportRow {
+fn report_row(by: &[Dimension], record: &UsageRecord, currency: Option<Currency>) -> ReportRow {
     let has = |dimension| by.contains(&dimension);
     ReportRow {
         day: has(Dimension::Day).then(|| tz::TimeZone::UTC.to_datetime(record.at).date()),
@@ -669,6 +673,7 @@ fn report_row(by: &[Dimension], record: &UsageRecord) -> ReportRow {
         user: record.caller.user.filter(|_| has(Dimension::User)),
         key: record.caller.key.filter(|_| has(Dimension::Key)),
         model: has(Dimension::Model).then(|| record.model_served.clone()),
+        currency: currency.filter(|_| has(Dimension::Currency)),
         sums: UsageSums::default(),
     }
 }
