@@ -2,7 +2,8 @@
 //!
 //! A store writes an [`Event`] in the transaction of the change that it tells of, sealed with the hash of the event before
 //! it: one chain per store, so that an edited, missing or added event is found by [`Chain`]. Names and addresses of people
-//! are not in it, only that they changed: an event outlives the person.
+//! are not in it, only that they changed: an event outlives the person. Where somebody acted from is sealed only by a salted
+//! hash, so that it can be forgotten with the person: then the salt goes too, and the chain still holds.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -171,6 +172,12 @@ actions! {
     OutsideNameKept => "outside_name.kept",
     /// A price table was imported.
     PricesImported => "prices.imported",
+    /// An account at a provider was made.
+    ProviderAccountCreated => "provider_account.created",
+    /// An account at a provider was changed.
+    ProviderAccountChanged => "provider_account.changed",
+    /// An account at a provider was removed.
+    ProviderAccountRemoved => "provider_account.removed",
     /// A key that seals secrets was made.
     DataKeyCreated => "data_key.created",
     /// A key that seals secrets was wrapped by another master key.
@@ -224,9 +231,45 @@ pub struct AuditEvent {
     pub target: Arc<str>,
     /// A JSON object; see [`Event::changes`].
     pub changes: Arc<str>,
-    /// SHA-256 over the hash before it and everything above.
+    /// What the seal knows of the actor's address and agent: see [`Origin`]. None where there was neither.
+    #[serde(skip)]
+    pub origin: Option<Origin>,
+    /// SHA-256 over the hash before it and everything above, but of address and agent only what `origin` says.
     #[serde(skip)]
     pub hash: Hash,
+}
+
+/// Address and agent of an actor, as they are sealed: SHA-256 over a random salt and both. Nobody can guess an address from
+/// it once the salt is gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Origin {
+    /// The hash.
+    pub hash: Hash,
+    /// The salt; none when address and agent were forgotten.
+    pub salt: Option<Salt>,
+}
+
+/// What keeps an address from being guessed.
+pub type Salt = [u8; 16];
+
+impl Origin {
+    fn of(actor: &Actor, salt: Salt) -> Self {
+        Self { hash: Self::seal(actor, &salt), salt: Some(salt) }
+    }
+
+    fn seal(actor: &Actor, salt: &Salt) -> Hash {
+        let mut hash = Sha256::new_with_prefix(salt);
+        hash.update(serde_json::to_vec(&(actor.address, &actor.agent)).unwrap_or_default());
+        hash.finalize().into()
+    }
+
+    /// Whether this is where the actor acted from, or that was forgotten.
+    fn is_of(&self, actor: &Actor) -> bool {
+        match &self.salt {
+            Some(salt) => Self::seal(actor, salt) == self.hash,
+            None => actor.address.is_none() && actor.agent.is_none(),
+        }
+    }
 }
 
 /// The seal of an event.
@@ -347,6 +390,21 @@ fn shown<S: Subject>(name: &str, value: Value) -> Value {
     if S::PERSONAL.contains(&name) && !value.is_null() { PERSONAL.into() } else { value }
 }
 
+/// What an event is sealed by, in this order. The names are part of the seal.
+#[derive(Debug, Serialize)]
+struct SealedEvent<'a> {
+    seq: i64,
+    at: Timestamp,
+    kind: ActorKind,
+    actor: Option<&'a str>,
+    request: Option<RequestId>,
+    origin: Option<Hash>,
+    tenant: Option<TenantId>,
+    action: &'a str,
+    target: &'a str,
+    changes: &'a str,
+}
+
 /// The end of a log: what the next event is sealed with.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Chain {
@@ -360,6 +418,7 @@ impl Chain {
     /// The next event of the log, sealed; the chain ends with it then.
     #[must_use]
     pub fn append(&mut self, act: &Act, event: &Event) -> AuditEvent {
+        let known = act.by.address.is_some() || act.by.agent.is_some();
         let mut sealed = AuditEvent {
             seq: self.seq.saturating_add(1),
             at: act.at,
@@ -368,6 +427,7 @@ impl Chain {
             action: event.action.name().into(),
             target: Arc::clone(&event.target),
             changes: Arc::clone(&event.changes),
+            origin: known.then(|| Origin::of(&act.by, rand::random())),
             hash: Hash::default(),
         };
         sealed.hash = self.seal(&sealed);
@@ -384,7 +444,9 @@ impl Chain {
         if event.seq != seq {
             return Err(BrokenChain::Missing { seq });
         }
-        if self.seal(event) != event.hash {
+        let known = event.actor.address.is_some() || event.actor.agent.is_some();
+        let origin_holds = event.origin.map_or(!known, |origin| origin.is_of(&event.actor));
+        if !origin_holds || self.seal(event) != event.hash {
             return Err(BrokenChain::Changed { seq });
         }
         *self = Self { seq, hash: event.hash };
@@ -393,8 +455,20 @@ impl Chain {
 
     /// The seal is over JSON, whose texts are quoted: no two events look alike.
     fn seal(&self, event: &AuditEvent) -> Hash {
+        let sealed = SealedEvent {
+            seq: event.seq,
+            at: event.at,
+            kind: event.actor.kind,
+            actor: event.actor.id.as_deref(),
+            request: event.actor.request,
+            origin: event.origin.map(|origin| origin.hash),
+            tenant: event.tenant,
+            action: &event.action,
+            target: &event.target,
+            changes: &event.changes,
+        };
         let mut hash = Sha256::new_with_prefix(self.hash);
-        hash.update(serde_json::to_vec(event).unwrap_or_default());
+        hash.update(serde_json::to_vec(&sealed).unwrap_or_default());
         hash.finalize().into()
     }
 }
@@ -542,6 +616,41 @@ mod tests {
         let mut chain = Chain::default();
         let statuses = [UserStatus::Pending, UserStatus::Active, UserStatus::Suspended];
         statuses.map(|status| chain.append(&act, &Event::created(Action::UserCreated, &user("Ada", status)))).to_vec()
+    }
+
+    #[test]
+    fn where_somebody_acted_from_can_be_forgotten_but_not_changed() {
+        let by = Actor {
+            id: Some("usr_1".into()),
+            address: Some("192.0.2.7".parse().expect("an address")),
+            agent: Some("curl/8".into()),
+            ..Actor::of_kind(ActorKind::User)
+        };
+        let act = Act { by: Arc::new(by), at: Timestamp::UNIX_EPOCH };
+        let mut chain = Chain::default();
+        let event = Event::created(Action::UserCreated, &user("Ada", UserStatus::Active));
+        let log = [chain.append(&act, &event), chain.append(&act, &event)];
+        assert!(follow(&log).is_ok());
+        assert_ne!(log[0].origin, log[1].origin, "equal places do not look alike");
+        let with = |change: fn(&mut AuditEvent)| {
+            let mut log = log.clone();
+            change(&mut log[0]);
+            follow(&log)
+        };
+        let forgotten = with(|event| {
+            (event.actor.address, event.actor.agent) = (None, None);
+            event.origin = event.origin.map(|origin| Origin { salt: None, ..origin });
+        });
+        assert!(forgotten.is_ok(), "{forgotten:?}");
+        for broken in [
+            with(|event| event.actor.address = None),
+            with(|event| event.actor.agent = Some("wget".into())),
+            with(|event| event.origin = None),
+            with(|event| event.origin = event.origin.map(|origin| Origin { salt: None, ..origin })),
+            with(|event| event.origin = event.origin.map(|origin| Origin { hash: [0; 32], salt: None })),
+        ] {
+            assert!(matches!(broken, Err(BrokenChain::Changed { seq: 1 })), "{broken:?}");
+        }
     }
 
     fn follow(log: &[AuditEvent]) -> Result<Chain, BrokenChain> {

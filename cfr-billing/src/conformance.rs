@@ -26,6 +26,7 @@ mod orphans;
 mod outside;
 mod people;
 mod periods;
+mod provider_account;
 mod secrets;
 mod usage;
 
@@ -48,6 +49,7 @@ pub use orphans::*;
 pub use outside::*;
 pub use people::*;
 pub use periods::*;
+pub use provider_account::*;
 pub use secrets::*;
 pub use usage::*;
 
@@ -110,6 +112,7 @@ macro_rules! store_conformance {
             expired_leases_are_taken_back
             orphans_are_released
             orphans_are_charged_by_their_evidence
+            a_note_below_nothing_charges_nothing
             suspended_orphans_stay_counted_until_they_end
             suspended_orphans_that_end_together_free_what_none_was_charged
             a_resolved_orphan_is_resolved_once
@@ -194,6 +197,9 @@ macro_rules! store_conformance {
             data_keys_that_are_made_at_once_become_one
             a_data_key_is_wrapped_anew_once
             shredding_forgets_the_data_keys_of_one_tenant
+            provider_accounts_are_kept_by_their_owners_name
+            a_provider_account_is_changed_by_who_saw_it
+            a_removed_provider_account_is_gone
             usage_is_filtered_and_listed_newest_first
             usage_survives_unchanged
             days_add_up_to_the_records

@@ -18,10 +18,10 @@ mod node;
 mod oidc;
 pub mod outside;
 mod people;
+pub mod provider_account;
 pub mod rules;
 mod secrets;
 mod view;
-mod secrets;
 
 pub use batch::BatchStore;
 pub use catalog::{CatalogStore, Cursor, PAGE_ROWS_MAX, Page, PageRequest};
@@ -39,12 +39,13 @@ pub use node::{
 pub use oidc::{LOGOUTS_MAX, OidcStore, SIGNING_KEYS_PUBLISHED};
 pub use outside::OutsideStore;
 pub use people::{MAILS_MAX, PeopleStore};
+pub use provider_account::ProviderAccountStore;
 pub use secrets::SecretStore;
 pub use view::{NO_PLATFORM_ADMIN, Reach, View};
 
 /// A store for money and for everything else.
-pub trait Store: LedgerStore + CatalogStore + BatchStore + PeopleStore + ClaimStore + SecretStore + OutsideStore + OidcStore {}
-impl<T: LedgerStore + CatalogStore + BatchStore + PeopleStore + ClaimStore + SecretStore + OutsideStore + OidcStore> Store for T {}
+pub trait Store: LedgerStore + CatalogStore + BatchStore + PeopleStore + ClaimStore + SecretStore + OutsideStore + OidcStore + ProviderAccountStore {}
+impl<T: LedgerStore + CatalogStore + BatchStore + PeopleStore + ClaimStore + SecretStore + OutsideStore + OidcStore + ProviderAccountStore> Store for T {}
 
 /// What every budget of a path must satisfy before it is used: same currency.
 #[must_use]

@@ -11,6 +11,7 @@ mod catalog;
 mod ledger;
 
 mod batch;
+mod provider_account;
 mod secrets;
 mod claims;
 mod oidc;

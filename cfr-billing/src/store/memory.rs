@@ -14,6 +14,7 @@ use self::log::Log;
 use self::outside::Outside;
 use self::people::People;
 use self::oidc::Oidc;
+use self::provider_account::ProviderAccounts;
 use self::recall::{Bells, Questions};
 use self::secrets::DataKeys;
 use crate::budget::{Budget, ScopeId};
@@ -29,6 +30,7 @@ mod log;
 mod people;
 mod oidc;
 mod outside;
+mod provider_account;
 mod recall;
 mod secrets;
 mod tables;
@@ -55,6 +57,7 @@ struct State {
     people: People,
     oidc: Oidc,
     data_keys: DataKeys,
+    provider_accounts: ProviderAccounts,
     outside: Outside,
     log: Log,
     questions: Questions,

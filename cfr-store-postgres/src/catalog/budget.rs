@@ -19,7 +19,7 @@ use crate::row::{Fields, json, query, uuid, word};
 use crate::writer::Tx;
 
 /// Writes a budget that somebody asked for.
-pub(super) async fn create(tx: &mut Tx<'_>, new: &NewBudget, act: &Act) -> Result<Budget, Fault> {
+pub(crate) async fn create(tx: &mut Tx<'_>, new: &NewBudget, act: &Act) -> Result<Budget, Fault> {
     let made = insert(tx, new).await?;
     audit_log::created(tx, act, Action::BudgetCreated, made).await
 }

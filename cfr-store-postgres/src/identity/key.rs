@@ -1,12 +1,12 @@
 //! API keys by their MAC, and everything that a request with one needs.
 
 use cfr_billing::audit_log::{Act, Action};
-use cfr_billing::budget::ScopeId;
-use cfr_billing::identity::{ApiKey, KeyContext, KeyMac, KeyStatus, NewKey, User};
+use cfr_billing::budget::{NewBudget, ScopeId};
+use cfr_billing::identity::{ApiKey, KeyContext, KeyMac, KeyStatus, NewKey, User, UserContext};
 use cfr_billing::plan::ProductVersion;
 use cfr_billing::store::{Page, PageRequest, StoreError};
 use cfr_core::id::{KeyId, TenantId, UserId};
-use cfr_core::ledger::Scope;
+use cfr_core::ledger::{LimitPolicy, Scope};
 use sqlx::postgres::PgRow;
 use sqlx::{PgConnection, Postgres, QueryBuilder};
 use uuid::Uuid;
@@ -19,6 +19,10 @@ use crate::page::{page_of, rows_wanted};
 use crate::row::{Fields, json, query, uuid, word};
 use crate::writer::Tx;
 
+mod change;
+
+pub(crate) use change::{revoke_secret, rotate, touch, update};
+
 /// The scope id of budgets that limit everybody.
 const PLATFORM: ScopeId = ScopeId(0);
 
@@ -27,7 +31,7 @@ pub(crate) async fn create(tx: &mut Tx<'_>, new: &NewKey, act: &Act) -> Result<A
     check_owner(tx, new).await?;
     let id = KeyId::generate(tx.now);
     let sql = "INSERT INTO api_keys (id, tenant_id, user_id, name, kind, mac, prefix, last4, models, status, expires_at, \
-         created_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9::jsonb, $10, $11, $12)";
+         created_at, rules, created_by) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9::jsonb, $10, $11, $12, $13::jsonb, $14)";
     let insert = query(sql)
         .bind(uuid(id.to_bytes()))
         .bind(new.tenant.map(|id| uuid(id.to_bytes())))
@@ -40,10 +44,33 @@ pub(crate) async fn create(tx: &mut Tx<'_>, new: &NewKey, act: &Act) -> Result<A
         .bind(json(&new.models)?)
         .bind(word(&KeyStatus::Active)?)
         .bind(new.expires_at.map(|at| at.as_microsecond()))
-        .bind(tx.micros());
+        .bind(tx.micros())
+        .bind(json(&new.rules)?)
+        .bind(act.by.label());
     insert.execute(tx.connection()).await?;
     let made = by_id(tx.connection(), id).await?;
-    audit_log::created(tx, act, Action::KeyCreated, made).await
+    let made = audit_log::created(tx, act, Action::KeyCreated, made).await?;
+    create_budget(tx, &made, new, act).await?;
+    Ok(made)
+}
+
+/// The budget that a key was to have of its own.
+async fn create_budget(tx: &mut Tx<'_>, key: &ApiKey, new: &NewKey, act: &Act) -> Result<(), Fault> {
+    let Some(wanted) = &new.budget else { return Ok(()) };
+    let tenant = key.tenant.ok_or_else(|| StoreError::invalid("the key of a tenant has a budget"))?;
+    let tenant = tenant::by_id(tx.connection(), tenant).await?;
+    let budget = NewBudget {
+        scope: Scope::Key,
+        scope_id: ScopeId(key.id.as_u128()),
+        tenant: Some(tenant.id),
+        currency: tenant.currency,
+        included_nanos: wanted.included_nanos,
+        policy: LimitPolicy::Hard,
+        period: wanted.period.clone(),
+        zone: tenant.zone,
+    };
+    budget::create(tx, &budget, act).await?;
+    Ok(())
 }
 
 async fn check_owner(tx: &mut Tx<'_>, new: &NewKey) -> Result<(), Fault> {
@@ -95,9 +122,9 @@ pub(crate) async fn list(
 
 /// Key, user, tenant, product and budgets; every step is one row by its key, the budgets are one indexed read.
 pub(crate) async fn context(connection: &mut PgConnection, mac: &KeyMac) -> Result<Option<KeyContext>, Fault> {
-    let query = query("SELECT * FROM api_keys WHERE mac = $1").bind(&mac.0[..]);
+    let query = query("SELECT *, mac <> $1 AS superseded FROM api_keys WHERE mac = $1 OR old_mac = $1").bind(&mac.0[..]);
     let Some(row) = query.fetch_optional(&mut *connection).await? else { return Ok(None) };
-    let key = from_row(&row)?;
+    let (key, superseded) = (from_row(&row)?, row.flag("superseded")?);
     let user = match key.user {
         Some(id) => Some(user::by_id(connection, id).await?),
         None => None,
@@ -107,8 +134,8 @@ pub(crate) async fn context(connection: &mut PgConnection, mac: &KeyMac) -> Resu
         None => None,
     };
     let product = product_of(connection, user.as_ref()).await?;
-    let budgets = budget::path(connection, &rungs(&key, product.as_ref())).await?;
-    Ok(Some(KeyContext { key, user, tenant, product, budgets }))
+    let budgets = budget::path(connection, &rungs(Some(key.id), key.user, key.tenant, product.as_ref())).await?;
+    Ok(Some(KeyContext { key, superseded, user, tenant, product, budgets }))
 }
 
 async fn product_of(connection: &mut PgConnection, user: Option<&User>) -> Result<Option<ProductVersion>, Fault> {
@@ -118,11 +145,30 @@ async fn product_of(connection: &mut PgConnection, user: Option<&User>) -> Resul
     }
 }
 
-fn rungs(key: &ApiKey, product: Option<&ProductVersion>) -> Vec<(Scope, ScopeId)> {
+/// What a user's own request needs, without a key or with one that acts for them.
+pub(crate) async fn user_context(
+    connection: &mut PgConnection,
+    user: UserId,
+    key: Option<KeyId>,
+) -> Result<UserContext, Fault> {
+    let user = user::by_id(connection, user).await?;
+    let tenant = tenant::by_id(connection, user.tenant).await?;
+    let product = product_of(connection, Some(&user)).await?;
+    let rungs = rungs(key, Some(user.id), Some(tenant.id), product.as_ref());
+    let budgets = budget::path(connection, &rungs).await?;
+    Ok(UserContext { user, tenant, product, budgets })
+}
+
+fn rungs(
+    key: Option<KeyId>,
+    user: Option<UserId>,
+    tenant: Option<TenantId>,
+    product: Option<&ProductVersion>,
+) -> Vec<(Scope, ScopeId)> {
     let rungs = [
-        (Scope::Key, Some(key.id.as_u128())),
-        (Scope::User, key.user.map(UserId::as_u128)),
-        (Scope::Tenant, key.tenant.map(TenantId::as_u128)),
+        (Scope::Key, key.map(KeyId::as_u128)),
+        (Scope::User, user.map(UserId::as_u128)),
+        (Scope::Tenant, tenant.map(TenantId::as_u128)),
         (Scope::Product, product.map(|version| version.product.as_u128())),
         (Scope::Platform, Some(PLATFORM.0)),
     ];
@@ -140,7 +186,12 @@ pub(crate) fn from_row(row: &PgRow) -> Result<ApiKey, Fault> {
         last4: row.text("last4")?,
         models: row.json("models")?,
         status: row.word("status")?,
+        rules: row.json("rules")?,
         expires_at: row.time_opt("expires_at")?,
+        grace_until: row.time_opt("grace_until")?,
+        used_at: row.time_opt("used_at")?,
+        created_by: row.text_opt("created_by")?,
+        version: row.int("version")?,
         created_at: row.time("created_at")?,
     })
 }
