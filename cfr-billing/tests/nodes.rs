@@ -397,6 +397,24 @@ async fn a_shutdown_gives_nothing_back_for_a_lost_life() {
     assert_eq!(cluster.booked(budget).await, (granted, settled, leased), "both leases cover what still runs");
 }
 
+#[tokio::test(start_paused = true)]
+async fn what_a_hold_of_a_lost_life_frees_is_not_passed_on_from_the_lease_of_the_next() {
+    let cluster = Cluster::new();
+    let budget = cluster.budget(100, Period::Never);
+    let (node, other) = (cluster.start("a").await, cluster.start("b").await);
+    let running = cluster.hold(&node, budget, 60).await.expect("there is room");
+    node.flush().await.expect("the store works");
+    let refused = cluster.hold(&other, budget, 50).await;
+    assert!(matches!(refused, Err(AuthorizeError::Denied(_))), "it wants what becomes free: {refused:?}");
+    cluster.store.fence("a", clock_now(&cluster)).await.expect("it is known");
+    let _of_the_next_life = cluster.hold(&node, budget, 30).await.expect("there is room");
+    cluster.settle(&node, running.id, 0).committed.await.expect("it is written");
+    sleep(MOMENT).await;
+    assert_eq!(cluster.booked(budget).await, (100, 0, 90), "both leases are what they were");
+    let refused = cluster.hold(&other, budget, 20).await;
+    assert!(matches!(refused, Err(AuthorizeError::Denied(_))), "only 10 are nobody's: {refused:?}");
+}
+
 // --- Nothing strands -------------------------------------------------------------------------------------------------
 
 #[tokio::test(start_paused = true)]

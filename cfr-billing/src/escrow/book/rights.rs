@@ -50,15 +50,16 @@ impl Book {
         slot.exhausted_until = slot.dry_until;
     }
 
-    /// Gives up what is free where another node asked for it a moment ago.
+    /// Gives up what is free where another node asked for it a moment ago. Slots of earlier lives are not current any more
+    /// ([`reborn`](Self::reborn)): what they free is not ours to give.
     pub(super) fn pass_on(&mut self, slots: &Slots, clock: &dyn Clock) {
         if self.on(slots).all(|slot| slot.wanted_until.is_zero()) {
             return;
         }
-        let (uptime, epoch) = (clock.uptime(), self.by.epoch);
+        let uptime = clock.uptime();
         for &index in slots {
             let Some(slot) = self.slots.get_mut(index as usize) else { continue };
-            if slot.current && slot.epoch == epoch && uptime < slot.wanted_until && slot.free() > 0 {
+            if slot.current && uptime < slot.wanted_until && slot.free() > 0 {
                 self.surplus.push((slot.account, slot.take_free()));
             }
         }
