@@ -19,11 +19,13 @@ pub enum Notice {
     Access,
     /// The price table.
     Prices,
+    /// Accounts at providers, or the keys that seal their secrets.
+    Accounts,
 }
 
 impl Notice {
     /// Every kind.
-    pub const ALL: &[Self] = &[Self::Access, Self::Prices];
+    pub const ALL: &[Self] = &[Self::Access, Self::Prices, Self::Accounts];
 }
 
 /// A notice that may not have reached the others.

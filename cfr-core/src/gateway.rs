@@ -118,7 +118,7 @@ pub struct Gateway {
 struct Inner {
     config: GatewayConfig,
     offer: ArcSwap<Offer>,
-    upstreams: Upstreams,
+    upstreams: ArcSwap<Upstreams>,
     ledger: Arc<dyn BudgetLedger>,
     limits: Limits,
     caching: Option<Caching>,
@@ -160,8 +160,10 @@ impl GatewayBuilder {
 
     /// Adds an upstream under the name that targets use.
     #[must_use]
-    pub fn upstream(mut self, name: impl Into<Arc<str>>, upstream: Arc<dyn crate::Upstream>) -> Self {
-        self.0.upstreams.insert(name.into(), upstream);
+    pub fn upstream(self, name: impl Into<Arc<str>>, upstream: Arc<dyn crate::Upstream>) -> Self {
+        let mut upstreams = Upstreams::clone(&self.0.upstreams.load());
+        upstreams.insert(name.into(), upstream);
+        self.0.upstreams.store(Arc::new(upstreams));
         self
     }
 
@@ -276,7 +278,7 @@ impl Gateway {
         GatewayBuilder(Inner {
             config: GatewayConfig::default(),
             offer: ArcSwap::from_pointee(offer),
-            upstreams: Upstreams::new(),
+            upstreams: ArcSwap::default(),
             ledger,
             limits: Limits::Memory(RateLimits::new(Arc::clone(&clock))),
             caching: None,
@@ -299,6 +301,12 @@ impl Gateway {
         self.inner.offer.store(Arc::new(offer));
     }
 
+    /// Calls these upstreams from the next attempt on: before an offer that names a new one, after one that names an old
+    /// one no longer. A call whose upstream is gone goes on to its next target.
+    pub fn set_upstreams(&self, upstreams: Upstreams) {
+        self.inner.upstreams.store(Arc::new(upstreams));
+    }
+
     /// The ledger behind it.
     #[must_use]
     pub fn ledger(&self) -> &Arc<dyn BudgetLedger> {
@@ -313,11 +321,12 @@ impl Gateway {
         let priced = |target: &Arc<Target>| offer.has_price(target, now);
         let mut models: Vec<_> = offer
             .routes
-            .models()
+            .models_of(caller.ids.tenant)
             .filter(|model| caller.models.allows(&model.name) && model.targets.iter().any(priced))
             .cloned()
             .collect();
         models.sort_by(|left, right| left.name.cmp(&right.name));
+        models.dedup_by(|later, earlier| later.name == earlier.name);
         models
     }
 
@@ -377,14 +386,15 @@ impl Inner {
     ) -> Result<Plan, GatewayError> {
         let name = &*call.envelope.model;
         let unknown = || GatewayError::UnknownModel { model: name.into() };
-        let model = offer.routes.find(name).ok_or_else(unknown)?;
+        let (tenant, uptime) = (caller.ids.tenant, self.clock.uptime());
+        let mut plan = route::plan_for(&offer.routes, tenant, name, uptime, rand::random()).ok_or_else(unknown)?;
         if !caller.models.allows(name) {
             return Err(GatewayError::ForbiddenModel { model: name.into() });
         }
+        let upstreams = self.upstreams.load();
         let able = |target: &Arc<Target>| {
-            self.upstreams.get(&target.upstream).is_some_and(|upstream| upstream.capabilities().serves(call.operation))
+            upstreams.get(&target.upstream).is_some_and(|upstream| upstream.capabilities().serves(call.operation))
         };
-        let mut plan = route::plan(model, self.clock.uptime(), rand::random());
         plan.retain(|target| able(target));
         if plan.is_empty() {
             return Err(unknown());
@@ -457,7 +467,7 @@ impl OpenCall {
 
     /// One attempt. A stream counts as answered when its first event is there: until then another target may try.
     async fn attempt(&self, target: &Arc<Target>) -> Result<Reply, UpstreamError> {
-        let Some(upstream) = self.gateway.upstreams.get(&target.upstream) else {
+        let Some(upstream) = self.gateway.upstreams.load().get(&target.upstream).cloned() else {
             return Err(UpstreamError::Unreachable { message: "no such upstream".into() });
         };
         let config = &self.gateway.config;

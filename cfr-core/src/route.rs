@@ -8,6 +8,7 @@ use http::StatusCode;
 use jiff::Timestamp;
 use smallvec::SmallVec;
 
+use crate::id::TenantId;
 use crate::price::{PriceEntry, PriceTable, PricedAs};
 use crate::upstream::UpstreamError;
 
@@ -109,20 +110,54 @@ pub struct Model {
     pub targets: Vec<Arc<Target>>,
 }
 
+impl Model {
+    fn new(name: impl Into<Arc<str>>, targets: Vec<Target>) -> Arc<Self> {
+        let targets = targets.into_iter().take(TARGETS_MAX).map(Arc::new).collect();
+        Arc::new(Self { name: name.into(), targets })
+    }
+}
+
 /// Every public model. Immutable; a change is another value.
 #[derive(Debug, Clone, Default)]
 pub struct Routes {
     models: HashMap<Arc<str>, Arc<Model>>,
+    /// What tenants brought themselves.
+    own: HashMap<TenantId, HashMap<Arc<str>, Arc<Model>>>,
 }
 
 impl Routes {
     /// Adds a public model; a second one of the same name takes its place.
     #[must_use]
     pub fn with(mut self, name: impl Into<Arc<str>>, targets: Vec<Target>) -> Self {
-        let name = name.into();
-        let targets = targets.into_iter().take(TARGETS_MAX).map(Arc::new).collect();
-        self.models.insert(Arc::clone(&name), Arc::new(Model { name, targets }));
+        let model = Model::new(name, targets);
+        self.models.insert(Arc::clone(&model.name), model);
         self
+    }
+
+    /// Adds targets that answer for one tenant alone, before those that answer for everybody under this name.
+    #[must_use]
+    pub fn with_own(mut self, tenant: TenantId, name: impl Into<Arc<str>>, targets: Vec<Target>) -> Self {
+        let model = Model::new(name, targets);
+        self.own.entry(tenant).or_default().insert(Arc::clone(&model.name), model);
+        self
+    }
+
+    /// What a tenant brought itself under this name.
+    #[must_use]
+    pub fn own(&self, tenant: TenantId, name: &str) -> Option<&Arc<Model>> {
+        self.own.get(&tenant)?.get(name)
+    }
+
+    /// Every model that a tenant may ask for, in no order. One that it brought itself and that is everybody's too is there
+    /// twice.
+    pub fn models_of(&self, tenant: TenantId) -> impl Iterator<Item = &Arc<Model>> {
+        self.models().chain(self.own.get(&tenant).into_iter().flat_map(HashMap::values))
+    }
+
+    /// Every target, whoever it answers.
+    pub fn targets(&self) -> impl Iterator<Item = &Arc<Target>> {
+        let own = self.own.values().flat_map(HashMap::values);
+        self.models().chain(own).flat_map(|model| &model.targets)
     }
 
     /// The model with this name.
@@ -156,6 +191,18 @@ pub fn plan(model: &Model, uptime: Duration, pick: u64) -> Plan {
     targets
 }
 
+/// The plan of a model for a tenant: what it brought itself comes first, unless that cools down. None for a model that
+/// nobody has.
+#[must_use]
+pub fn plan_for(routes: &Routes, tenant: TenantId, name: &str, uptime: Duration, pick: u64) -> Option<Plan> {
+    let shared = routes.find(name).map(|model| plan(model, uptime, pick));
+    let Some(own) = routes.own(tenant, name) else { return shared };
+    let mut all = plan(own, uptime, pick);
+    all.extend(shared.into_iter().flatten());
+    all.sort_by_key(|target| target.is_cooling(uptime));
+    Some(all)
+}
+
 /// The place of one target, each with a chance in proportion to its weight.
 fn draw(targets: &[Arc<Target>], pick: u64) -> usize {
     let total: u64 = targets.iter().map(|target| u64::from(target.weight)).sum();
@@ -183,6 +230,26 @@ mod tests {
         let late = Target { order: 1, ..Target::new("late", "p", "m") };
         let plan = plan(&model(vec![late, Target::new("early", "p", "m")]), Duration::ZERO, 3);
         assert_eq!(plan.iter().map(|target| &*target.upstream).collect::<Vec<_>>(), ["early", "late"]);
+    }
+
+    #[test]
+    fn what_a_tenant_brought_comes_first_for_it_and_never_for_others() {
+        let (tenant, other) = (TenantId::from_u128(1), TenantId::from_u128(2));
+        let routes = Routes::default()
+            .with("m", vec![Target::new("shared", "p", "m")])
+            .with_own(tenant, "m", vec![Target { order: 9, ..Target::new("own", "p", "m") }])
+            .with_own(tenant, "private", vec![Target::new("own", "p", "private")]);
+        let names = |tenant, name, uptime| {
+            let plan = plan_for(&routes, tenant, name, uptime, 0)?;
+            Some(plan.iter().map(|target| target.upstream.to_string()).collect::<Vec<_>>())
+        };
+        let now = Duration::ZERO;
+        assert_eq!(names(tenant, "m", now), Some(vec!["own".into(), "shared".into()]));
+        assert_eq!(names(other, "m", now), Some(vec!["shared".into()]));
+        assert_eq!(names(tenant, "private", now), Some(vec!["own".into()]));
+        assert_eq!(names(other, "private", now), None);
+        routes.own(tenant, "m").expect("it is there").targets[0].health.cool_down(Duration::from_secs(5));
+        assert_eq!(names(tenant, "m", now), Some(vec!["shared".into(), "own".into()]));
     }
 
     #[test]

@@ -39,6 +39,10 @@ impl Inner {
     pub(super) async fn look_up(&self, offer: &Offer, caller: &Caller, call: &Call) -> Lookup {
         let Some(Caching { answers, policy }) = &self.caching else { return Lookup::Off };
         let name = &*call.envelope.model;
+        // An answer of somebody's own account is not to be sold again.
+        if offer.routes.own(caller.ids.tenant, name).is_some() {
+            return Lookup::Off;
+        }
         let on = !call.envelope.stream && call.cache != CacheUse::Off && policy.covers(caller.ids.tenant, name);
         let model = offer.routes.find(name).filter(|_| on);
         let Some(key) = model.and_then(|model| CacheKey::of(caller.ids.tenant, model, call)) else {

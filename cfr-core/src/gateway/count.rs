@@ -64,7 +64,7 @@ impl Gateway {
 impl Inner {
     /// Counters have limits of their own, so that what they say is no word about the target's health.
     async fn count_at(&self, target: &Arc<Target>, call: &Call) -> Result<Option<TokenCount>, UpstreamError> {
-        let Some(upstream) = self.upstreams.get(&target.upstream) else { return Ok(None) };
+        let Some(upstream) = self.upstreams.load().get(&target.upstream).cloned() else { return Ok(None) };
         let timeout = self.config.header_timeout.min(COUNT_TIMEOUT);
         let order = Order { call, model: &target.model, output_tokens_max: None, timeout, idle_timeout: timeout };
         upstream.count(order).await

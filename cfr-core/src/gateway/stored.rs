@@ -74,7 +74,7 @@ impl Gateway {
             UpstreamError::Rejected { status: http::StatusCode::NOT_FOUND, .. } => not_stored(),
             error => GatewayError::Upstream { error: Box::new(error), attempts: Vec::new() },
         })?;
-        let body = reply.ids.iter().fold(reply.body, |body, id| gateway.seal_in(caller, name, &body, id));
+        let body = reply.ids.iter().fold(reply.body, |body, id| gateway.seal_in(caller, &name, &body, id));
         Ok(Stored { content_type: reply.content_type, body, rate: permit.rate })
     }
 }
@@ -94,16 +94,18 @@ impl Inner {
         let Some((upstream, _, own)) = self.owner_of(caller, &id) else {
             return Err(GatewayError::NotStored { field: Some(field), id });
         };
-        let keeper = Keeper { field, upstream: Arc::clone(upstream), own: own.into(), sealed: id.clone() };
+        let keeper = Keeper { field, upstream, own: own.into(), sealed: id.clone() };
         let json = serde_json::Value::from(own).to_string().into_bytes();
         let body = splice(&call.body, &[Edit::Replace { span, json: json.into() }]);
         call.rewrite(body)?;
         Ok((call, Some(keeper)))
     }
 
-    fn owner_of<'a>(&self, caller: &Caller, sealed: &'a str) -> Option<(&Arc<str>, &Arc<dyn Upstream>, &'a str)> {
-        let seal = self.seal.as_ref()?;
-        self.upstreams.iter().find_map(|(name, upstream)| Some((name, upstream, seal.open(&caller.ids, name, sealed)?)))
+    fn owner_of<'a>(&self, caller: &Caller, sealed: &'a str) -> Option<(Arc<str>, Arc<dyn Upstream>, &'a str)> {
+        let (seal, upstreams) = (self.seal.as_ref()?, self.upstreams.load());
+        let owns = |name: &Arc<str>| seal.open(&caller.ids, name, sealed);
+        let (name, upstream, id) = upstreams.iter().find_map(|(name, one)| Some((name, one, owns(name)?)))?;
+        Some((Arc::clone(name), Arc::clone(upstream), id))
     }
 
     /// The body with the caller's id wherever the provider's stands as a text of its own.
