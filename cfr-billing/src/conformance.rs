@@ -13,6 +13,7 @@ mod catalog;
 mod claims;
 mod commits;
 pub mod crash;
+mod erasure;
 mod fixture;
 mod grants;
 mod groups;
@@ -37,6 +38,7 @@ pub use batches::*;
 pub use catalog::*;
 pub use claims::*;
 pub use commits::*;
+pub use erasure::*;
 pub use grants::*;
 pub use groups::*;
 pub use history::random_histories_agree_with_the_reference;
@@ -115,6 +117,7 @@ macro_rules! store_conformance {
             a_note_below_nothing_charges_nothing
             suspended_orphans_stay_counted_until_they_end
             suspended_orphans_that_end_together_free_what_none_was_charged
+            the_end_of_a_suspended_orphan_frees_its_own_amount_alone
             a_resolved_orphan_is_resolved_once
             a_note_and_a_raise_of_a_hold_keep_each_other
             a_released_hold_is_remembered_when_its_opening_comes_late
@@ -169,6 +172,7 @@ macro_rules! store_conformance {
             signing_keys_are_numbered_once
             a_client_session_goes_forward_once
             client_sessions_end_with_what_they_hang_on
+            client_sessions_end_with_the_browsers
             an_end_is_told_by_one_until_it_was_told
             a_user_context_lists_the_path_in_order
             credentials_change_once_per_version
@@ -203,6 +207,7 @@ macro_rules! store_conformance {
             usage_is_filtered_and_listed_newest_first
             usage_survives_unchanged
             days_add_up_to_the_records
+            an_erased_user_leaves_an_id
             a_report_adds_up_what_its_filter_finds
             absurd_amounts_stop_no_batch
             the_sums_of_a_budget_without_a_hard_limit_end_at_the_largest_number

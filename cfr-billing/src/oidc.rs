@@ -128,6 +128,10 @@ pub enum Ending {
     Session(SessionId),
     /// All of a user.
     User(UserId),
+    /// All of a user but those that began in one session of a browser.
+    Others(UserId, SessionId),
+    /// Those of a user that began in an epoch before this one.
+    Before(UserId, i64),
     /// All at a client.
     Client(ClientId),
 }
@@ -138,7 +142,7 @@ impl Ending {
     pub const fn id(self) -> [u8; 16] {
         match self {
             Self::Session(id) => id.to_bytes(),
-            Self::User(id) => id.to_bytes(),
+            Self::User(id) | Self::Others(id, _) | Self::Before(id, _) => id.to_bytes(),
             Self::Client(id) => id.to_bytes(),
         }
     }
@@ -149,6 +153,8 @@ impl Ending {
         match self {
             Self::Session(id) => session.session == id,
             Self::User(id) => session.user == id,
+            Self::Others(id, but) => session.user == id && session.session != but,
+            Self::Before(id, epoch) => session.user == id && session.epoch < epoch,
             Self::Client(id) => session.client == id,
         }
     }

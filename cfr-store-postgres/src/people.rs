@@ -3,6 +3,7 @@
 use async_trait::async_trait;
 use cfr_billing::audit_log::{Act, Action, Event};
 use cfr_billing::identity::{ApiKey, User};
+use cfr_billing::oidc::Ending;
 use cfr_billing::people::{
     Activation, Admission, Credentials, Mail, OneTimeToken, OutsideIdentity, SecretHash, Session, SignedIn, TokenKind,
 };
@@ -14,9 +15,11 @@ use crate::PostgresStore;
 use crate::audit_log;
 use crate::error::Fault;
 use crate::identity::{key, user};
+use crate::oidc;
 use crate::writer::{Tx, write};
 
 pub(crate) mod credential;
+mod erasure;
 pub(crate) mod identity;
 mod mail;
 mod session;
@@ -47,6 +50,10 @@ impl PeopleStore for PostgresStore {
 
     async fn verify_email(&self, user: UserId, email: &str, act: &Act) -> Result<User, StoreError> {
         write!(self, act.at, |tx| user::verify_email(tx, user, email, act)).await
+    }
+
+    async fn erase_user(&self, user: UserId, version: i64, act: &Act) -> Result<User, StoreError> {
+        write!(self, act.at, |tx| erasure::erase(tx, user, version, act)).await
     }
 
     async fn user_of_identity(&self, identity: &OutsideIdentity) -> Result<Option<UserId>, StoreError> {
@@ -159,6 +166,7 @@ async fn set_credentials(
 ) -> Result<Credentials, Fault> {
     let written = credential::write(tx, new).await?;
     session::end_before(tx, new.user, new.epoch).await?;
+    oidc::end_sessions(tx, Ending::Before(new.user, new.epoch), act).await?;
     audit_log::record_opt(tx, act, event).await?;
     Ok(written)
 }

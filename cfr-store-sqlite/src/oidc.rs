@@ -149,17 +149,27 @@ impl OidcStore for SqliteStore {
 pub(crate) async fn end_sessions(tx: &mut Tx<'_>, ending: Ending, act: &Act) -> Result<u64, Fault> {
     let sql = match ending {
         Ending::Session(_) => "SELECT * FROM client_sessions WHERE session_id = ? AND ended = 0",
-        Ending::User(_) => "SELECT * FROM client_sessions WHERE user_id = ? AND ended = 0",
+        Ending::User(_) | Ending::Others(..) | Ending::Before(..) => {
+            "SELECT * FROM client_sessions WHERE user_id = ? AND ended = 0"
+        }
         Ending::Client(_) => "SELECT * FROM client_sessions WHERE client_id = ? AND ended = 0",
         _ => return Err(StoreError::invalid("an unknown end").into()),
     };
     let open = sqlx::query(sql).bind(blob(ending.id())).fetch_all(tx.connection()).await?;
+    let mut ended = Vec::new();
     for row in &open {
-        let ended = session(row)?.ended(tx.now);
-        update_session(tx.connection(), &ended).await?;
-        audit_log::record(tx, act, &ended.event(Action::ClientSessionEnded)).await?;
+        let session = session(row)?;
+        if ending.means(&session) {
+            ended.push(session.ended(tx.now));
+        }
     }
-    Ok(open.len() as u64)
+    for session in &ended {
+        update_session(tx.connection(), session).await?;
+    }
+    for session in &ended {
+        audit_log::record(tx, act, &session.event(Action::ClientSessionEnded)).await?;
+    }
+    Ok(ended.len() as u64)
 }
 
 pub(crate) async fn insert_client(
@@ -200,11 +210,10 @@ async fn update_client(
     if update.execute(tx.connection()).await?.rows_affected() == 0 {
         return Err(StoreError::conflict(CHANGED).into());
     }
-    audit_log::record(tx, act, &Client::changed(&before, new, secret.is_some())).await?;
     if new.revoked_at.is_some() {
         end_sessions(tx, Ending::Client(new.id), act).await?;
     }
-    Ok(())
+    audit_log::record(tx, act, &Client::changed(&before, new, secret.is_some())).await
 }
 
 async fn insert_session(connection: &mut SqliteConnection, session: &ClientSession) -> Result<(), Fault> {

@@ -8,8 +8,9 @@ use serde_json::json;
 
 use super::fixture::{DAY, Node, new_tenant};
 use crate::audit_log::{Act, AuditFilter};
+use crate::identity::{UserPatch, UserStatus};
 use crate::oidc::{Client, ClientSession, Code, Ending, SigningKey};
-use crate::people::SecretHash;
+use crate::people::{Credentials, SecretHash};
 use crate::store::{PageRequest, Store, StoreError};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -121,6 +122,30 @@ pub async fn client_sessions_end_with_what_they_hang_on(store: &dyn Store) {
     let revoked = Client { revoked_at: Some(node.now), version: 2, ..client };
     store.update_client(&revoked, None, &act).await.expect("nobody changed it meanwhile");
     assert_eq!(store.client_session(four.id).await.expect("it is there").ended_at, Some(node.now));
+}
+
+/// In the same transaction, however it ends: by itself, with all others, with a new password, with the user.
+pub async fn client_sessions_end_with_the_browsers(store: &dyn Store) {
+    let node = Node::start(store).await;
+    let act = Act::of_system(node.now);
+    let is_open = async |session: &ClientSession| {
+        store.client_session(session.id).await.expect("it is there").ended_at.is_none()
+    };
+    let [one, two, three, four] = [opened(&node).await, opened(&node).await, opened(&node).await, opened(&node).await];
+    store.end_sessions(one.user, Some(one.session), &act).await.expect("writable");
+    assert!(is_open(&one).await, "this one goes on");
+    store.end_sessions(one.user, None, &act).await.expect("writable");
+    assert!(!is_open(&one).await);
+    let credentials = store.credentials(two.user).await.expect("they exist");
+    let same = store.set_credentials(&credentials, None, &act).await.expect("nobody changed them");
+    assert!(is_open(&two).await);
+    let later = Credentials { epoch: two.epoch + 1, ..same };
+    store.set_credentials(&later, None, &act).await.expect("nobody changed them");
+    assert!(!is_open(&two).await);
+    let user = store.user(three.user).await.expect("they exist");
+    let patch = UserPatch { status: Some(UserStatus::Suspended), ..UserPatch::default() };
+    store.update_user(user.id, user.version, &patch, &act).await.expect("nobody changed them");
+    assert!(!is_open(&three).await && is_open(&four).await);
 }
 
 /// Until it was told, however many servers try.

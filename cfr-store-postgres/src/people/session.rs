@@ -1,6 +1,7 @@
 //! Browsers that are signed in. A session of a smaller epoch than its user's is over.
 
 use cfr_billing::audit_log::{Act, Action, Event};
+use cfr_billing::oidc::Ending;
 use cfr_billing::people::{SecretHash, Session, SignedIn};
 use cfr_billing::store::StoreError;
 use cfr_core::id::{SessionId, UserId};
@@ -11,6 +12,7 @@ use sqlx::postgres::PgRow;
 use crate::audit_log;
 use crate::error::Fault;
 use crate::identity::{tenant, user};
+use crate::oidc;
 use crate::row::{Fields, json, query, uuid};
 use crate::writer::Tx;
 
@@ -76,6 +78,7 @@ pub(super) async fn end(tx: &mut Tx<'_>, user: UserId, id: SessionId, act: &Act)
     if gone.execute(tx.connection()).await?.rows_affected() == 0 {
         return Err(StoreError::NotFound { what: "session" }.into());
     }
+    oidc::end_sessions(tx, Ending::Session(id), act).await?;
     let event = Event::about(Action::SessionEnded, &owner, &serde_json::json!({ "session": id }));
     audit_log::record(tx, act, &event).await
 }
@@ -83,6 +86,7 @@ pub(super) async fn end(tx: &mut Tx<'_>, user: UserId, id: SessionId, act: &Act)
 pub(super) async fn end_all(tx: &mut Tx<'_>, user: UserId, but: Option<SessionId>, act: &Act) -> Result<u64, Fault> {
     let owner = user::by_id(tx.connection(), user).await?;
     let sql = "DELETE FROM sessions WHERE user_id = $1 AND id IS DISTINCT FROM $2";
+    oidc::end_sessions(tx, but.map_or(Ending::User(user), |but| Ending::Others(user, but)), act).await?;
     let but = but.map(|id| uuid(id.to_bytes()));
     let gone = query(sql).bind(uuid(user.to_bytes())).bind(but);
     let ended = gone.execute(tx.connection()).await?.rows_affected();

@@ -2,6 +2,7 @@
 
 use cfr_billing::audit_log::{Act, Action};
 use cfr_billing::identity::{NOT_ACTIVATED, NOT_PENDING, NewUser, Tenant, User, UserFilter, UserPatch, UserStatus};
+use cfr_billing::oidc::Ending;
 use cfr_billing::people::Activation;
 use cfr_billing::plan::ProductVersion;
 use cfr_billing::store::{Page, PageRequest, StoreError};
@@ -13,6 +14,7 @@ use super::tenant;
 use crate::audit_log;
 use crate::catalog::{budget, product};
 use crate::error::Fault;
+use crate::oidc;
 use crate::page::{page_of, rows_wanted};
 use crate::row::{Fields, blob, word};
 use crate::writer::Tx;
@@ -153,6 +155,7 @@ pub(crate) async fn update(
     if user.version != version {
         return Err(StoreError::conflict("the user was changed meanwhile").into());
     }
+    user.check_not_erased()?;
     check_return(tx, &user, patch).await?;
     if patch.product_version.is_some() && !user.status.waits() {
         change_terms(tx, &user, patch.product_version).await?;
@@ -170,6 +173,9 @@ pub(crate) async fn update(
         .bind(patch.locale.or(user.locale).as_ref().map(word).transpose()?);
     update.execute(tx.connection()).await?;
     let changed = by_id(tx.connection(), id).await?;
+    if changed.status != UserStatus::Active {
+        oidc::end_sessions(tx, Ending::User(id), act).await?;
+    }
     audit_log::changed(tx, act, Action::UserChanged, &user, changed).await
 }
 

@@ -1,6 +1,7 @@
 //! Browsers that are signed in. A session of a smaller epoch than its user's is over.
 
 use cfr_billing::audit_log::{Act, Action, Event};
+use cfr_billing::oidc::Ending;
 use cfr_billing::people::{SecretHash, Session, SignedIn};
 use cfr_billing::store::StoreError;
 use cfr_core::id::{SessionId, UserId};
@@ -11,6 +12,7 @@ use sqlx::sqlite::SqliteRow;
 use crate::audit_log;
 use crate::error::Fault;
 use crate::identity::{tenant, user};
+use crate::oidc;
 use crate::row::{Fields, blob, json};
 use crate::writer::Tx;
 
@@ -75,6 +77,7 @@ pub(super) async fn end(tx: &mut Tx<'_>, user: UserId, id: SessionId, act: &Act)
     if gone.execute(tx.connection()).await?.rows_affected() == 0 {
         return Err(StoreError::NotFound { what: "session" }.into());
     }
+    oidc::end_sessions(tx, Ending::Session(id), act).await?;
     let event = Event::about(Action::SessionEnded, &owner, &serde_json::json!({ "session": id }));
     audit_log::record(tx, act, &event).await
 }
@@ -82,6 +85,7 @@ pub(super) async fn end(tx: &mut Tx<'_>, user: UserId, id: SessionId, act: &Act)
 pub(super) async fn end_all(tx: &mut Tx<'_>, user: UserId, but: Option<SessionId>, act: &Act) -> Result<u64, Fault> {
     let owner = user::by_id(tx.connection(), user).await?;
     let sql = "DELETE FROM sessions WHERE user_id = ?1 AND id IS NOT ?2";
+    oidc::end_sessions(tx, but.map_or(Ending::User(user), |but| Ending::Others(user, but)), act).await?;
     let but = but.map(|id| blob(id.to_bytes()));
     let gone = sqlx::query(sql).bind(blob(user.to_bytes())).bind(but);
     let ended = gone.execute(tx.connection()).await?.rows_affected();

@@ -10,7 +10,7 @@ use cfr_core::money::Currency;
 use cfr_core::time::{TimeZone, Timestamp};
 use jiff::tz;
 
-use super::MemoryStore;
+use super::{MemoryStore, oidc};
 use super::books::Budgets;
 use super::tables::{check_free, check_slug, check_version, page};
 use crate::audit_log::{Act, Action, AuditEvent, AuditFilter, Event};
@@ -18,6 +18,7 @@ use crate::budget::{Budget, BudgetFilter, Grant, NewBudget, ScopeId};
 use crate::identity::{
     ApiKey, KeyContext, KeyMac, KeyPatch, KeyStatus, NewSecret, NOT_ACTIVATED, NOT_PENDING, NewKey, NewTenant, NewUser, Tenant, TenantPatch, TenantStatus, User, UserContext, UserFilter, UserPatch, UserStatus,
 };
+use crate::oidc::Ending;
 use crate::people::Activation;
 use crate::plan::{NewProduct, Product, ProductVersion};
 use crate::store::{CatalogStore, Page, PageRequest, StoreError};
@@ -61,6 +62,10 @@ impl Catalog {
     }
 
     /// A budget that money may be booked on.
+    pub(super) fn keep_user(&mut self, user: User) {
+        self.users.insert(user.id, user);
+    }
+
     pub(super) fn open_budget(&self, id: BudgetId) -> Result<&Budget, StoreError> {
         self.budgets.get(&id).filter(|budget| budget.active).ok_or(StoreError::NotFound { what: "budget" })
     }
@@ -417,6 +422,7 @@ impl CatalogStore for MemoryStore {
         let before = catalog.user(id)?.clone();
         let mut user = before.clone();
         check_version(user.version, version)?;
+        user.check_not_erased()?;
         catalog.check_return(&user, patch)?;
         if let Some(terms) = patch.product_version.map(|id| catalog.version(id).cloned()).transpose()? {
             if !user.status.waits() {
@@ -430,6 +436,9 @@ impl CatalogStore for MemoryStore {
         user.locale = patch.locale.or(user.locale);
         (user.version, user.updated_at) = (version + 1, now);
         catalog.users.insert(id, user.clone());
+        if user.status != UserStatus::Active {
+            oidc::end(state, Ending::User(id), act);
+        }
         state.log.record(&Event::changed(Action::UserChanged, &before, &user), act);
         Ok(user)
     }

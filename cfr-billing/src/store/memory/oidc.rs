@@ -135,7 +135,7 @@ impl OidcStore for MemoryStore {
 }
 
 /// Ends what is meant and has not ended.
-fn end(state: &mut State, ending: Ending, act: &Act) -> u64 {
+pub(super) fn end(state: &mut State, ending: Ending, act: &Act) -> u64 {
     let open = |session: &&mut ClientSession| session.ended_at.is_none() && ending.means(session);
     let mut count = 0;
     for session in state.oidc.sessions.values_mut().filter(open) {

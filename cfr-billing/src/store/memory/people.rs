@@ -9,9 +9,10 @@ use cfr_core::time::Timestamp;
 use serde_json::json;
 
 use super::tables::{check_free, check_version, page};
-use super::{MemoryStore, State};
+use super::{MemoryStore, State, oidc};
 use crate::audit_log::{Act, Action, Event};
 use crate::identity::{ApiKey, User};
+use crate::oidc::Ending;
 use crate::people::{
     Activation, Admission, Credentials, Mail, OneTimeToken, OutsideIdentity, SecretHash, Session, SignedIn, TokenKind,
 };
@@ -29,6 +30,20 @@ pub(super) struct People {
 impl People {
     fn epoch(&self, user: UserId) -> i64 {
         self.credentials.get(&user).map_or(0, |known| known.epoch)
+    }
+
+    /// Nothing of a user is left but the epoch, which voids what they still hold.
+    fn erase(&mut self, user: &User) {
+        let known = self.credentials.get(&user.id).cloned().unwrap_or_else(|| Credentials::none(user.id));
+        let erased = known.erased();
+        self.credentials.insert(user.id, Credentials { version: erased.version + 1, ..erased });
+        self.identities.retain(|_, owner| *owner != user.id);
+        self.sessions.retain(|_, session| session.user != user.id);
+        let is_theirs = |email: &str| email.trim().to_lowercase() == user.email.trim().to_lowercase();
+        self.tokens.retain(|_, token| {
+            token.user != Some(user.id) && !token.email.as_deref().is_some_and(is_theirs)
+        });
+        self.mails.retain(|_, mail| !is_theirs(&mail.to));
     }
 
     fn set_credentials(&mut self, new: &Credentials) -> Result<Credentials, StoreError> {
@@ -70,6 +85,21 @@ fn key_of(identity: &OutsideIdentity) -> (Arc<str>, Arc<str>) {
 }
 
 impl State {
+    fn erase_user(&mut self, id: UserId, version: i64, act: &Act) -> Result<User, StoreError> {
+        let before = self.catalog.user(id)?.clone();
+        check_version(before.version, version)?;
+        before.check_not_erased()?;
+        self.erase_keys(id, act);
+        self.people.erase(&before);
+        self.outside.forget_user(id);
+        oidc::end(self, Ending::User(id), act);
+        let erased = before.erased(act.at);
+        self.catalog.keep_user(erased.clone());
+        self.log.record(&Event::changed(Action::UserErased, &before, &erased), act);
+        self.log.forget_origins(&id.to_string());
+        Ok(erased)
+    }
+
     fn admit(&mut self, new: &Admission, act: &Act) -> Result<User, StoreError> {
         let token = new.token.map(|hash| self.admitting_token(&hash, act.at)).transpose()?;
         if let Some(identity) = &new.identity {
@@ -92,8 +122,8 @@ impl State {
     }
 
     fn admitting_token(&self, hash: &SecretHash, now: Timestamp) -> Result<TokenId, StoreError> {
-        let find = |kind| self.people.token(kind, hash, now).map(|token| token.id);
-        find(TokenKind::Invitation).or_else(|| find(TokenKind::Setup)).ok_or(StoreError::NotFound { what: "token" })
+        let found = TokenKind::ADMITTING.into_iter().find_map(|kind| self.people.token(kind, hash, now));
+        found.map(|token| token.id).ok_or(StoreError::NotFound { what: "token" })
     }
 
     fn activate(&mut self, new: &Activation, act: &Act) -> Result<(User, Option<ApiKey>), StoreError> {
@@ -126,6 +156,7 @@ impl PeopleStore for MemoryStore {
         let state = &mut *self.state();
         state.catalog.user(new.user)?;
         let written = state.people.set_credentials(new)?;
+        oidc::end(state, Ending::Before(new.user, new.epoch), act);
         if let Some(event) = event {
             state.log.record(event, act);
         }
@@ -146,6 +177,10 @@ impl PeopleStore for MemoryStore {
         let after = state.catalog.verify_email(user, email, act.at)?;
         state.log.record(&Event::changed(Action::EmailVerified, &before, &after), act);
         Ok(after)
+    }
+
+    async fn erase_user(&self, user: UserId, version: i64, act: &Act) -> Result<User, StoreError> {
+        self.state().erase_user(user, version, act)
     }
 
     async fn user_of_identity(&self, identity: &OutsideIdentity) -> Result<Option<UserId>, StoreError> {
@@ -220,23 +255,25 @@ impl PeopleStore for MemoryStore {
 
     async fn end_session(&self, user: UserId, id: SessionId, act: &Act) -> Result<(), StoreError> {
         let state = &mut *self.state();
-        let owner = state.catalog.user(user)?;
+        let owner = state.catalog.user(user)?.clone();
         let known = state.people.sessions.get(&id).filter(|session| session.user == user);
         known.ok_or(StoreError::NotFound { what: "session" })?;
         state.people.sessions.remove(&id);
-        state.log.record(&Event::about(Action::SessionEnded, owner, &json!({ "session": id })), act);
+        oidc::end(state, Ending::Session(id), act);
+        state.log.record(&Event::about(Action::SessionEnded, &owner, &json!({ "session": id })), act);
         Ok(())
     }
 
     async fn end_sessions(&self, user: UserId, but: Option<SessionId>, act: &Act) -> Result<u64, StoreError> {
         let state = &mut *self.state();
-        let owner = state.catalog.user(user)?;
+        let owner = state.catalog.user(user)?.clone();
         let sessions = &mut state.people.sessions;
         let before = sessions.len();
         sessions.retain(|id, session| session.user != user || Some(*id) == but);
         let ended = (before - sessions.len()) as u64;
+        oidc::end(state, but.map_or(Ending::User(user), |but| Ending::Others(user, but)), act);
         if ended > 0 {
-            state.log.record(&Event::about(Action::SessionsEnded, owner, &json!({ "sessions": ended })), act);
+            state.log.record(&Event::about(Action::SessionsEnded, &owner, &json!({ "sessions": ended })), act);
         }
         Ok(ended)
     }
