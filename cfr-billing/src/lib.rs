@@ -64,6 +64,7 @@ pub mod oidc;
 pub mod outside;
 pub mod people;
 pub mod plan;
+pub mod provider_account;
 pub mod secrets;
 pub mod store;
 pub mod usage;

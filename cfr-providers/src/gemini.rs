@@ -34,7 +34,7 @@ mod surface;
 mod usage;
 mod wire;
 
-pub(crate) use place::publisher;
+pub(crate) use place::{STUDIO, publisher};
 use place::{Place, Site};
 pub use surface::{GENERATE_SURFACE, GenerateSurface};
 

@@ -25,6 +25,10 @@ use crate::sign::{Bearer, KeyError, KeyHeader, Signer, Unsigned};
 use crate::transport::{BadAddress, Transport};
 use crate::upstream::HttpUpstream;
 
+mod probe;
+
+pub use probe::Probe;
+
 /// A provider that can be configured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]

@@ -13,6 +13,8 @@ use futures_core::Stream;
 use futures_util::StreamExt;
 use http::{HeaderMap, HeaderValue, Method, Response, Uri, header};
 
+#[cfg(feature = "reqwest")]
+pub mod guard;
 pub mod replay;
 #[cfg(feature = "reqwest")]
 pub mod reqwest;

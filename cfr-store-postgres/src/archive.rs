@@ -37,6 +37,8 @@ const TABLES: &[&str] = &[
     "usage_totals",
     "price_versions",
     "audit_events",
+    "data_keys",
+    "provider_accounts",
     "credentials",
     "identities",
     "outside_holds",

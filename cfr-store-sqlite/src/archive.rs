@@ -33,6 +33,8 @@ const TABLES: &[&str] = &[
     "usage_totals",
     "price_versions",
     "audit_events",
+    "data_keys",
+    "provider_accounts",
     "credentials",
     "identities",
     "outside_holds",

@@ -146,6 +146,10 @@ impl MovedBooks {
         node.store.retire(&node.by, node.now).await.expect("the store works");
         let name = super::outside::name(Named::User(user.id), "u-1");
         store.keep_outside_name(&name, &Act::of_system(node.now)).await.expect("the name is free");
+        let act = Act::of_system(node.now);
+        store.add_data_key(&super::secrets::key(&node, Some(node.tenant)), None, &act).await.expect("it is the first");
+        let provider = super::provider_account::account(&node, None, "main");
+        store.add_provider_account(&provider, &act).await.expect("the name is free");
         let (tenant, by, now) = (node.tenant, node.by.clone(), node.now);
         Self { now, by, budgets: vec![budget], account, open, suspended, settled, tenant }
     }

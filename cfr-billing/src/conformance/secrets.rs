@@ -72,7 +72,7 @@ pub async fn shredding_forgets_the_data_keys_of_one_tenant(store: &dyn Store) {
     assert_eq!(told(store, "data_key.shredded").await, 2);
 }
 
-fn key(node: &Node<'_>, tenant: Option<TenantId>) -> DataKey {
+pub(super) fn key(node: &Node<'_>, tenant: Option<TenantId>) -> DataKey {
     DataKey {
         id: DataKeyId::generate(node.now),
         tenant,

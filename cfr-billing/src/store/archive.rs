@@ -21,6 +21,8 @@ use crate::identity::{ApiKey, KeyMac, Tenant, User};
 use crate::people::{Credentials, OutsideIdentity};
 use crate::outside::OutsideName;
 use crate::plan::ProductVersion;
+use crate::provider_account::SealedAccount;
+use crate::secrets::DataKey;
 use crate::usage::UsageDay;
 
 mod copy;
@@ -187,6 +189,10 @@ sections! {
     Prices(PriceRow) "price tables";
     /// In the order in which they were sealed. Their seals stay as they are: the log goes on where it ended.
     AuditEvents(AuditEvent) "audit events";
+    /// By id. The master key that wraps them moves by itself.
+    DataKeys(DataKey) "data keys";
+    /// By id.
+    ProviderAccounts(SealedAccount) "provider accounts";
     /// By kind and name.
     OutsideNames(OutsideName) "names that other programs use";
     /// By user.

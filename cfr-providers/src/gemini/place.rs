@@ -8,7 +8,7 @@ use http::HeaderMap;
 
 use crate::transport::{BadAddress, Endpoint, WireRequest, event_headers, path_segment};
 
-const STUDIO: &str = "https://generativelanguage.googleapis.com/v1beta";
+pub(crate) const STUDIO: &str = "https://generativelanguage.googleapis.com/v1beta";
 
 /// One of Google's hosts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

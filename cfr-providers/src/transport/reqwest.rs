@@ -1,13 +1,15 @@
 //! The bundled transport: one connection pool over reqwest, TLS by rustls with ring.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use cfr_core::batch::ByteStream;
 use futures_util::StreamExt;
 use http::Response;
-use reqwest::{Client, Request, redirect};
+use reqwest::{Client, ClientBuilder, Request, redirect};
 
+use super::guard::AddressGuard;
 use super::{Body, Transport, TransportError, WireRequest};
 
 /// How long a connection may take to be made.
@@ -21,6 +23,8 @@ pub const TCP_KEEPALIVE: Duration = Duration::from_secs(30);
 #[derive(Debug, Clone)]
 pub struct ReqwestTransport {
     client: Client,
+    /// Keeps it from what is inside; none where the operator chose every address.
+    guard: Option<AddressGuard>,
 }
 
 /// The HTTP client cannot be made, as when the machine has no root certificates.
@@ -37,17 +41,28 @@ impl ReqwestTransport {
     /// # Errors
     /// When TLS cannot be set up.
     pub fn new() -> Result<Self, ClientError> {
-        // A provider that the application chose before stays in force; an error here says just that.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let client = Client::builder()
-            .tcp_nodelay(true)
-            .tcp_keepalive(TCP_KEEPALIVE)
-            .connect_timeout(CONNECT_TIMEOUT)
-            .pool_idle_timeout(POOL_IDLE_TIMEOUT)
-            .redirect(redirect::Policy::none())
-            .build()?;
-        Ok(Self { client })
+        Ok(Self { client: builder().build()?, guard: None })
     }
+
+    /// A transport for addresses that somebody else chose. It uses no proxy, which would look names up by itself.
+    ///
+    /// # Errors
+    /// When TLS cannot be set up.
+    pub fn guarded(guard: AddressGuard) -> Result<Self, ClientError> {
+        let client = builder().no_proxy().dns_resolver(Arc::new(guard.clone())).build()?;
+        Ok(Self { client, guard: Some(guard) })
+    }
+}
+
+fn builder() -> ClientBuilder {
+    // A provider that the application chose before stays in force; an error here says just that.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    Client::builder()
+        .tcp_nodelay(true)
+        .tcp_keepalive(TCP_KEEPALIVE)
+        .connect_timeout(CONNECT_TIMEOUT)
+        .pool_idle_timeout(POOL_IDLE_TIMEOUT)
+        .redirect(redirect::Policy::none())
 }
 
 #[async_trait]
@@ -77,6 +92,8 @@ impl ReqwestTransport {
         let mut outgoing = Request::new(request.endpoint.method().clone(), request.endpoint.url.clone());
         *outgoing.headers_mut() = request.headers;
         *outgoing.body_mut() = Some(body);
+        let guarded = self.guard.as_ref().map_or(Ok(()), |guard| guard.check_url(outgoing.url()));
+        guarded.map_err(|error| TransportError::Unreachable { message: error.to_string().into() })?;
         let answer = tokio::time::timeout(timeout, self.client.execute(outgoing)).await;
         let mut answer = answer
             .map_err(|_| TransportError::Timeout { after: timeout })?

@@ -23,6 +23,8 @@ use crate::identity::{key, tenant, user};
 use crate::ledger::grant;
 use crate::outside;
 use crate::people::{credential, identity};
+use crate::provider_account;
+use crate::secrets;
 use crate::row::{Fields, query};
 use crate::usage;
 
@@ -148,6 +150,8 @@ const fn source(section: Section) -> &'static str {
         }
         Section::Prices => "SELECT * FROM price_versions ORDER BY seq",
         Section::AuditEvents => "SELECT * FROM audit_events ORDER BY seq",
+        Section::DataKeys => "SELECT * FROM data_keys ORDER BY id",
+        Section::ProviderAccounts => "SELECT * FROM provider_accounts ORDER BY id",
         Section::Credentials => "SELECT * FROM credentials ORDER BY user_id",
         Section::Identities => "SELECT * FROM identities ORDER BY issuer COLLATE \"C\", subject COLLATE \"C\"",
         Section::OutsideNames => "SELECT * FROM outside_names ORDER BY kind, name",
@@ -174,6 +178,8 @@ fn read_rows(section: Section, rows: &[PgRow]) -> Result<Rows, Fault> {
         Section::Days => Rows::Days(each(rows, usage::day_from_row)?),
         Section::Prices => Rows::Prices(each(rows, price)?),
         Section::AuditEvents => Rows::AuditEvents(each(rows, audit_log::from_row)?),
+        Section::DataKeys => Rows::DataKeys(each(rows, secrets::from_row)?),
+        Section::ProviderAccounts => Rows::ProviderAccounts(each(rows, provider_account::from_row)?),
         Section::Credentials => Rows::Credentials(each(rows, credential::from_row)?),
         Section::Identities => Rows::Identities(each(rows, identity_row)?),
         Section::OutsideNames => Rows::OutsideNames(each(rows, outside::from_row)?),

@@ -8,6 +8,8 @@ use cfr_billing::identity::{Tenant, User};
 use cfr_billing::outside::OutsideName;
 use cfr_billing::people::Credentials;
 use cfr_billing::plan::ProductVersion;
+use cfr_billing::provider_account::SealedAccount;
+use cfr_billing::secrets::DataKey;
 use cfr_billing::store::StoreError;
 use cfr_billing::store::archive::{
     AccountRow, HoldRow, HoldState, IdentityRow, KeyRow, LeaseRow, NodeRow, PriceRow, ProductRow, Rows,
@@ -24,6 +26,8 @@ use crate::bulk::{self, Cell, Script};
 use crate::error::Fault;
 use crate::identity::user::normal;
 use crate::ledger::rollup::{self, Days};
+use crate::provider_account;
+use crate::secrets;
 use crate::row::{self, query};
 use crate::usage::day_number;
 use crate::writer::Tx;
@@ -52,11 +56,27 @@ pub(super) async fn rows(tx: &mut Tx<'_>, rows: &Rows) -> Result<(), Fault> {
         Rows::Days(rows) => days(tx, rows).await,
         Rows::Prices(rows) => each(tx, "price_versions", rows, price).await,
         Rows::AuditEvents(rows) => events(tx, rows).await,
+        Rows::DataKeys(rows) => data_keys(tx, rows).await,
+        Rows::ProviderAccounts(rows) => provider_accounts(tx, rows).await,
         Rows::Credentials(rows) => each(tx, "credentials", rows, credentials).await,
         Rows::Identities(rows) => each(tx, "identities", rows, identity).await,
         Rows::OutsideNames(rows) => each(tx, "outside_names", rows, outside_name).await,
         _ => Err(StoreError::invalid("this store does not know the section").into()),
     }
+}
+
+async fn data_keys(tx: &mut Tx<'_>, keys: &[DataKey]) -> Result<(), Fault> {
+    for key in keys {
+        secrets::insert(tx.connection(), key).await?;
+    }
+    Ok(())
+}
+
+async fn provider_accounts(tx: &mut Tx<'_>, accounts: &[SealedAccount]) -> Result<(), Fault> {
+    for account in accounts {
+        provider_account::insert(tx.connection(), account).await?;
+    }
+    Ok(())
 }
 
 async fn events(tx: &mut Tx<'_>, events: &[AuditEvent]) -> Result<(), Fault> {

@@ -22,6 +22,8 @@ use crate::identity::{key, tenant, user};
 use crate::ledger::grant;
 use crate::outside;
 use crate::people::{credential, identity};
+use crate::provider_account;
+use crate::secrets;
 use crate::row::{Fields, accounts_from_blob};
 use crate::usage;
 
@@ -163,6 +165,8 @@ const fn source(section: Section) -> Source {
         Section::Days => ("SELECT * FROM usage_daily", &["day", "tenant_id", "user_id", "key_id", "model_served"]),
         Section::Prices => ("SELECT * FROM price_versions", &["seq"]),
         Section::AuditEvents => ("SELECT * FROM audit_events", &["seq"]),
+        Section::DataKeys => ("SELECT * FROM data_keys", &["id"]),
+        Section::ProviderAccounts => ("SELECT * FROM provider_accounts", &["id"]),
         Section::Credentials => ("SELECT * FROM credentials", &["user_id"]),
         Section::Identities => ("SELECT * FROM identities", &["issuer", "subject"]),
         Section::OutsideNames => ("SELECT * FROM outside_names", &["kind", "name"]),
@@ -202,6 +206,8 @@ fn read_rows(section: Section, rows: &[SqliteRow]) -> Result<Rows, Fault> {
         Section::Days => Rows::Days(each(rows, usage::day_from_row)?),
         Section::Prices => Rows::Prices(each(rows, price)?),
         Section::AuditEvents => Rows::AuditEvents(each(rows, audit_log::from_row)?),
+        Section::DataKeys => Rows::DataKeys(each(rows, secrets::from_row)?),
+        Section::ProviderAccounts => Rows::ProviderAccounts(each(rows, provider_account::from_row)?),
         Section::Credentials => Rows::Credentials(each(rows, credential::from_row)?),
         Section::Identities => Rows::Identities(each(rows, identity_row)?),
         Section::OutsideNames => Rows::OutsideNames(each(rows, outside::from_row)?),

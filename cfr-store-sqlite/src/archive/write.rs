@@ -8,6 +8,8 @@ use cfr_billing::identity::{Tenant, User};
 use cfr_billing::outside::OutsideName;
 use cfr_billing::people::Credentials;
 use cfr_billing::plan::ProductVersion;
+use cfr_billing::provider_account::SealedAccount;
+use cfr_billing::secrets::DataKey;
 use cfr_billing::store::StoreError;
 use cfr_billing::store::archive::{
     AccountRow, BatchRow, CorrectionRow, HoldRow, HoldState, IdentityRow, KeyRow, LeaseRow, NodeRow, PriceRow, ProductRow,
@@ -22,6 +24,8 @@ use crate::chain::{self, Amounts, push_correction, push_entry};
 use crate::error::Fault;
 use crate::identity::user::normal;
 use crate::ledger::rollup::{self, Days};
+use crate::provider_account;
+use crate::secrets;
 use crate::row::{accounts_blob, json, word};
 use crate::usage::{day_number, push_record};
 use crate::writer::Tx;
@@ -47,6 +51,8 @@ pub(super) async fn rows(tx: &mut Tx<'_>, rows: &Archived) -> Result<(), Fault> 
         Archived::Days(rows) => days(tx, rows).await,
         Archived::Prices(rows) => each(tx, PRICE, rows, push_price).await,
         Archived::AuditEvents(rows) => events(tx, rows).await,
+        Archived::DataKeys(rows) => data_keys(tx, rows).await,
+        Archived::ProviderAccounts(rows) => provider_accounts(tx, rows).await,
         Archived::Credentials(rows) => each(tx, CREDENTIALS, rows, push_credentials).await,
         Archived::Identities(rows) => each(tx, IDENTITY, rows, push_identity).await,
         Archived::OutsideNames(rows) => each(tx, OUTSIDE_NAME, rows, push_outside_name).await,
@@ -67,6 +73,20 @@ async fn each<T>(
     let mut script = Script::default();
     script.statement_for(sql, rows)?;
     script.run(tx.connection()).await.map(drop)
+}
+
+async fn data_keys(tx: &mut Tx<'_>, keys: &[DataKey]) -> Result<(), Fault> {
+    for key in keys {
+        secrets::insert(tx.connection(), key).await?;
+    }
+    Ok(())
+}
+
+async fn provider_accounts(tx: &mut Tx<'_>, accounts: &[SealedAccount]) -> Result<(), Fault> {
+    for account in accounts {
+        provider_account::insert(tx.connection(), account).await?;
+    }
+    Ok(())
 }
 
 async fn events(tx: &mut Tx<'_>, events: &[AuditEvent]) -> Result<(), Fault> {
