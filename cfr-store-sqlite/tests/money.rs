@@ -250,11 +250,12 @@ async fn a_late_open_does_not_bring_a_hold_back() {
     let budget = budget(&store, &tenant, 1_000).await;
     let node = store.register("node", Boot(1), at(0)).await.unwrap();
     let account = acquire(&store, &node, &budget, 600).await.account;
-    let opens = [1, 2].map(|number| open(&node, hold_id(number), account, 100, tenant.id));
-    let release = Op::Release { hold: hold_id(1), reason: ReleaseReason::NotSent };
-    let ends = [opens[0].clone(), release, settle(&node, hold_id(2), account, 10, tenant.id)];
+    let opens = [1, 2, 3].map(|number| open(&node, hold_id(number), account, 100, tenant.id));
+    let release = |number| Op::Release { hold: hold_id(number), reason: ReleaseReason::NotSent };
+    let ended = settle(&node, hold_id(2), account, 10, tenant.id);
+    let ends = [opens[0].clone(), release(1), ended, release(3), opens[2].clone()];
     store.commit(&node, &ends, at(3)).await.unwrap();
-    store.commit(&node, &opens, at(4)).await.unwrap();
+    store.commit(&node, &opens[..2], at(4)).await.unwrap();
     store.register("node", Boot(1), at(5)).await.unwrap();
     let found = store.reclaim(at(5), OrphanPolicy::Evidence, at(5)).await.unwrap();
     assert_eq!(found, Reclaimed { leases: 1, ..Reclaimed::default() });

@@ -80,6 +80,26 @@ pub async fn an_opening_after_its_end_changes_nothing(store: &dyn Store) {
     assert_eq!(node.sums(budget).await, (100, 10, 0));
 }
 
+/// Whatever else one batch says of a hold, its end is what is left of it.
+pub async fn an_end_is_the_last_word_of_its_batch(store: &dyn Store) {
+    let node = Node::start(store).await;
+    let budget = node.hard(100).await;
+    let account = node.lease(budget, 100).await;
+    let [settled, released, both] = [node.hold(), node.hold(), node.hold()];
+    let open = |hold| node.open(hold, &[account], 10);
+    let changed = |hold| [Op::Extend { hold, amount: 12 }, node.checkpoint(hold, 5)];
+    node.commit(&[open(settled), open(released), open(both)]).await;
+    let [raise, note] = changed(settled);
+    node.commit(&[raise, note, node.settle(settled, &[account], 10), open(settled)]).await;
+    let [raise, note] = changed(released);
+    node.commit(&[raise, note, release(released), release(both), node.settle(both, &[account], 4)]).await;
+    let again = node.restarted().await;
+    let found = store.reclaim(again.now, OrphanPolicy::Suspend, again.now).await.expect("the store works");
+    assert_eq!((found.released, found.charged, found.suspended), (0, 0, 0), "no orphan");
+    assert_eq!(node.sums(budget).await, (100, 14, 0));
+    node.assert_books_agree().await;
+}
+
 /// Holding is arithmetic inside the lease.
 pub async fn an_opening_alone_moves_no_money(store: &dyn Store) {
     let node = Node::start(store).await;

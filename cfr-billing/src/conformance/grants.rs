@@ -28,7 +28,8 @@ pub async fn a_key_with_other_terms_is_a_conflict(store: &dyn Store) {
     let node = Node::start(store).await;
     let (budget, other) = (node.hard(100).await, node.hard(100).await);
     node.grant(budget, 50, "invoice-1").await;
-    for grant in [top_up(budget, 51, "invoice-1"), top_up(other, 50, "invoice-1")] {
+    let given = NewGrant { kind: GrantKind::Promo, ..top_up(budget, 50, "invoice-1") };
+    for grant in [top_up(budget, 51, "invoice-1"), top_up(other, 50, "invoice-1"), given] {
         let refused = store.grant(&grant, node.now).await;
         assert!(matches!(refused, Err(StoreError::Conflict { .. })), "{refused:?}");
     }
@@ -94,6 +95,8 @@ pub async fn a_limit_lowered_below_use_admits_nothing_until_it_has_drained(store
     assert_eq!((node.sums(budget).await, node.state(budget).await.room()), ((50, 0, 80), -30));
     let refused = node.acquire(&[ask(budget, 1, 1)]).await;
     assert!(matches!(refused, Err(AcquireError::Denied { room: -30, .. })), "{refused:?}");
+    let terms = node.acquire(&[ask(budget, 0, 20)]).await.expect("nothing is needed");
+    assert_eq!(terms.first().map(|grant| (grant.granted, grant.room)), Some((0, -30)), "and nothing is taken");
     store.give_back(&node.by, &[(account, 40)]).await.expect("the store works");
     let granted = node.acquire(&[ask(budget, 10, i64::MAX)]).await.expect("it has drained");
     assert_eq!(granted.first().map(|grant| grant.granted), Some(10), "not what was over-committed before");

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use cfr_core::chat::UsageSource;
 use cfr_core::id::BudgetId;
 
 use super::fixture::{BOOT, Node, TTL, release};
@@ -64,7 +65,23 @@ pub async fn orphans_are_charged_by_their_evidence(store: &dyn Store) {
     assert_eq!(found, Reclaimed { leases: 1, released: 1, charged: 1, suspended: 0 });
     assert_eq!(again.sums(budget).await, (100, 12, 0));
     let usage = store.usage(&UsageFilter::default(), Default::default()).await.expect("the store works");
-    assert_eq!(usage.items.iter().map(|record| record.charged_nanos).collect::<Vec<_>>(), [12]);
+    let usage: Vec<_> = usage.items.iter().map(|record| (record.charged_nanos, record.source)).collect();
+    assert_eq!(usage, [(12, UsageSource::Partial)], "how the request ended is not known");
+    node.assert_books_agree().await;
+}
+
+/// Nobody is paid for an orphan, whatever was noted.
+pub async fn a_note_below_nothing_charges_nothing(store: &dyn Store) {
+    let node = Node::start(store).await;
+    let budget = node.hard(100).await;
+    let account = node.lease(budget, 90).await;
+    let hold = node.hold();
+    node.commit(&[node.settle(node.hold(), &[account], 20)]).await;
+    let note = Op::Checkpoint { hold, charged: -5, record: Box::new(node.record(hold, 0)) };
+    node.commit(&[node.open(hold, &[account], 30), note]).await;
+    let again = node.restarted().await;
+    reclaim(&again, OrphanPolicy::Evidence).await;
+    assert_eq!(again.sums(budget).await, (100, 20, 0));
     node.assert_books_agree().await;
 }
 
@@ -83,6 +100,42 @@ pub async fn suspended_orphans_stay_counted_until_they_end(store: &dyn Store) {
     assert_eq!(again.sums(budget).await, (100, 10, 20));
     again.commit(&[release(released)]).await;
     assert_eq!(again.sums(budget).await, (100, 10, 0));
+    node.assert_books_agree().await;
+}
+
+/// Several that end in one batch free each its own rest, and one that is charged more than it held takes the difference
+/// from what is left.
+pub async fn suspended_orphans_that_end_together_free_what_none_was_charged(store: &dyn Store) {
+    let node = Node::start(store).await;
+    let budget = node.hard(100).await;
+    let account = node.lease(budget, 90).await;
+    let [first, second, last] = [node.hold(), node.hold(), node.hold()];
+    let open = |hold, amount| node.open(hold, &[account], amount);
+    node.commit(&[open(first, 30), open(second, 20), open(last, 10)]).await;
+    let again = node.restarted().await;
+    reclaim(&again, OrphanPolicy::Suspend).await;
+    assert_eq!(again.sums(budget).await, (100, 0, 60));
+    again.commit(&[node.settle(first, &[account], 10), node.settle(second, &[account], 5)]).await;
+    assert_eq!(again.sums(budget).await, (100, 15, 10));
+    again.assert_books_agree().await;
+    again.commit(&[node.settle(last, &[account], 14)]).await;
+    assert_eq!(again.sums(budget).await, (100, 29, 0));
+    again.assert_books_agree().await;
+}
+
+/// Neither a raise that comes late nor a living hold that ends beside it changes what is freed.
+pub async fn the_end_of_a_suspended_orphan_frees_its_own_amount_alone(store: &dyn Store) {
+    let node = Node::start(store).await;
+    let budget = node.hard(100).await;
+    let account = node.lease(budget, 60).await;
+    let [suspended, other, living] = [node.hold(), node.hold(), node.hold()];
+    node.commit(&[node.open(suspended, &[account], 30), node.open(other, &[account], 20)]).await;
+    let again = node.restarted().await;
+    reclaim(&again, OrphanPolicy::Suspend).await;
+    again.lease(budget, 40).await;
+    again.commit(&[again.open(living, &[account], 10), Op::Extend { hold: suspended, amount: 45 }]).await;
+    again.commit(&[release(suspended), release(living)]).await;
+    assert_eq!(again.sums(budget).await, (100, 0, 20 + 40));
     node.assert_books_agree().await;
 }
 

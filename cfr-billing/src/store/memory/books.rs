@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::ops::Bound;
 use std::sync::Arc;
 
+use cfr_core::chat::UsageSource;
 use cfr_core::id::{AccountId, BudgetId, GrantId, HoldId, RequestId};
 use cfr_core::ledger::{LimitPolicy, UsageRecord};
 use cfr_core::time::{PeriodWindow, Timestamp};
@@ -448,18 +449,23 @@ impl Books {
         match op {
             Op::Open(opened) => self.open_hold(node, opened),
             Op::Extend { hold, amount } => {
-                if let Some(row) = self.holds.get_mut(hold) {
+                if let Some(row) = self.open_row(*hold) {
                     row.opened.amount = *amount;
                 }
             }
             Op::Checkpoint { hold, charged, record } => {
-                if let Some(row) = self.holds.get_mut(hold) {
+                if let Some(row) = self.open_row(*hold) {
                     row.evidence = Some((*charged, record.clone()));
                 }
             }
             Op::Settle(settled) => self.settle(node, settled),
             Op::Release { hold, .. } => self.release(*hold),
         }
+    }
+
+    /// What is suspended changes no more.
+    fn open_row(&mut self, hold: HoldId) -> Option<&mut HoldRow> {
+        self.holds.get_mut(&hold).filter(|row| !row.suspended)
     }
 
     fn open_hold(&mut self, node: &Arc<str>, opened: &OpenedHold) {
@@ -572,9 +578,10 @@ impl Books {
                 (row.evidence, row.suspended) = (evidence, true);
                 found.suspended += 1;
             }
-            (OrphanPolicy::Evidence, Some((charged, record))) => {
+            (OrphanPolicy::Evidence, Some((charged, mut record))) => {
                 let (node, epoch, accounts) = (row.node.clone(), row.opened.epoch, row.opened.accounts.clone());
-                self.settle(&node, &SettledHold { id: hold, epoch, accounts, charged, record });
+                record.source = UsageSource::Partial;
+                self.settle(&node, &SettledHold { id: hold, epoch, accounts, charged: charged.max(0), record });
                 found.charged += 1;
             }
             _ => {
