@@ -1,4 +1,4 @@
-//! The management commands: `tenant`, `product`, `user`, `key`, `budget`, `usage`, `prices`, `node`.
+//! The management commands: `tenant`, `product`, `user`, `key`, `budget`, `usage`, `prices`, `node`, `oidc-client`.
 //!
 //! Each is a client of the management API and of nothing else: of a running server's, or of one without a socket over the
 //! data folder when no server runs.
@@ -8,18 +8,22 @@ use std::path::PathBuf;
 use cfr_core::secret::Secret;
 use clap::{Args, Subcommand};
 
+pub(crate) mod admin;
+mod account;
 mod ask;
 pub(crate) mod audit;
 mod budget;
 mod client;
-mod error;
+pub(crate) mod error;
 mod key;
 pub(crate) mod ledger;
 mod local;
 mod node;
-mod output;
+mod oidc_client;
+pub(crate) mod output;
 mod prices;
 mod product;
+mod secrets;
 pub(crate) mod store;
 mod tenant;
 mod usage;
@@ -43,10 +47,16 @@ pub(crate) enum Command {
     Key(Noun<key::Command>),
     /// Limits per period, what is left of them, and grants
     Budget(Noun<budget::Command>),
+    /// Programs that people sign in to with their account here
+    OidcClient(Noun<oidc_client::Command>),
     /// What was used and charged
     Usage(Noun<usage::Command>),
     /// What providers charge
     Prices(Noun<prices::Command>),
+    /// Accounts at providers, beside those of the configuration
+    Account(Noun<account::Command>),
+    /// The keys under which secrets are sealed
+    Secrets(Noun<secrets::Command>),
     /// The processes that share the database
     Node(Noun<node::Command>),
 }
@@ -127,8 +137,12 @@ pub(crate) async fn run(command: Command) -> Result<(), CliError> {
         Command::User(noun) => noun.run().await,
         Command::Key(noun) => noun.run().await,
         Command::Budget(noun) => noun.run().await,
+        Command::OidcClient(noun) => noun.run().await,
         Command::Usage(noun) => noun.run().await,
         Command::Prices(noun) => noun.run().await,
+        Command::Account(noun) => noun.run().await,
+        Command::Secrets(Noun { command: secrets::Command::NewKey, .. }) => secrets::new_key(),
+        Command::Secrets(noun) => noun.run().await,
         Command::Node(noun) => noun.run().await,
     }
 }

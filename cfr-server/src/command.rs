@@ -16,6 +16,7 @@ use crate::config::{Config, Problems, summary};
 use crate::database::Database;
 use crate::demo;
 use crate::observe::start_logs;
+use crate::people::setup::SETUP_LASTS;
 use crate::router::router;
 use crate::seed::first_admin_key;
 use crate::serve::{ListenError, StopSignals, listen, serve};
@@ -54,12 +55,18 @@ enum Command {
     /// Check the books, and set right what can be
     #[command(subcommand)]
     Ledger(crate::cli::ledger::Command),
+    /// Administrators of the platform: make one, help one who lost the second factor
+    #[command(subcommand)]
+    Admin(crate::cli::admin::Command),
     /// Who changed what, and whether the log of it is whole
     #[command(subcommand)]
     Audit(crate::cli::audit::Command),
     /// Move to another database
     #[command(subcommand)]
     Store(crate::cli::store::Command),
+    /// Take over people, budgets and keys from what ran before
+    #[command(subcommand)]
+    Import(crate::import::command::Command),
     #[command(flatten)]
     Manage(crate::cli::Command),
 }
@@ -175,6 +182,14 @@ async fn execute(command: Command) -> Result<ExitCode, CommandError> {
         Command::Ledger(command) => Ok(crate::cli::ledger::run(command).await),
         Command::Audit(command) => Ok(crate::cli::audit::run(command).await),
         Command::Store(command) => Ok(crate::cli::store::run(command).await),
+        Command::Admin(command) => {
+            let done = crate::cli::admin::run(command).await;
+            done.map(|()| ExitCode::SUCCESS).map_err(|error| CommandError::Manage(error.to_string().into()))
+        }
+        Command::Import(command) => {
+            let done = crate::import::command::run(command).await;
+            done.map(|()| ExitCode::SUCCESS).map_err(|error| CommandError::Manage(error.to_string().into()))
+        }
         Command::Manage(command) => {
             let done = crate::cli::run(command).await;
             done.map(|()| ExitCode::SUCCESS).map_err(|error| CommandError::Manage(error.to_string().into()))
@@ -190,6 +205,7 @@ async fn run_serve(arguments: Serve) -> Result<ExitCode, CommandError> {
     let drain = config.drain;
     let books = Books::open(&config, clock()).await?;
     first_admin_key(&config, &books).await?;
+    offer_setup(&books).await?;
     run_until_stopped(listener, App::new(config, books).await?, drain).await
 }
 
@@ -203,6 +219,18 @@ async fn run_demo(arguments: DemoArgs) -> Result<ExitCode, CommandError> {
     let app = App::new(config, books).await?;
     terminal::print(&instructions)?;
     run_until_stopped(listener, app, drain).await
+}
+
+/// Prints the token that makes the first administrator, as long as there is none. It is logged nowhere.
+async fn offer_setup(books: &Books) -> Result<(), CommandError> {
+    let offered = books.people.offer_setup().await.map_err(|error| CommandError::Manage(error.to_string().into()))?;
+    let Some(token) = offered else { return Ok(()) };
+    let hours = SETUP_LASTS.as_secs() / 3_600;
+    Ok(terminal::print(&format!(
+        "There is no administrator yet. Make one with `cfr-server admin create`, or with POST /auth/setup and this token, \
+         which works once in the next {hours} hours:\n  {}\n",
+        token.expose()
+    ))?)
 }
 
 fn clock() -> Arc<dyn Clock> {

@@ -10,6 +10,7 @@ pub mod state;
 
 pub mod auditor;
 mod notices;
+mod upkeep;
 #[cfg(feature = "redis")]
 pub mod redis;
 pub mod shared;
@@ -22,14 +23,22 @@ pub mod gemini;
 pub mod models;
 pub mod openai;
 
+pub mod accounts;
 pub mod api;
 pub mod auth;
 pub mod batches;
+pub mod mail;
+mod compat;
+pub mod federation;
+pub mod oidc;
+pub mod people;
 
 pub mod cli;
 pub mod demo;
 pub mod error;
 pub mod files;
+mod import;
+pub mod leaks;
 pub mod observe;
 pub mod openapi;
 pub mod secrets;

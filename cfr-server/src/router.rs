@@ -14,8 +14,9 @@ use http::{HeaderName, HeaderValue, StatusCode};
 use serde_json::{Value, json};
 
 use crate::error::{ApiError, Reason};
+use crate::serve::Peer;
 use crate::state::App;
-use crate::{anthropic, api, gemini, models, openai, openapi};
+use crate::{anthropic, api, compat, federation, gemini, leaks, models, oidc, openai, openapi, people};
 
 /// Where OpenAI's clients find everything.
 const SURFACE: &str = "/v1";
@@ -63,9 +64,14 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/metrics", get(metrics))
         .route("/openapi.json", get(openapi::document))
         .route("/", get(root))
+        .merge(compat::router())
         .fallback(unknown_path)
         .method_not_allowed_fallback(wrong_method)
         .with_state(Arc::clone(&app))
+        .merge(app.oidc.clone().map(oidc::routes).unwrap_or_default())
+        .merge(app.federation.clone().map(federation::routes).unwrap_or_default())
+        .nest_service(people::routes::BASE_PATH, people::routes::router(Arc::clone(&app.books.people)))
+        .merge(leaks::router(Arc::clone(&app.keys), Arc::clone(&app.clock)))
         .nest_service(api::BASE_PATH, api::router(app.api_state()))
         .layer(middleware::from_fn_with_state(app, identify))
 }
@@ -75,6 +81,10 @@ pub fn router(app: Arc<App>) -> Router {
 async fn identify(State(app): State<Arc<App>>, mut request: Request, next: Next) -> Response {
     let id = RequestId::generate(app.clock.now());
     request.extensions_mut().insert(id);
+    if let Some(peer) = request.extensions().get::<Peer>().copied() {
+        let client = app.proxies.look_through(peer, request.headers());
+        request.extensions_mut().insert(client);
+    }
     let mut response = next.run(request).await;
     if let Some(reason) = response.extensions().get::<Reason>() {
         reason.log(id, response.status());

@@ -2,11 +2,11 @@
 
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use cfr_billing::escrow::{Escrow, EscrowConfig};
-use cfr_billing::store::{Store, StoreError};
+use cfr_billing::store::{CatalogStore, Store, StoreError};
 use cfr_core::broadcast::Broadcast;
 use cfr_core::gateway::{Gateway, GatewayConfig};
 use cfr_core::ledger::{BudgetLedger, LedgerError};
@@ -15,17 +15,26 @@ use cfr_core::route::Routes;
 use cfr_core::time::{Clock, Timestamp};
 use cfr_store_sqlite::OpenError;
 use tokio::task::JoinSet;
+use tokio_util::task::TaskTracker;
 
+use crate::accounts::{AccountDesk, RunningAccounts};
 use crate::api::{ApiState, PriceDesk};
 use crate::auditor::{Auditor, Halt, Halting};
-use crate::auth::{Keys, Pepper, PepperError};
+use crate::auth::{Callers, Keys, Pepper, PepperError};
 use crate::batches::BatchDesk;
+use crate::compat::holds::OutsideDesk;
 use crate::config::{Config, Offering, PostgresUrl, Problems, Settings, offer, offering, prices, prices_json};
 use crate::database::Database;
+use crate::mail::{Letters, MailProblem, Postman};
 use crate::notices::Listener;
 use crate::observe::Metrics;
+use crate::federation::Federation;
+use crate::oidc::{Issuer, Provider};
+use crate::people::{People, Sweeper};
+use crate::serve::Proxies;
 use crate::secrets::{MasterKeySource, Vault, VaultError};
 use crate::shared::Shared;
+use crate::upkeep;
 
 /// How long the parts may take to say that they work.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
@@ -84,6 +93,9 @@ pub enum StartError {
     /// The configuration is wrong.
     #[error("{0}")]
     Config(#[from] Problems),
+    /// The address of the SMTP server is none.
+    #[error("mail.smtp_url: {0}")]
+    Mail(#[from] MailProblem),
     /// The address of Redis is none.
     #[error("redis.url: {0}")]
     Redis(Box<str>),
@@ -151,6 +163,10 @@ pub struct Books {
     pub broadcast: Arc<dyn Broadcast>,
     /// Seals secrets.
     pub vault: Arc<Vault>,
+    /// Writes letters.
+    pub letters: Letters,
+    /// Who signs in.
+    pub people: Arc<People>,
     /// What the store is.
     pub database: Database,
     /// What replicas share beside it.
@@ -206,8 +222,24 @@ impl Books {
             Some(key) => keys.with_operator(key),
             None => keys,
         });
-        let vault = Vault::new(Arc::clone(&store) as _, Arc::clone(&clock), master_key(config));
-        Ok(Self { store, escrow, keys, clock, broadcast, vault: Arc::new(vault), database, shared })
+        let vault = Arc::new(Vault::new(Arc::clone(&store) as _, Arc::clone(&clock), master_key(config)));
+        let letters = Letters::new(Arc::clone(&vault), config.public_url.clone(), config.mail.is_some());
+        let people = People::new(Arc::clone(&store), Arc::clone(&vault), letters.clone(), Arc::clone(&clock));
+        let people = Arc::new(people);
+        Ok(Self { store, escrow, keys, clock, broadcast, vault, letters, people, database, shared })
+    }
+
+    /// An OpenID provider for the people here; none where keys are not hashed.
+    fn provider(&self, issuer: Issuer) -> Option<Provider> {
+        let (people, keys) = (Arc::clone(&self.people), Arc::clone(&self.keys));
+        let (vault, clock) = (Arc::clone(&self.vault), Arc::clone(&self.clock));
+        Provider::new(issuer, Arc::clone(&self.store), people, keys, vault, clock)
+    }
+
+    /// Signing in with other providers; none where there are none.
+    fn federation(&self, config: &Config) -> Option<Federation> {
+        let (store, people, clock) = (Arc::clone(&self.store), Arc::clone(&self.people), Arc::clone(&self.clock));
+        Federation::new(config.sign_in.clone(), config.public_url.clone()?, store, people, &self.keys, clock)
     }
 
     /// Writes what is open, gives back what was leased, and closes the database.
@@ -216,8 +248,8 @@ impl Books {
     /// When the last entries cannot be written; the next start then finds them as open holds.
     pub async fn close(self) -> Result<(), StartError> {
         self.escrow.shutdown().await?;
-        let Self { store, escrow, keys, clock: _, broadcast, vault, database, shared } = self;
-        drop((store, escrow, keys, broadcast, vault));
+        let Self { store, escrow, keys, clock: _, broadcast, vault, letters, people, database, shared } = self;
+        drop((store, escrow, keys, broadcast, vault, letters, people));
         shared.close().await;
         database.close().await
     }
@@ -281,14 +313,25 @@ pub struct App {
     pub keys: Arc<Keys>,
     /// The time; the same as in the books.
     pub clock: Arc<dyn Clock>,
+    /// Knows who calls models.
+    pub callers: Callers,
+    /// Lets programs sign people in; none where nobody said how browsers reach this server.
+    pub oidc: Option<Arc<Provider>>,
+    /// Lets people sign in with other providers; none where there are none.
+    pub federation: Option<Arc<Federation>>,
     /// Makes batches and looks after them.
     pub batches: Arc<BatchDesk>,
+    /// Whose word counts for where requests come from.
+    pub(crate) proxies: Proxies,
     prices: Arc<RunningPrices>,
+    account_desk: Arc<AccountDesk>,
     started_at: i64,
     /// Whether new calls are stopped because the books do not agree.
     halt: Arc<Halt>,
     /// What runs beside the requests, until the end.
     tasks: JoinSet<()>,
+    /// Changes of the management API that go on when whoever asked for them has left.
+    running: TaskTracker,
 }
 
 impl App {
@@ -307,6 +350,13 @@ impl App {
                 }
             };
         warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+        let postman = match postman(&config, &books) {
+            Ok(postman) => postman,
+            Err(problem) => {
+                books.close().await?; // nothing runs, so nothing is left open
+                return Err(problem.into());
+            }
+        };
         let metrics = Arc::new(Metrics::with_redis(books.shared.metrics.clone()));
         let halt = Arc::new(Halt::default());
         let ledger: Arc<dyn BudgetLedger> = match config.ledger.halt_on_violation {
@@ -314,6 +364,7 @@ impl App {
             false => Arc::clone(&books.escrow) as _,
         };
         let gateway = Gateway::builder(ledger, offer, Arc::clone(&books.clock)).config(gateway_config(&config));
+        let configured = upstreams.clone();
         let gateway = upstreams.into_iter().fold(gateway, |gateway, (name, upstream)| gateway.upstream(name, upstream));
         let gateway = books.shared.equip(gateway, &config, &books.clock);
         let gateway = match books.keys.owned_ids() {
@@ -321,11 +372,28 @@ impl App {
             None => gateway,
         };
         let gateway = gateway.post_hook(Arc::clone(&metrics) as _).build();
-        let settings = config.settings;
+        let (settings, proxies) = (config.settings, config.proxies.clone());
         let (audit, halts) = (config.ledger.audit, config.ledger.halt_on_violation);
+        let federation = books.federation(&config).map(Arc::new);
+        let oidc = config.public_url.clone().and_then(|issuer| books.provider(issuer)).map(Arc::new);
         let clock = Arc::clone(&books.clock);
-        let prices = Arc::new(RunningPrices { gateway: gateway.clone(), config: Arc::new(config), clock });
+        let account_desk = Arc::new(AccountDesk::new(&config));
+        let accounts = RunningAccounts {
+            store: Arc::clone(&books.store) as _,
+            vault: Arc::clone(&books.vault),
+            desk: Arc::clone(&account_desk),
+            configured,
+            known: Mutex::new(Arc::new([])),
+        };
+        let store = Arc::clone(&books.store) as _;
+        let prices = RunningPrices { gateway: gateway.clone(), config: Arc::new(config), clock, accounts, store };
+        let prices = Arc::new(prices);
+        prices.reload_accounts().await;
         let mut tasks = JoinSet::new();
+        if let Some(postman) = postman {
+            tasks.spawn(postman.work());
+        }
+        tasks.spawn(Sweeper::new(Arc::clone(&books.store) as _, Arc::clone(&books.clock)).work());
         if !audit.is_zero() {
             let store = Arc::clone(&books.store) as _;
             tasks.spawn(Auditor::new(store, Arc::clone(&metrics), Arc::clone(&halt), halts, audit).run());
@@ -337,19 +405,33 @@ impl App {
         let (clock, halted) = (Arc::clone(&books.clock), Arc::clone(&halt));
         let batches = BatchDesk::new(gateway.clone(), batches, money, clock, halted, settings.body_bytes_max);
         let batches = Arc::new(batches);
+        tasks.spawn(upkeep::run(Arc::clone(&books.keys), Arc::clone(&books.store), Arc::clone(&books.clock)));
         tasks.spawn(Arc::clone(&batches).work());
+        let outside = (Arc::clone(&books.store), Arc::clone(&books.escrow), Arc::clone(&books.clock));
+        tasks.spawn(OutsideDesk::new(outside.0, outside.1, outside.2).work());
+        if let Some(provider) = &oidc {
+            tasks.spawn(Arc::clone(provider).work());
+        }
+        let (keys, store, clock) = (Arc::clone(&books.keys), Arc::clone(&books.store), Arc::clone(&books.clock));
+        let callers = Callers::new(keys, store, clock, oidc.clone());
         Ok(Self {
             settings,
+            proxies,
             gateway,
             metrics,
             keys: Arc::clone(&books.keys),
             clock: Arc::clone(&books.clock),
+            callers,
+            oidc,
+            federation,
             started_at: books.clock.now().as_second(),
             books,
             batches,
             prices,
+            account_desk,
             halt,
             tasks,
+            running: TaskTracker::new(),
         })
     }
 
@@ -375,6 +457,11 @@ impl App {
         None
     }
 
+    /// Whether nothing new may be held, because the books do not agree.
+    pub(crate) fn is_halted(&self) -> bool {
+        self.halt.is_set()
+    }
+
     /// What the management API reaches.
     #[must_use]
     pub fn api_state(&self) -> ApiState {
@@ -385,7 +472,11 @@ impl App {
             keys: Arc::clone(&self.keys),
             prices: Arc::clone(&self.prices) as _,
             vault: Arc::clone(&self.books.vault),
+            letters: self.books.letters.clone(),
+            accounts: Arc::clone(&self.account_desk),
             broadcast: Arc::clone(&self.books.broadcast),
+            sign_ins: Some(Arc::clone(&self.books.people) as _),
+            running: self.running.clone(),
         }
     }
 
@@ -394,11 +485,23 @@ impl App {
     /// # Errors
     /// As [`Books::close`].
     pub async fn close(self) -> Result<(), StartError> {
-        let Self { books, gateway, keys, batches, prices, mut tasks, .. } = self;
+        let Self { books, gateway, keys, batches, prices, callers, oidc, federation, mut tasks, running, .. } = self;
         tasks.shutdown().await;
-        drop((gateway, keys, batches, prices));
+        running.close();
+        running.wait().await;
+        if let Err(error) = keys.write_uses().await {
+            tracing::warn!(%error, "when keys were last used is not known to the minute");
+        }
+        drop((gateway, keys, batches, prices, callers, oidc, federation));
         books.close().await
     }
+}
+
+/// Who brings letters, where somebody said through which server.
+fn postman(config: &Config, books: &Books) -> Result<Option<Postman>, MailProblem> {
+    let (Some(mail), Some(origin)) = (&config.mail, &config.public_url) else { return Ok(None) };
+    let (store, vault, clock) = (Arc::clone(&books.store) as _, Arc::clone(&books.vault), Arc::clone(&books.clock));
+    Postman::new(store, vault, clock, mail, origin.clone()).map(Some)
 }
 
 fn gateway_config(config: &Config) -> GatewayConfig {
@@ -418,9 +521,28 @@ pub(crate) struct RunningPrices {
     gateway: Gateway,
     config: Arc<Config>,
     clock: Arc<dyn Clock>,
+    accounts: RunningAccounts,
+    store: Arc<dyn CatalogStore>,
 }
 
 impl RunningPrices {
+    /// Calls the accounts of the store as they are now. When they cannot be read, those that are called stay.
+    pub(crate) async fn reload_accounts(self: &Arc<Self>) {
+        let had_none = self.accounts.known().is_empty();
+        let imported = match self.accounts.read().await {
+            Ok(_) if had_none && self.accounts.known().is_empty() => return,
+            Ok(upstreams) => {
+                self.gateway.set_upstreams(upstreams);
+                self.store.latest_prices().await
+            }
+            Err(error) => Err(error),
+        };
+        match imported {
+            Ok(imported) => self.reload(imported).await,
+            Err(error) => tracing::warn!(%error, "accounts at providers were changed, but cannot be read yet"),
+        }
+    }
+
     /// Puts the table in force that a start would find, given the newest imported one.
     pub(crate) async fn reload(self: &Arc<Self>, imported: Option<Vec<u8>>) {
         let desk = Arc::clone(self);
@@ -445,7 +567,7 @@ impl PriceDesk for RunningPrices {
     }
 
     fn complete(&self, imported: &PriceTable) -> Result<Arc<PriceTable>, String> {
-        let completed = offer(&self.config, &Arc::new(imported.clone()), self.clock.now());
+        let completed = offer(&self.config, &self.accounts.known(), &Arc::new(imported.clone()), self.clock.now());
         completed.map(|offer| offer.prices).map_err(|problem| problem.what)
     }
 
@@ -457,7 +579,7 @@ impl PriceDesk for RunningPrices {
     /// Models follow the table: one that it prices anew is served from now on. A table that contradicts the operator's
     /// own prices changes nothing.
     fn replace(&self, prices: Arc<PriceTable>) {
-        match offer(&self.config, &prices, self.clock.now()) {
+        match offer(&self.config, &self.accounts.known(), &prices, self.clock.now()) {
             Ok(offer) => self.gateway.set_offer(offer),
             Err(problem) => tracing::error!(key = problem.key, "{}: the old prices stay", problem.what),
         }

@@ -1,21 +1,26 @@
 //! Looks keys up, and remembers for a while what they open.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::http::HeaderMap;
 use cfr_billing::audit_log::Act;
-use cfr_billing::identity::{ApiKey, KeyContext, KeyKind, KeyMac, KeyStatus, NewKey};
+use cfr_billing::identity::{ApiKey, KeyBudget, KeyContext, KeyKind, KeyMac, KeyRules, KeyStatus, NewKey, NewSecret};
 use cfr_billing::store::{CatalogStore, StoreError};
 use cfr_core::broadcast::{Broadcast, Notice};
 use cfr_core::gateway::Caller;
 use cfr_core::id::{KeyId, TenantId, UserId};
 use cfr_core::time::{Clock, Timestamp};
+use hmac::Hmac;
 use quick_cache::sync::Cache;
+use sha2::Sha256;
 
 use super::caller::caller;
-use super::text::is_well_formed;
+use super::pepper::Sha256Digest;
+use super::text::{is_foreign, is_well_formed};
 use super::{AuthError, KeyText, OwnedIds, Pepper, PepperError, presented};
 
 /// How long a known key is believed without another look. Changes through the management API of any replica hold at once.
@@ -26,6 +31,8 @@ const KNOWN_FOR_UNTOLD: Duration = Duration::from_secs(1);
 const LOOK_PATIENCE: Duration = Duration::from_millis(250);
 /// How long an unknown key stays unknown.
 const UNKNOWN_FOR: Duration = Duration::from_secs(5);
+/// Uses are noted once a minute.
+const SECONDS_PER_MINUTE: i64 = 60;
 /// Keys that are remembered.
 const KEYS_REMEMBERED: usize = 100_000;
 
@@ -35,12 +42,14 @@ pub struct Principal {
     /// The key with all that belongs to it.
     pub context: Arc<KeyContext>,
     caller: Result<Arc<Caller>, AuthError>,
+    /// The minute, since 1970, in which its use was last noted.
+    used_minute: AtomicI64,
 }
 
 impl Principal {
     fn new(context: KeyContext) -> Self {
         let caller = caller(&context).map(Arc::new);
-        Self { context: Arc::new(context), caller }
+        Self { context: Arc::new(context), caller, used_minute: AtomicI64::new(0) }
     }
 
     /// What calls to models may do, worked out once.
@@ -63,16 +72,42 @@ impl Principal {
         self.context.key.id == OPERATORS_KEY
     }
 
-    fn admit(&self, now: Timestamp) -> Result<(), AuthError> {
+    /// Until when the secret works that was presented, where a newer one has replaced it.
+    #[must_use]
+    pub fn superseded_until(&self) -> Option<Timestamp> {
+        self.context.key.grace_until.filter(|_| self.context.superseded)
+    }
+
+    fn admit(&self, now: Timestamp, address: Option<IpAddr>) -> Result<(), AuthError> {
         let key = &self.context.key;
-        if key.status != KeyStatus::Active {
+        let superseded = self.context.superseded && key.grace_until.is_none_or(|end| end <= now);
+        if key.status != KeyStatus::Active || superseded {
             return Err(AuthError::Unknown);
         }
         if key.expires_at.is_some_and(|end| end <= now) {
             return Err(AuthError::Expired);
         }
-        Ok(())
+        match is_from(&key.rules, address) {
+            true => Ok(()),
+            false => Err(AuthError::ForeignAddress),
+        }
     }
+
+    /// Whether this is its first use in this minute.
+    fn is_first_use(&self, now: Timestamp) -> bool {
+        let minute = now.as_second().div_euclid(SECONDS_PER_MINUTE);
+        self.used_minute.load(Ordering::Relaxed) < minute
+            && self.used_minute.fetch_max(minute, Ordering::Relaxed) < minute
+    }
+}
+
+/// Whether a key may be used from an address. One that is bound to networks is not used from nowhere.
+fn is_from(rules: &KeyRules, address: Option<IpAddr>) -> bool {
+    rules.networks.is_empty()
+        || address.is_some_and(|address| {
+            let address = address.to_canonical(); // an IPv4 address may come as an IPv6 one
+            rules.networks.iter().any(|network| network.contains(&address))
+        })
 }
 
 /// What is remembered of one key.
@@ -111,6 +146,8 @@ pub struct Keys {
     memories: Cache<KeyMac, Memory>,
     /// Counts management changes. What was read before the last one is not believed.
     generation: AtomicU64,
+    /// When keys were last used, until that is written down.
+    used: Mutex<HashMap<KeyId, Timestamp>>,
 }
 
 impl Keys {
@@ -124,7 +161,7 @@ impl Keys {
         broadcast: Arc<dyn Broadcast>,
     ) -> Self {
         let memories = Cache::new(KEYS_REMEMBERED);
-        Self { store, clock, pepper, broadcast, operator: None, memories, generation: AtomicU64::new(0) }
+        Self { store, clock, pepper, broadcast, operator: None, memories, generation: AtomicU64::new(0), used: Mutex::default() }
     }
 
     /// Also accepts this key, which is in no store, for the management API.
@@ -141,18 +178,98 @@ impl Keys {
         OwnedIds::new(self.pepper.as_ref().ok()?)
     }
 
-    /// Who sends these headers.
+    /// A secret of its own for one purpose, which is the same on every server; none where keys are not looked up.
+    #[must_use]
+    pub fn secret_for(&self, purpose: &'static str) -> Option<Hmac<Sha256>> {
+        self.pepper.as_ref().ok()?.for_purpose(purpose)
+    }
+
+    /// Counts the changes that this server knows of: what was read before the last one is not to be believed.
+    #[must_use]
+    pub fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
+    }
+
+    /// Whether other servers could tell of changes that they make.
+    #[must_use]
+    pub fn is_told(&self) -> bool {
+        self.broadcast.is_connected()
+    }
+
+    /// Who sends these headers, from this address.
     ///
     /// # Errors
-    /// When there is no key, or the key is not valid now, or it cannot be looked up.
-    pub async fn authenticate(&self, headers: &HeaderMap) -> Result<Arc<Principal>, AuthError> {
+    /// When there is no key, or the key is not valid now or from there, or it cannot be looked up.
+    pub async fn authenticate(
+        &self,
+        headers: &HeaderMap,
+        address: Option<IpAddr>,
+    ) -> Result<Arc<Principal>, AuthError> {
         let text = presented(headers).ok_or(AuthError::Missing)?;
         if !is_well_formed(text) {
             return Err(AuthError::Unknown);
         }
-        let principal = self.find(self.pepper()?.mac_of(text)).await?.ok_or(AuthError::Unknown)?;
-        principal.admit(self.clock.now())?;
+        let principal = self.find_text(text).await?.ok_or(AuthError::Unknown)?;
+        let now = self.clock.now();
+        principal.admit(now, address)?;
+        if principal.is_first_use(now) {
+            self.used().insert(principal.context.key.id, now);
+        }
         Ok(principal)
+    }
+
+    /// The key with this text, whatever became of it; of a key that was imported by its SHA-256, also by those 64 digits.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn look_up(&self, text: &str) -> Result<Option<Arc<Principal>>, StoreError> {
+        if let Some(digest) = Sha256Digest::from_hex(text)
+            && let Some(known) = self.find(self.pepper()?.mac_of_digest(&digest)).await?
+        {
+            return Ok(Some(known));
+        }
+        if is_well_formed(text) { self.find_text(text).await } else { Ok(None) }
+    }
+
+    /// A key of another gateway may be known by its SHA-256 only.
+    async fn find_text(&self, text: &str) -> Result<Option<Arc<Principal>>, StoreError> {
+        let pepper = self.pepper()?;
+        match self.find(pepper.mac_of(text)).await? {
+            None if is_foreign(text) => self.find(pepper.mac_of_digest(&Sha256Digest::of(text))).await,
+            found => Ok(found),
+        }
+    }
+
+    /// Stores a key of another gateway that kept no more of it than its SHA-256. It works as it did there.
+    ///
+    /// # Errors
+    /// As [`CatalogStore::create_key`].
+    pub async fn import_digest(
+        &self,
+        wish: KeyWish,
+        digest: &Sha256Digest,
+        (prefix, last4): (Arc<str>, Arc<str>),
+        act: &Act,
+    ) -> Result<ApiKey, StoreError> {
+        let secret = NewSecret { mac: self.pepper()?.mac_of_digest(digest), prefix, last4 };
+        let key = self.store.create_key(&new_key(wish, secret), act).await?;
+        self.changed().await;
+        Ok(key)
+    }
+
+    /// Writes down when keys were last used. What cannot be written is forgotten: the next use is noted again.
+    ///
+    /// # Errors
+    /// When the store cannot be written.
+    pub async fn write_uses(&self) -> Result<(), StoreError> {
+        let mut used = std::mem::take(&mut *self.used());
+        used.remove(&OPERATORS_KEY);
+        let used: Vec<_> = used.into_iter().collect();
+        if used.is_empty() { Ok(()) } else { self.store.touch_keys(&used).await }
+    }
+
+    fn used(&self) -> std::sync::MutexGuard<'_, HashMap<KeyId, Timestamp>> {
+        self.used.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Forgets everything that was read before.
@@ -184,20 +301,48 @@ impl Keys {
     /// # Errors
     /// As [`CatalogStore::create_key`].
     pub async fn import(&self, wish: KeyWish, text: &KeyText, act: &Act) -> Result<ApiKey, StoreError> {
-        let new = NewKey {
-            tenant: wish.tenant,
-            user: wish.user,
-            name: wish.name,
-            kind: wish.kind,
-            mac: self.pepper()?.mac(text),
-            prefix: text.prefix().into(),
-            last4: text.last4().into(),
-            models: wish.models,
-            expires_at: wish.expires_at,
-        };
-        let key = self.store.create_key(&new, act).await?;
+        let key = self.store.create_key(&self.new_key(wish, text)?, act).await?;
         self.changed().await;
         Ok(key)
+    }
+
+    /// A key with a new secret, to be stored.
+    ///
+    /// # Errors
+    /// When there is no secret to hash keys with.
+    pub fn prepare(&self, wish: KeyWish) -> Result<(KeyText, NewKey), StoreError> {
+        let text = KeyText::generate(wish.kind);
+        let new = self.new_key(wish, &text)?;
+        Ok((text, new))
+    }
+
+    /// Another secret for a key of this kind, to be stored.
+    ///
+    /// # Errors
+    /// As [`Keys::prepare`].
+    pub fn prepare_secret(&self, kind: KeyKind) -> Result<(KeyText, NewSecret), StoreError> {
+        let text = KeyText::generate(kind);
+        let secret = self.secret(&text)?;
+        Ok((text, secret))
+    }
+
+    fn new_key(&self, wish: KeyWish, text: &KeyText) -> Result<NewKey, StoreError> {
+        Ok(new_key(wish, self.secret(text)?))
+    }
+
+    fn secret(&self, text: &KeyText) -> Result<NewSecret, StoreError> {
+        Ok(NewSecret { mac: self.pepper()?.mac(text), prefix: text.prefix().into(), last4: text.last4().into() })
+    }
+
+    /// Ends a secret that somebody found, on every replica.
+    ///
+    /// # Errors
+    /// When the store cannot be written.
+    pub async fn revoke_found(&self, text: &KeyText, act: &Act) -> Result<(), StoreError> {
+        if self.store.revoke_secret(&self.pepper()?.mac(text), act).await?.is_some() {
+            self.changed().await;
+        }
+        Ok(())
     }
 
     /// Whether the store knows this key.
@@ -245,6 +390,12 @@ impl Keys {
     }
 }
 
+fn new_key(wish: KeyWish, secret: NewSecret) -> NewKey {
+    let NewSecret { mac, prefix, last4 } = secret;
+    let KeyWish { kind, tenant, user, name, models, rules, budget, expires_at } = wish;
+    NewKey { tenant, user, name, kind, mac, prefix, last4, models, rules, budget, expires_at }
+}
+
 /// A key to make.
 #[derive(Debug, Clone)]
 pub struct KeyWish {
@@ -258,8 +409,29 @@ pub struct KeyWish {
     pub name: Arc<str>,
     /// Public model names that it may use, within the product's; empty for all of them.
     pub models: Vec<Arc<str>>,
+    /// What else it is bound to.
+    pub rules: KeyRules,
+    /// A budget of its own.
+    pub budget: Option<KeyBudget>,
     /// When it ends.
     pub expires_at: Option<Timestamp>,
+}
+
+impl KeyWish {
+    /// A key that nobody has, is bound to nothing and never ends.
+    #[must_use]
+    pub fn new(kind: KeyKind, name: &str) -> Self {
+        Self {
+            kind,
+            tenant: None,
+            user: None,
+            name: name.into(),
+            models: Vec::new(),
+            rules: KeyRules::default(),
+            budget: None,
+            expires_at: None,
+        }
+    }
 }
 
 /// An id that no store gives.
@@ -277,8 +449,13 @@ fn operator_context(text: &KeyText, now: Timestamp) -> KeyContext {
         last4: text.last4().into(),
         models: Vec::new(),
         status: KeyStatus::Active,
+        rules: KeyRules::default(),
         expires_at: None,
+        grace_until: None,
+        used_at: None,
+        created_by: None,
+        version: 1,
         created_at: now,
     };
-    KeyContext { key, user: None, tenant: None, product: None, budgets: Vec::new() }
+    KeyContext { key, superseded: false, user: None, tenant: None, product: None, budgets: Vec::new() }
 }

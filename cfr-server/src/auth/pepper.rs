@@ -6,7 +6,7 @@ use std::path::Path;
 use cfr_billing::identity::KeyMac;
 use cfr_core::secret::Secret;
 use hmac::{Hmac, KeyInit, Mac};
-use sha2::Sha256;
+use sha2::{Digest as _, Sha256};
 
 use super::KeyText;
 use crate::files::{create_private, make_private_folder};
@@ -127,11 +127,58 @@ impl Pepper {
         self.mac_of(key.expose())
     }
 
+    /// A secret of its own for one purpose: the same on every server that shares the pepper.
+    pub(super) fn for_purpose(&self, purpose: &'static str) -> Option<Hmac<Sha256>> {
+        Hmac::new_from_slice(&self.mac_of(purpose).0).ok()
+    }
+
+    /// What is stored of a key of which another gateway kept its SHA-256 only. No text of a key has a space, so that nobody
+    /// who knows the SHA-256 can present it as a key.
+    pub(super) fn mac_of_digest(&self, digest: &Sha256Digest) -> KeyMac {
+        let mut hmac = self.0.clone();
+        hmac.update(b"sha256 ");
+        hmac.update(&digest.0);
+        KeyMac(hmac.finalize().into_bytes().into())
+    }
+
     /// The same of a text that was found to be well formed, without a copy of it.
     pub(super) fn mac_of(&self, text: &str) -> KeyMac {
         let mut hmac = self.0.clone();
         hmac.update(text.as_bytes());
         KeyMac(hmac.finalize().into_bytes().into())
+    }
+}
+
+/// SHA-256 of a key's text: what LiteLLM keeps of it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Sha256Digest([u8; 32]);
+
+impl std::fmt::Debug for Sha256Digest {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Sha256Digest([redacted])")
+    }
+}
+
+impl Sha256Digest {
+    /// Of a key's text.
+    #[must_use]
+    pub fn of(text: &str) -> Self {
+        Self(Sha256::digest(text.as_bytes()).into())
+    }
+
+    /// As 64 hexadecimal digits.
+    #[must_use]
+    pub fn from_hex(text: &str) -> Option<Self> {
+        let (pairs, rest) = text.as_bytes().as_chunks::<2>();
+        if pairs.len() != 32 || !rest.is_empty() {
+            return None;
+        }
+        let mut digest = [0; 32];
+        for (byte, pair) in digest.iter_mut().zip(pairs) {
+            let digit = |letter: u8| char::from(letter).to_digit(16);
+            *byte = u8::try_from(digit(pair[0])? * 16 + digit(pair[1])?).ok()?;
+        }
+        Some(Self(digest))
     }
 }
 

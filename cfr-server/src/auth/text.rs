@@ -77,10 +77,10 @@ pub const fn kind_word(kind: KeyKind) -> &'static str {
     }
 }
 
-/// Headers in which clients of Anthropic and of Gemini send their key.
-const KEY_HEADERS: [&str; 2] = ["x-api-key", "x-goog-api-key"];
+/// Headers in which clients of Anthropic, of Gemini, of Azure and of LiteLLM send their key.
+const KEY_HEADERS: [&str; 4] = ["x-api-key", "x-goog-api-key", "api-key", "x-litellm-api-key"];
 
-/// The key that a request presents: `Authorization: Bearer …`, else `x-api-key`, else `x-goog-api-key`.
+/// The key that a request presents: `Authorization: Bearer …`, else in a header of its own.
 #[must_use]
 pub fn presented(headers: &HeaderMap) -> Option<&str> {
     let bearer = headers.get(AUTHORIZATION).and_then(|value| {
@@ -107,7 +107,8 @@ fn is_ours(text: &str) -> bool {
     }
 }
 
-fn is_foreign(text: &str) -> bool {
+/// Whether it may be a key of another gateway.
+pub(super) fn is_foreign(text: &str) -> bool {
     (FOREIGN_BYTES_MIN..=FOREIGN_BYTES_MAX).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
