@@ -152,6 +152,8 @@ actions! {
     IdentityLinked => "identity.linked",
     /// A user lost an identity at another provider.
     IdentityUnlinked => "identity.unlinked",
+    /// A user was erased.
+    UserErased => "user.erased",
     /// A key was made.
     KeyCreated => "key.created",
     /// A key was revoked.
@@ -160,6 +162,10 @@ actions! {
     KeyChanged => "key.changed",
     /// A key got a new secret.
     KeyRotated => "key.rotated",
+    /// An administrator of the platform began to see what a user sees.
+    ImpersonationBegun => "impersonation.begun",
+    /// The administrator is themselves again.
+    ImpersonationEnded => "impersonation.ended",
     /// Somebody reported a secret of a key as found: it stopped working.
     KeyLeaked => "key.leaked",
     /// A budget was made.

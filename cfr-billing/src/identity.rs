@@ -223,6 +223,8 @@ pub enum UserStatus {
     Rejected,
     /// Gone, kept as a tombstone.
     Deleted,
+    /// Gone for good: nothing is kept that says who it was.
+    Erased,
 }
 
 impl UserStatus {
@@ -241,6 +243,8 @@ impl UserStatus {
 
 /// Why a user is not activated.
 pub const NOT_PENDING: &str = "the user is not pending";
+/// Why nobody comes back from being erased.
+pub const ERASED: &str = "the user was erased: nobody knows any more who it was";
 /// Why a change of state alone admits nobody.
 pub const NOT_ACTIVATED: &str = "the user was never activated: that gives them a place, terms and a budget";
 
@@ -273,6 +277,31 @@ pub struct User {
     pub created_at: Timestamp,
     /// When it was last changed.
     pub updated_at: Timestamp,
+}
+
+impl User {
+    /// What is left when a person is erased: an id that usage and the books go on to name.
+    #[must_use]
+    pub fn erased(&self, now: Timestamp) -> Self {
+        Self {
+            email: format!("{}@erased.invalid", self.id).into(),
+            name: "".into(),
+            status: UserStatus::Erased,
+            email_verified_at: None,
+            locale: None,
+            version: self.version + 1,
+            updated_at: now,
+            ..self.clone()
+        }
+    }
+
+    /// Passes who can still be changed.
+    ///
+    /// # Errors
+    /// [`StoreError::Conflict`] for a user who was erased.
+    pub fn check_not_erased(&self) -> Result<(), StoreError> {
+        if self.status == UserStatus::Erased { Err(StoreError::conflict(ERASED)) } else { Ok(()) }
+    }
 }
 
 /// A user to make. With a product, the user gets a budget by its terms in the same transaction.

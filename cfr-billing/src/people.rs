@@ -80,6 +80,12 @@ impl Credentials {
         Self { password: Some(Arc::clone(password)), password_set_at: Some(now), ..Self::none(user) }
     }
 
+    /// Of a user who is erased: nothing signs in any more, and what was handed out before is void.
+    #[must_use]
+    pub fn erased(&self) -> Self {
+        Self { epoch: self.epoch + 1, version: self.version, ..Self::none(self.user) }
+    }
+
     /// Whether a password alone does not sign in.
     #[must_use]
     pub fn has_second_factor(&self) -> bool {
@@ -172,6 +178,11 @@ pub enum TokenKind {
     ResetPassword,
     /// Says that its bearer knew the password, and still has to present a second factor.
     SecondFactor,
+}
+
+impl TokenKind {
+    /// Those that make a user of who brings them.
+    pub const ADMITTING: [Self; 3] = [Self::Invitation, Self::VerifyEmail, Self::Setup];
 }
 
 /// A secret that works once.

@@ -1,6 +1,6 @@
 //! The audit log: one chain of events for the whole file.
 
-use cfr_billing::audit_log::{Act, Action, Actor, AuditEvent, AuditFilter, Chain, Event, Subject};
+use cfr_billing::audit_log::{Act, Action, Actor, AuditEvent, AuditFilter, Chain, Event, Origin, Subject};
 use cfr_billing::store::{Page, PageRequest};
 use cfr_core::id::TenantId;
 use sqlx::sqlite::{SqlitePool, SqliteRow};
@@ -53,7 +53,7 @@ pub(crate) async fn end(connection: &mut SqliteConnection) -> Result<Chain, Faul
 
 pub(crate) async fn insert(connection: &mut SqliteConnection, event: &AuditEvent) -> Result<(), Fault> {
     let sql = "INSERT INTO audit_events (seq, at, actor_kind, actor, address, agent, request, tenant_id, action, target, \
-         changes, hash) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
+         changes, hash, origin, salt) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
     sqlx::query(sql)
         .bind(event.seq)
         .bind(event.at.as_microsecond())
@@ -67,6 +67,8 @@ pub(crate) async fn insert(connection: &mut SqliteConnection, event: &AuditEvent
         .bind(event.target.clone())
         .bind(event.changes.clone())
         .bind(&event.hash[..])
+        .bind(event.origin.map(|origin| origin.hash.to_vec()))
+        .bind(event.origin.and_then(|origin| origin.salt).map(|salt| salt.to_vec()))
         .execute(connection)
         .await?;
     Ok(())
@@ -127,8 +129,23 @@ pub(crate) fn from_row(row: &SqliteRow) -> Result<AuditEvent, Fault> {
         action: row.text("action")?,
         target: row.text("target")?,
         changes: row.text("changes")?,
+        origin: origin(row)?,
         hash: hash(row)?,
     })
+}
+
+fn origin(row: &SqliteRow) -> Result<Option<Origin>, Fault> {
+    let Some(hash) = row.bytes_opt("origin")? else { return Ok(None) };
+    let hash = hash.try_into().map_err(|_| damaged("origin"))?;
+    let salt = row.bytes_opt("salt")?.map(|salt| salt.try_into().map_err(|_| damaged("salt"))).transpose()?;
+    Ok(Some(Origin { hash, salt }))
+}
+
+/// Forgets where somebody acted from. The chain still holds: it knows of that only a salted hash.
+pub(crate) async fn forget_origins(tx: &mut Tx<'_>, actor: &str) -> Result<(), Fault> {
+    let sql = "UPDATE audit_events SET address = NULL, agent = NULL, salt = NULL WHERE actor = ?";
+    sqlx::query(sql).bind(actor.to_owned()).execute(tx.connection()).await?;
+    Ok(())
 }
 
 fn hash(row: &SqliteRow) -> Result<[u8; 32], Fault> {

@@ -363,7 +363,11 @@ pub async fn a_letter_that_is_due_is_claimed_by_one(store: &dyn Store) {
     store.forget_mail(later.id).await.expect("the store works");
     store.forget_mail(later.id).await.expect("it is forgotten already");
     let again = store.claim_mails(until, until, 10).await.expect("the store works");
-    assert_eq!(again, [Mail { tries: 2, due_at: until, ..soon }]);
+    assert_eq!(again, [Mail { tries: 2, due_at: until, ..soon.clone() }]);
+    let failed = Mail { tries: 2, due_at: node.later(HOUR * 2).now, ..soon };
+    store.queue_mail(&failed).await.expect("the store works");
+    assert_eq!(claim(until).await, [], "it waits as it was told");
+    assert_eq!(claim(failed.due_at).await, [Mail { tries: 3, due_at: until, ..failed }]);
 }
 
 /// The pair of provider and name there; whoever has it keeps it.
@@ -425,7 +429,7 @@ pub async fn settings_and_languages_are_kept(store: &dyn Store) {
     assert_eq!((changed.locale, store.user(user.id).await.expect("it exists")), (Some(Language::En), changed));
 }
 
-fn with_password(of: &Credentials, password: &str) -> Credentials {
+pub(super) fn with_password(of: &Credentials, password: &str) -> Credentials {
     Credentials { password: Some(password.into()), ..of.clone() }
 }
 
@@ -433,7 +437,7 @@ fn told(user: UserId) -> Event {
     Event { action: Action::EmailVerified, tenant: None, target: user.to_string().into(), changes: "{}".into() }
 }
 
-fn token(node: &Node<'_>, kind: TokenKind, user: Option<&User>, number: u8) -> OneTimeToken {
+pub(super) fn token(node: &Node<'_>, kind: TokenKind, user: Option<&User>, number: u8) -> OneTimeToken {
     let offer = Offer { role: Role::User, product_version: None, invited_by: None };
     OneTimeToken {
         id: TokenId::generate(node.later(Duration::from_secs(number.into())).now), // ids come in the order of time
@@ -453,7 +457,7 @@ async fn found(node: &Node<'_>, token: &OneTimeToken) -> Option<OneTimeToken> {
     node.store.token(token.kind, &token.hash, node.now).await.expect("the store works")
 }
 
-fn mail(due_at: Timestamp, number: u8) -> Mail {
+pub(super) fn mail(due_at: Timestamp, number: u8) -> Mail {
     Mail {
         id: MailId::generate(due_at),
         to: "ada@example.org".into(),

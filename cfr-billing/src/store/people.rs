@@ -53,6 +53,14 @@ pub trait PeopleStore: Debug + Send + Sync + 'static {
     /// [`StoreError::Conflict`] when somebody else has it.
     async fn verify_email(&self, user: UserId, email: &str, act: &Act) -> Result<User, StoreError>;
 
+    /// Erases a user (GDPR, Article 17), if their version is still `version`: name, address, credentials, identities,
+    /// sessions, tokens, letters and the names that other programs know them by are gone, and from where they acted is gone
+    /// from the audit log; their keys are revoked and have no name any more. The id stays, in usage and in the books.
+    ///
+    /// # Errors
+    /// [`StoreError::Conflict`] when the user was changed meanwhile, or erased before.
+    async fn erase_user(&self, user: UserId, version: i64, act: &Act) -> Result<User, StoreError>;
+
     /// The user with this identity at another provider.
     ///
     /// # Errors
@@ -159,7 +167,7 @@ pub trait PeopleStore: Debug + Send + Sync + 'static {
     /// [`StoreError::NotFound`] when there is none with this id.
     async fn revoke_token(&self, id: TokenId, act: &Act) -> Result<(), StoreError>;
 
-    /// Writes a letter down.
+    /// Writes a letter down, or what became of one that is known.
     ///
     /// # Errors
     /// When the store cannot be written.

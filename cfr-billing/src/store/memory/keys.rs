@@ -1,6 +1,6 @@
 //! What becomes of keys: changes, new secrets, secrets that were found, and their last use.
 
-use cfr_core::id::{KeyId, TenantId};
+use cfr_core::id::{KeyId, TenantId, UserId};
 use cfr_core::ledger::{LimitPolicy, Scope};
 use cfr_core::time::Timestamp;
 
@@ -55,6 +55,15 @@ impl State {
         }
         key.version += 1;
         Some(self.keep_key(Action::KeyLeaked, &before, key, act))
+    }
+
+    /// Revokes every key of a user, and forgets what they called it.
+    pub(super) fn erase_keys(&mut self, user: UserId, act: &Act) {
+        let keys: Vec<_> = self.catalog.keys.values().filter(|key| key.user == Some(user)).cloned().collect();
+        for before in keys {
+            let key = ApiKey { name: "".into(), status: KeyStatus::Revoked, ..before.clone() };
+            self.keep_key(Action::KeyRevoked, &before, key, act);
+        }
     }
 
     fn keep_key(&mut self, action: Action, before: &ApiKey, key: ApiKey, act: &Act) -> ApiKey {

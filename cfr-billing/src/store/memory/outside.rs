@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use cfr_core::id::HoldId;
+use cfr_core::id::{HoldId, UserId};
 use cfr_core::time::Timestamp;
 
 use super::MemoryStore;
@@ -18,6 +18,12 @@ use crate::store::{OutsideStore, StoreError};
 pub(super) struct Outside {
     holds: BTreeMap<HoldId, OutsideHold>,
     names: BTreeMap<(NamedKind, Arc<str>), OutsideName>,
+}
+
+impl Outside {
+    pub(super) fn forget_user(&mut self, user: UserId) {
+        self.names.retain(|_, name| name.named != Named::User(user));
+    }
 }
 
 #[async_trait]
