@@ -21,14 +21,20 @@ use cfr_store_sqlite::Synchronous;
 use http::StatusCode;
 
 use crate::auth::KeyText;
+use crate::mail::MailConfig;
+use crate::federation::FederationConfig;
+use crate::oidc::Issuer;
 use crate::secrets::MasterKeySource;
+use crate::serve::Proxies;
 
 mod database;
 mod file;
 mod offer;
 mod resolve;
+mod stored;
 
 pub use database::{DatabaseConfig, DatabaseUrl, FILE as DATABASE, Migration, PostgresUrl};
+pub use stored::{StoredUpstream, known as known_provider};
 pub use offer::{Offering, offer, offering, prices, prices_json, summary};
 
 /// Where the server listens when nobody says.
@@ -87,6 +93,16 @@ pub struct Config {
     pub timeouts: Timeouts,
     /// What is fetched of pictures and documents that callers give by their addresses; none when nothing is.
     pub media: Option<MediaRules>,
+    /// How browsers reach this server; none when nobody said.
+    pub public_url: Option<Issuer>,
+    /// Who brings letters; none when nobody does.
+    pub mail: Option<MailConfig>,
+    /// Other providers that people may sign in with.
+    pub sign_in: Vec<FederationConfig>,
+    /// Whose word counts for where requests come from.
+    pub proxies: Proxies,
+    /// Hosts inside the network that accounts of the store may name.
+    pub account_hosts: Vec<String>,
     /// What waits for what.
     pub ledger: LedgerConfig,
     /// What every request reads.

@@ -25,9 +25,11 @@ impl Listener {
             match notices.recv().await {
                 Ok(Notice::Access) => self.keys.forget(),
                 Ok(Notice::Prices) => self.read_prices().await,
+                Ok(Notice::Accounts) => self.prices.reload_accounts().await,
                 Ok(unknown) => tracing::debug!(?unknown, "a notice that this version does not know"),
                 Err(RecvError::Lagged(_)) => {
                     self.keys.forget();
+                    self.prices.reload_accounts().await;
                     self.read_prices().await;
                 }
                 Err(RecvError::Closed) => return,

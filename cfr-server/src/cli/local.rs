@@ -8,8 +8,10 @@ use cfr_core::gateway::Offer;
 use cfr_core::price::PriceTable;
 use cfr_core::route::Routes;
 use cfr_core::time::{Clock, SystemClock};
+use tokio_util::task::TaskTracker;
 
 use super::error::CliError;
+use crate::accounts::AccountDesk;
 use crate::api::{self, ApiState, PriceDesk};
 use crate::config::{Config, DatabaseUrl, offer, prices, prices_json};
 use crate::state::{Books, StartError};
@@ -30,7 +32,7 @@ pub(crate) async fn open(config: &Arc<Config>) -> Result<(Router, Books), CliErr
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     let books = Books::open_for_command(config, clock).await?;
     match FolderPrices::read(config, &books).await {
-        Ok(prices) => Ok((router(&books, prices), books)),
+        Ok(prices) => Ok((router(&books, prices, config), books)),
         Err(error) => {
             books.close().await?;
             Err(error)
@@ -38,7 +40,7 @@ pub(crate) async fn open(config: &Arc<Config>) -> Result<(Router, Books), CliErr
     }
 }
 
-fn router(books: &Books, prices: FolderPrices) -> Router {
+fn router(books: &Books, prices: FolderPrices, config: &Config) -> Router {
     let state = ApiState {
         store: Arc::clone(&books.store),
         escrow: Arc::clone(&books.escrow),
@@ -46,7 +48,11 @@ fn router(books: &Books, prices: FolderPrices) -> Router {
         keys: Arc::clone(&books.keys),
         prices: Arc::new(prices),
         vault: Arc::clone(&books.vault),
+        letters: books.letters.clone(),
+        accounts: Arc::new(AccountDesk::new(config)),
         broadcast: Arc::clone(&books.broadcast),
+        sign_ins: None,
+        running: TaskTracker::new(),
     };
     Router::new().nest_service(api::BASE_PATH, api::local_router(state))
 }
@@ -63,7 +69,7 @@ impl FolderPrices {
     async fn read(config: &Arc<Config>, books: &Books) -> Result<Self, CliError> {
         let imported = books.store.latest_prices().await.map_err(StartError::from)?;
         let table = prices(config, imported.as_deref());
-        let offer = table.and_then(|table| offer(config, &table, books.clock.now()));
+        let offer = table.and_then(|table| offer(config, &[], &table, books.clock.now()));
         let offer = offer.map_err(|problem| CliError::misused(problem.what))?;
         Ok(Self { offer, config: Arc::clone(config), clock: Arc::clone(&books.clock) })
     }
@@ -79,7 +85,7 @@ impl PriceDesk for FolderPrices {
     }
 
     fn complete(&self, imported: &PriceTable) -> Result<Arc<PriceTable>, String> {
-        let completed = offer(&self.config, &Arc::new(imported.clone()), self.clock.now());
+        let completed = offer(&self.config, &[], &Arc::new(imported.clone()), self.clock.now());
         completed.map(|offer| offer.prices).map_err(|problem| problem.what)
     }
 

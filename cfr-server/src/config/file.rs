@@ -17,6 +17,11 @@ pub(super) struct File {
     pub(super) data: Option<String>,
     pub(super) prices: Option<String>,
     #[serde(default)]
+    pub(super) server: Server,
+    pub(super) mail: Option<Spanned<Mail>>,
+    #[serde(default)]
+    pub(super) sign_in: SignIn,
+    #[serde(default)]
     pub(super) database: Database,
     #[serde(default)]
     pub(super) redis: Redis,
@@ -28,11 +33,57 @@ pub(super) struct File {
     #[serde(default)]
     pub(super) media: Media,
     #[serde(default)]
+    pub(super) accounts: Accounts,
+    #[serde(default)]
     pub(super) money: Money,
     #[serde(default)]
     pub(super) upstream: Vec<Spanned<Upstream>>,
     #[serde(default)]
     pub(super) model: Vec<Spanned<Model>>,
+}
+
+/// `[server]`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Server {
+    pub(super) public_url: Option<Spanned<String>>,
+    #[serde(default)]
+    pub(super) trusted_proxies: Vec<Spanned<String>>,
+}
+
+/// `[mail]`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Mail {
+    pub(super) smtp_url: Option<Spanned<Secret>>,
+    pub(super) from: Option<Spanned<String>>,
+    pub(super) reply_to: Option<Spanned<String>>,
+}
+
+/// `[sign_in]`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct SignIn {
+    #[serde(default)]
+    pub(super) oidc: Vec<Spanned<SignInOidc>>,
+}
+
+/// `[[sign_in.oidc]]`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct SignInOidc {
+    pub(super) id: String,
+    pub(super) name: Option<String>,
+    pub(super) issuer: String,
+    pub(super) client_id: String,
+    pub(super) client_secret_variable: Option<String>,
+    pub(super) tenant: String,
+    #[serde(default)]
+    pub(super) domains: Vec<String>,
+    #[serde(default)]
+    pub(super) trusts_addresses: bool,
+    #[serde(default)]
+    pub(super) unknown: crate::federation::Unknown,
 }
 
 /// `[database]`.
@@ -139,6 +190,14 @@ pub(super) struct Media {
     pub(super) http: bool,
     #[serde(default)]
     pub(super) hosts: Vec<Spanned<String>>,
+}
+
+/// `[accounts]`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Accounts {
+    #[serde(default)]
+    pub(super) private_hosts: Vec<Spanned<String>>,
 }
 
 /// `[money]`.

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use cfr_core::Upstream;
 use cfr_core::batch::{BatchHost, BatchHosts};
 use cfr_core::gateway::Offer;
+use cfr_core::id::TenantId;
 use cfr_core::price::{BUNDLED_JSON, Mode, OwnPrice, PriceEntry, PriceTable, PricedAs};
 use cfr_core::route::{Health, Routes, Target};
 use cfr_core::time::{SystemClock, Timestamp};
@@ -17,6 +18,7 @@ use cfr_providers::media::{FetchMedia, MediaClient};
 use cfr_providers::transport::reqwest::ClientError;
 use cfr_providers::transport::{ReqwestTransport, Transport};
 
+use super::stored::StoredUpstream;
 use super::{Config, DeploymentConfig, ModelConfig, Problem, Problems, TargetConfig, UpstreamConfig, UpstreamKind};
 
 /// How the price table marks models that do not answer on chat completions.
@@ -42,7 +44,7 @@ pub struct Offering {
 pub fn offering(config: &Config, imported: Option<&[u8]>, now: Timestamp) -> Result<Offering, Problems> {
     let mut problems = Vec::new();
     let (upstreams, batches) = upstreams(config, &mut problems);
-    let offer = prices(config, imported).and_then(|prices| offer(config, &prices, now));
+    let offer = prices(config, imported).and_then(|prices| offer(config, &[], &prices, now));
     let offer = offer.map_err(|problem| problems.push(problem)).ok();
     let (Some(offer), true) = (offer, problems.is_empty()) else {
         return Err(Problems { file: config.source.clone(), list: problems });
@@ -51,14 +53,19 @@ pub fn offering(config: &Config, imported: Option<&[u8]>, now: Timestamp) -> Res
     Ok(Offering { offer, upstreams, batches, warnings })
 }
 
-/// Models and prices by this table, with the operator's own prices in it.
+/// Models and prices by this table, with the operator's own prices in it, and with the accounts of the store.
 ///
 /// # Errors
 /// When own prices contradict the table.
-pub fn offer(config: &Config, table: &Arc<PriceTable>, now: Timestamp) -> Result<Offer, Problem> {
+pub fn offer(
+    config: &Config,
+    stored: &[StoredUpstream],
+    table: &Arc<PriceTable>,
+    now: Timestamp,
+) -> Result<Offer, Problem> {
     let own: Vec<_> = config.upstreams.iter().flat_map(|upstream| upstream.prices.iter().cloned()).collect();
     let prices = if own.is_empty() { Arc::clone(table) } else { Arc::new(with_own(table, &own)?) };
-    Ok(Offer { routes: Arc::new(routes(config, &prices, now)), prices, fx: Arc::new([config.fx]) })
+    Ok(Offer { routes: Arc::new(routes(config, stored, &prices, now)), prices, fx: Arc::new([config.fx]) })
 }
 
 fn with_own(table: &PriceTable, own: &[OwnPrice]) -> Result<PriceTable, Problem> {
@@ -144,19 +151,75 @@ fn build(upstream: &UpstreamConfig, config: &Config, wires: &mut Option<Wires>) 
     Ok((Arc::new(media.into_iter().fold(built, HttpUpstream::with_media)), host))
 }
 
-/// Every priced model of every exposed upstream under its own name, a provider listed earlier first; then the
-/// configured names, which replace those.
-fn routes(config: &Config, prices: &PriceTable, now: Timestamp) -> Routes {
-    let accounts: Vec<Account<'_>> = config.upstreams.iter().map(Account::of).collect();
-    let mut own_names = BTreeMap::<&str, Vec<Target>>::new();
-    for (order, account) in (0..).zip(&accounts).filter(|(_, account)| account.upstream.expose) {
+/// Every priced model of every exposed upstream under its own name, a provider listed earlier first and accounts of the
+/// store last; then the configured names, which replace those. What tenants brought themselves is theirs alone.
+fn routes(config: &Config, stored: &[StoredUpstream], prices: &PriceTable, now: Timestamp) -> Routes {
+    let of = |owner| stored.iter().filter(move |one| one.owner == owner).map(|one| &one.upstream);
+    let configured: Vec<Account<'_>> = config.upstreams.iter().map(Account::of).collect();
+    let added: Vec<Account<'_>> = of(None).map(Account::of).collect();
+    let names = own_names(configured.iter().chain(&added), prices, now).into_iter();
+    let routes = names.fold(Routes::default(), |routes, (name, targets)| routes.with(name, targets));
+    let routes = config.models.iter().fold(routes, |routes, model| {
+        let spare = more_targets(&configured, &added, model);
+        routes.with(model.name.as_str(), targets(&configured, model).into_iter().chain(spare).collect())
+    });
+    let owners: BTreeSet<TenantId> = stored.iter().filter_map(|one| one.owner).collect();
+    owners.into_iter().fold(routes, |routes, tenant| {
+        let own: Vec<Account<'_>> = of(Some(tenant)).map(Account::of).collect();
+        own_routes(routes, tenant, config, (&configured, &own), prices, now)
+    })
+}
+
+/// The names under which a tenant's own accounts answer for it.
+fn own_routes(
+    routes: Routes,
+    tenant: TenantId,
+    config: &Config,
+    (configured, own): (&[Account<'_>], &[Account<'_>]),
+    prices: &PriceTable,
+    now: Timestamp,
+) -> Routes {
+    let names = own_names(own.iter(), prices, now).into_iter();
+    let routes = names.fold(routes, |routes, (name, targets)| routes.with_own(tenant, name, targets));
+    let reached = config.models.iter().map(|model| (model, more_targets(configured, own, model)));
+    reached
+        .filter(|(_, targets)| !targets.is_empty())
+        .fold(routes, |routes, (model, targets)| routes.with_own(tenant, model.name.as_str(), targets))
+}
+
+fn own_names<'a, 'b: 'a>(
+    accounts: impl Iterator<Item = &'a Account<'b>>,
+    prices: &'b PriceTable,
+    now: Timestamp,
+) -> BTreeMap<&'b str, Vec<Target>> {
+    let mut names = BTreeMap::<&str, Vec<Target>>::new();
+    for (order, account) in (0..).zip(accounts).filter(|(_, account)| account.upstream.expose) {
         for model in offered(account.upstream, prices, now) {
-            let target = Target { order, ..account.target(model) };
-            own_names.entry(model).or_default().push(target);
+            names.entry(model).or_default().push(Target { order, ..account.target(model) });
         }
     }
-    let routes = own_names.into_iter().fold(Routes::default(), |routes, (name, targets)| routes.with(name, targets));
-    config.models.iter().fold(routes, |routes, model| routes.with(model.name.as_str(), targets(&accounts, model)))
+    names
+}
+
+/// What further accounts of the same provider add to a configured model: the same places, behind another key.
+fn more_targets(configured: &[Account<'_>], further: &[Account<'_>], model: &ModelConfig) -> Vec<Target> {
+    let same = |one: &UpstreamConfig, other: &UpstreamConfig| {
+        one.kind == other.kind && one.account.base_url == other.account.base_url
+    };
+    let wanted = model.targets.iter().filter_map(|wanted| {
+        let named = configured.iter().find(|account| account.upstream.name == wanted.upstream)?;
+        Some((wanted, named))
+    });
+    let places = wanted.flat_map(|(wanted, named)| {
+        let others = further.iter().filter(|account| same(account.upstream, named.upstream));
+        others.map(move |account| Target {
+            weight: wanted.weight,
+            order: wanted.order,
+            price: priced_as(named.upstream, &wanted.model),
+            ..account.target(&wanted.model)
+        })
+    });
+    places.collect()
 }
 
 /// Names of models, dated ones included, that the upstream answers and that have a price now. Where the operator names

@@ -1,5 +1,6 @@
 //! From the file and the environment to what runs, collecting every problem on the way.
 
+use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::path::Path;
 use std::str::FromStr;
@@ -9,6 +10,7 @@ use std::time::Duration;
 use cfr_core::money::{BPS_PER_ONE, Currency, FxRate};
 use cfr_core::secret::Secret;
 use http::StatusCode;
+use ipnet::IpNet;
 use rust_decimal::Decimal;
 use toml::Spanned;
 
@@ -19,14 +21,18 @@ use super::{
     Settings, Timeouts, USD_PER_EUR_E6,
 };
 use crate::auth::KeyText;
+use crate::oidc::Issuer;
+use crate::serve::Proxies;
 use crate::secrets::{MasterKeySource, master};
 
 mod account;
 mod answering;
+mod mail;
 mod manner;
 mod media;
 mod pricing;
 mod sharing;
+mod sign_in;
 
 /// Bodies below this would refuse ordinary chats; above it, one request could fill the memory.
 const BODY_BYTES_RANGE: RangeInclusive<usize> = 1_024..=1_073_741_824;
@@ -63,6 +69,7 @@ pub(super) fn resolve(
     let mut reader = Reader { text, environment, keys, problems: Vec::new() };
     let fx_is_set = file.money.fx_usd_per_unit.is_some();
     let fx = reader.fx(&file.money);
+    let public_url = reader.public_url(file.server.public_url.as_ref());
     let config = Config {
         source: path.map(Path::to_path_buf),
         listen: reader.variable("CFR_LISTEN").or(file.listen).unwrap_or_else(|| LISTEN.into()),
@@ -71,9 +78,14 @@ pub(super) fn resolve(
         drain: file.limits.drain_seconds.map_or(DRAIN, Duration::from_secs),
         timeouts: reader.timeouts(&file.limits),
         media: reader.media(file.media),
+        account_hosts: reader.hosts(file.accounts.private_hosts, "accounts.private_hosts"),
         database: reader.database(file.database),
         redis: reader.redis(file.redis),
         cache: reader.cache(file.cache),
+        mail: reader.mail(file.mail.as_ref(), public_url.is_some()),
+        public_url,
+        sign_in: reader.sign_in(file.sign_in.oidc),
+        proxies: reader.proxies(&file.server.trusted_proxies),
         ledger: reader.ledger(&file.ledger),
         settings: reader.settings(&file.limits, &file.money),
         fx: fx.unwrap_or(FxRate::USD),
@@ -170,6 +182,30 @@ impl Reader<'_> {
 
     fn database_url(&mut self, line: Option<usize>, key: &str, text: &Secret) -> Option<DatabaseUrl> {
         DatabaseUrl::parse(text).map_err(|what| self.problem(line, key, what)).ok()
+    }
+
+    fn public_url(&mut self, section: Option<&Spanned<String>>) -> Option<Issuer> {
+        let (key, line, text) = match (self.variable("CFR_PUBLIC_URL"), section) {
+            (Some(text), _) => ("CFR_PUBLIC_URL", None, text),
+            (None, Some(text)) => ("server.public_url", self.line(text), text.get_ref().clone()),
+            (None, None) => return None,
+        };
+        Issuer::parse(&text).map_err(|what| self.problem(line, key, what)).ok()
+    }
+
+    fn proxies(&mut self, networks: &[Spanned<String>]) -> Proxies {
+        let mut trusted = Vec::new();
+        for network in networks {
+            let text = network.get_ref().trim();
+            match text.parse::<IpNet>().or_else(|_| text.parse::<IpAddr>().map(IpNet::from)) {
+                Ok(network) => trusted.push(network.trunc()),
+                Err(_) => {
+                    let what = format!("`{text}` is no network, as in 10.0.0.0/8, and no address");
+                    self.problem(self.line(network), "server.trusted_proxies", what);
+                }
+            }
+        }
+        Proxies::new(trusted)
     }
 
     fn ledger(&mut self, section: &file::Ledger) -> LedgerConfig {

@@ -10,11 +10,16 @@ impl Reader<'_> {
     /// What is fetched is public, encrypted and limited in any case, so that it is fetched when nothing is said.
     pub(super) fn media(&mut self, section: file::Media) -> Option<MediaRules> {
         let file::Media { fetch, http, hosts } = section;
-        let hosts = hosts.into_iter().filter_map(|host| self.host(host)).collect();
+        let hosts = self.hosts(hosts, "media.hosts");
         fetch.unwrap_or(true).then_some(MediaRules { http, hosts })
     }
 
-    fn host(&mut self, host: Spanned<String>) -> Option<String> {
+    /// Names of hosts.
+    pub(super) fn hosts(&mut self, hosts: Vec<Spanned<String>>, key: &str) -> Vec<String> {
+        hosts.into_iter().filter_map(|host| self.host(host, key)).collect()
+    }
+
+    fn host(&mut self, host: Spanned<String>, key: &str) -> Option<String> {
         let line = self.line(&host);
         let host = host.into_inner();
         if is_host(host.strip_prefix("*.").unwrap_or(&host)) {
@@ -22,7 +27,7 @@ impl Reader<'_> {
         }
         let what =
             format!("`{host}`: the name of a host, or `*.` and a name for all below it, without scheme and port");
-        self.problem(line, "media.hosts", what);
+        self.problem(line, key, what);
         None
     }
 }
