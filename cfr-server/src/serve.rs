@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::Router;
+use http::Extensions;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::service::TowerToHyperService;
@@ -15,6 +16,10 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::util::MapRequest;
+
+mod proxies;
+
+pub use proxies::Proxies;
 
 /// A client that takes longer to send its next request head is cut off; the pause before it counts. Longer than clients
 /// keep idle connections, so that they do not send into one that is being closed.
@@ -135,9 +140,24 @@ fn builder(head_timeout: Duration) -> auto::Builder<TokioExecutor> {
     server
 }
 
-/// Who is at the other end of a connection: the client, or a proxy in front of us.
+/// Who sends a request: the client, or a proxy in front of us that nobody told us to [look through](Proxies).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Peer(pub IpAddr);
+
+/// The network that an address is in, as far as one customer of a provider goes: an IPv4 address alone, half an IPv6 one.
+#[must_use]
+pub fn network(address: IpAddr) -> u128 {
+    match address.to_canonical() {
+        IpAddr::V4(address) => address.to_ipv6_mapped().to_bits(),
+        IpAddr::V6(address) => address.to_bits() & !u128::from(u64::MAX),
+    }
+}
+
+/// The address that a request comes from; none where it came over no connection.
+#[must_use]
+pub fn address(extensions: &Extensions) -> Option<IpAddr> {
+    extensions.get::<Peer>().map(|peer| peer.0)
+}
 
 /// One connection from its first request to its last.
 async fn converse(

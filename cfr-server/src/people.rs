@@ -1,0 +1,155 @@
+//! People who sign in: passwords, second factors, sessions; routes under `/auth`.
+//!
+//! In reading order: [`sign_in`] says who gets in, [`session`] what a browser then has and how it ends, [`step_up`] how somebody
+//! proves again who they are, [`factors`], [`account`] and [`reset`] what people change about themselves, [`setup`] how the
+//! first administrator comes to be. [`routes`] has every path, [`page`] the pages for browsers without the portal.
+//!
+//! Whoever is not known gets the same answers as who is, for the same work.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use axum::http::{HeaderMap, Method};
+use cfr_billing::audit_log::{Act, Event};
+use cfr_billing::people::{Credentials, SignedIn};
+use cfr_billing::store::{Store, StoreError};
+use cfr_core::id::UserId;
+use cfr_core::secret::Secret;
+use cfr_core::time::{Clock, Timestamp};
+
+pub mod account;
+pub mod attempts;
+pub mod browser;
+pub mod codes;
+pub mod cookie;
+pub mod factors;
+pub mod hash;
+pub mod join;
+mod letters;
+pub mod page;
+pub mod password;
+mod refusal;
+pub mod reset;
+pub mod routes;
+pub mod secret;
+pub mod session;
+pub mod setup;
+pub mod sign_in;
+mod sign_ups;
+pub mod step_up;
+mod sweeper;
+mod view;
+mod visitor;
+
+pub use browser::check_browser;
+pub use refusal::Refusal;
+pub use step_up::require_recent_proof;
+pub use sweeper::Sweeper;
+pub use visitor::Visitor;
+
+use self::attempts::Attempts;
+use self::hash::{Hasher, Match};
+use crate::api::SignIns;
+use crate::api::problem::Problem;
+use self::sign_ups::SignUps;
+use crate::mail::Letters;
+use crate::secrets::Vault;
+
+/// How often a change is made again when somebody else changed the same at the same moment.
+const TRIES_MAX: usize = 8;
+
+/// Everything that people who sign in need.
+#[derive(Debug)]
+pub struct People {
+    store: Arc<dyn Store>,
+    vault: Arc<Vault>,
+    clock: Arc<dyn Clock>,
+    hasher: Hasher,
+    attempts: Attempts,
+    sign_ups: SignUps,
+    letters: Letters,
+}
+
+impl People {
+    /// People of a store, whose seeds of second factors this vault seals.
+    #[must_use]
+    pub fn new(store: Arc<dyn Store>, vault: Arc<Vault>, letters: Letters, clock: Arc<dyn Clock>) -> Self {
+        let attempts = Attempts::new(Arc::clone(&clock));
+        Self { store, vault, clock, hasher: Hasher::default(), attempts, sign_ups: SignUps::default(), letters }
+    }
+
+    /// Hashes a password as it is kept.
+    ///
+    /// # Errors
+    /// When too many wait for the same.
+    pub async fn hash_password(&self, password: &Secret) -> Result<Arc<str>, Refusal> {
+        Ok(self.hasher.hash(&password::prepare(password)).await?)
+    }
+
+    /// How many passwords were hashed or compared so far.
+    pub fn hashes_made(&self) -> u64 {
+        self.hasher.made()
+    }
+
+    /// Ends every session of a user: what they may do has changed.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn sign_out_everywhere(&self, user: UserId, act: &Act) -> Result<u64, Refusal> {
+        Ok(self.store.end_sessions(user, None, act).await?)
+    }
+
+    /// What somebody proves who they are with.
+    async fn credentials(&self, signed_in: &SignedIn) -> Result<Credentials, Refusal> {
+        Ok(self.store.credentials(signed_in.user.id).await?)
+    }
+
+    fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    async fn compare(&self, password: &Secret, kept: Option<Arc<str>>) -> Result<Match, Refusal> {
+        // What nobody can have is compared with nothing: the same work, and no more for a longer text.
+        let (password, kept) = match password::is_too_long(password) {
+            true => (Secret::new(""), None),
+            false => (password::prepare(password), kept),
+        };
+        Ok(self.hasher.compare(&password, kept).await?)
+    }
+
+    /// Changes how a user proves who they are, from what is there at this moment. `change` is asked again when somebody else
+    /// was faster, and says which event tells of it.
+    async fn amend<T>(
+        &self,
+        user: UserId,
+        act: &Act,
+        mut change: impl FnMut(&mut Credentials) -> Result<(T, Option<Event>), Refusal> + Send,
+    ) -> Result<(Credentials, T), Refusal> {
+        let mut conflict = StoreError::conflict("the credentials were changed meanwhile");
+        for _ in 0..TRIES_MAX {
+            let mut credentials = self.store.credentials(user).await?;
+            let before = credentials.clone();
+            let (done, event) = change(&mut credentials)?;
+            if credentials == before && event.is_none() {
+                return Ok((credentials, done));
+            }
+            match self.store.set_credentials(&credentials, event.as_ref(), act).await {
+                Ok(written) => return Ok((written, done)),
+                Err(error @ StoreError::Conflict { .. }) => conflict = error,
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Err(conflict.into())
+    }
+}
+
+#[async_trait]
+impl SignIns for People {
+    async fn signed_in(&self, headers: &HeaderMap) -> Result<Option<SignedIn>, Problem> {
+        Ok(Self::signed_in(self, headers).await?)
+    }
+
+    fn check_browser(&self, method: &Method, headers: &HeaderMap) -> Result<(), Problem> {
+        Ok(check_browser(method, headers)?)
+    }
+}
