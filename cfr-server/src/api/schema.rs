@@ -39,7 +39,14 @@ words! {
     /// What a user may do.
     Role: "admin" "tenant_admin" "user" "guest";
     /// Where a user is in their life.
-    UserStatus: "pending" "active" "suspended" "rejected" "deleted";
+    UserStatus: "pending" "active" "suspended" "rejected" "deleted" "erased";
+    /// Who may become a user of a tenant: who was invited, who asks and is activated, or who proves an address at one of its
+    /// domains.
+    SignupMode: "closed" "invite" "request" "open";
+    /// Who needs a second factor to sign in.
+    MfaRequired: "nobody" "admins" "everybody";
+    /// A language that people are written to in.
+    Language: "en" "de";
     /// What a key opens.
     KeyKind: "live" "test" "service" "admin";
     /// Where a key is in its life.
@@ -103,12 +110,20 @@ texts! {
     TenantId: "ten_01kahr4kz8fyksn1c1d5v2c9zt", None;
     /// The id of a user.
     UserId: "usr_01kahr4kz8fyksn1c1d5v2c9zt", None;
+    /// The id of an invitation.
+    InvitationId: "tok_01kahr4kz8fyksn1c1d5v2c9zt", None;
+    /// The id of a browser that is signed in.
+    SessionId: "ses_01kahr4kz8fyksn1c1d5v2c9zt", None;
     /// The id of a key.
     KeyId: "key_01kahr4kz8fyksn1c1d5v2c9zt", None;
+    /// The id of a program that people sign in to.
+    ClientId: "app_01kahr4kz8fyksn1c1d5v2c9zt", None;
     /// The id of a product.
     ProductId: "prd_01kahr4kz8fyksn1c1d5v2c9zt", None;
     /// The id of one version of a product.
     ProductVersionId: "prv_01kahr4kz8fyksn1c1d5v2c9zt", None;
+    /// The id of an account at a provider.
+    ProviderAccountId: "pac_01kahr4kz8fyksn1c1d5v2c9zt", None;
     /// The id of a budget.
     BudgetId: "bud_01kahr4kz8fyksn1c1d5v2c9zt", None;
     /// The id of a grant.
@@ -140,6 +155,9 @@ mod tests {
         check::<cfr_billing::identity::TenantStatus>(TenantStatus::WORDS);
         check::<cfr_billing::identity::Role>(Role::WORDS);
         check::<cfr_billing::identity::UserStatus>(UserStatus::WORDS);
+        check::<cfr_billing::identity::SignupMode>(SignupMode::WORDS);
+        check::<cfr_billing::identity::MfaRequired>(MfaRequired::WORDS);
+        check::<cfr_billing::identity::Language>(Language::WORDS);
         check::<cfr_billing::identity::KeyKind>(KeyKind::WORDS);
         check::<cfr_billing::identity::KeyStatus>(KeyStatus::WORDS);
         check::<cfr_billing::audit_log::ActorKind>(ActorKind::WORDS);

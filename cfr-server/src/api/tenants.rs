@@ -3,20 +3,23 @@
 use std::sync::Arc;
 
 use axum::Json as Answer;
-use axum::extract::{Path, State};
-use cfr_billing::identity::{NewTenant, Tenant as Row, TenantKind, TenantPatch, TenantStatus};
-use cfr_core::id::TenantId;
+use axum::extract::Path;
+use cfr_billing::identity::{
+    Language, MfaRequired, NewTenant, SignupMode, Tenant as Row, TenantKind, TenantPatch, TenantSettings, TenantStatus,
+};
+use cfr_core::id::{ProductId, TenantId};
 use cfr_core::money::Currency;
 use cfr_core::time::{TimeZone, Timestamp};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::admin::Acting;
+use super::desk::Desk;
+use super::guard::Acting;
 use super::input::{Checks, Json, Params, nullable};
 use super::page::{Listing, page_request};
 use super::precondition::{IfMatch, Versioned};
 use super::problem::{Problem, Problems};
-use super::{ApiState, lookup, schema};
+use super::{lookup, schema};
 
 /// A customer organisation.
 #[derive(Debug, Serialize, ToSchema)]
@@ -47,6 +50,21 @@ pub(crate) struct Tenant {
     /// The currency of its budgets.
     #[schema(value_type = schema::CurrencyCode)]
     pub(crate) currency: Currency,
+    /// Who may become a user.
+    #[schema(value_type = schema::SignupMode)]
+    pub(crate) signup: SignupMode,
+    /// Domains whose addresses may sign up; empty for all of them.
+    #[schema(value_type = Vec<String>, example = json!(["acme.example"]))]
+    pub(crate) signup_domains: Vec<Arc<str>>,
+    /// The product of who signs up.
+    #[schema(value_type = Option<schema::ProductId>)]
+    pub(crate) signup_product: Option<ProductId>,
+    /// Who needs a second factor.
+    #[schema(value_type = schema::MfaRequired)]
+    pub(crate) mfa_required: MfaRequired,
+    /// The language of people who have not chosen one.
+    #[schema(value_type = schema::Language)]
+    pub(crate) locale: Language,
     /// Counts changes; also in `etag`.
     pub(crate) version: i64,
     /// When it was made.
@@ -69,6 +87,11 @@ impl From<Row> for Tenant {
             users_max: row.users_max,
             time_zone: row.zone,
             currency: row.currency,
+            signup: row.settings.signup,
+            signup_domains: row.settings.signup_domains,
+            signup_product: row.settings.signup_product,
+            mfa_required: row.settings.mfa_required,
+            locale: row.settings.locale,
             version: row.version,
             created_at: row.created_at,
             updated_at: row.updated_at,
@@ -105,7 +128,87 @@ pub(crate) struct CreateTenant {
     /// The currency of its budgets; `EUR` when absent.
     #[schema(value_type = Option<schema::CurrencyCode>)]
     pub(crate) currency: Option<String>,
+    /// How people join it and sign in.
+    #[serde(flatten)]
+    pub(crate) joining: Joining,
 }
+
+/// How people join a tenant and sign in there; what is absent stays, or is as usual.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+pub(crate) struct Joining {
+    /// Who may become a user; `invite` when nobody says. `request` and `open` need mail.
+    #[schema(value_type = Option<schema::SignupMode>)]
+    pub(crate) signup: Option<SignupMode>,
+    /// Domains whose addresses may sign up, at most 100; `open` needs one.
+    #[schema(example = json!(["acme.example"]))]
+    pub(crate) signup_domains: Option<Vec<String>>,
+    /// The id or code of the product of who signs up; `null` for none.
+    #[serde(default, deserialize_with = "nullable")]
+    #[schema(value_type = Option<String>)]
+    pub(crate) signup_product: Option<Option<String>>,
+    /// Who needs a second factor; `admins` when nobody says.
+    #[schema(value_type = Option<schema::MfaRequired>)]
+    pub(crate) mfa_required: Option<MfaRequired>,
+    /// The language of people who have not chosen one; `en` when nobody says.
+    #[schema(value_type = Option<schema::Language>)]
+    pub(crate) locale: Option<Language>,
+}
+
+/// Domains of one tenant.
+const DOMAINS_MAX: usize = 100;
+
+impl Joining {
+    /// These settings, changed so.
+    ///
+    /// # Errors
+    /// 422 for what contradicts itself, or needs what this server does not have.
+    async fn over(self, settings: TenantSettings, desk: &Desk, currency: Currency) -> Result<TenantSettings, Problem> {
+        let signup_product = match self.signup_product {
+            Some(Some(product)) => Some(signup_product(desk, &product, currency).await?),
+            Some(None) => None,
+            None => settings.signup_product,
+        };
+        let domains = self.signup_domains.map(|domains| domains.iter().map(|domain| domain.to_lowercase().into()).collect());
+        let settings = TenantSettings {
+            signup: self.signup.unwrap_or(settings.signup),
+            signup_domains: domains.unwrap_or(settings.signup_domains),
+            signup_product,
+            mfa_required: self.mfa_required.unwrap_or(settings.mfa_required),
+            locale: self.locale.unwrap_or(settings.locale),
+        };
+        check_settings(&settings, desk.letters().are_sent())?;
+        Ok(settings)
+    }
+}
+
+async fn signup_product(desk: &Desk, product: &str, currency: Currency) -> Result<ProductId, Problem> {
+    let found = lookup::named("signup_product", lookup::product(&*desk.store, product).await)?;
+    let sold_in = found.current.terms.currency;
+    let message = format!("it is sold in {sold_in}, and the tenant's budgets are in {currency}");
+    let mut checks = Checks::default();
+    checks.require(sold_in == currency, "signup_product", &message);
+    checks.finish()?;
+    Ok(found.id)
+}
+
+fn check_settings(settings: &TenantSettings, letters_are_sent: bool) -> Result<(), Problem> {
+    let mut checks = Checks::default();
+    let domains = &settings.signup_domains;
+    checks.require(domains.len() <= DOMAINS_MAX, "signup_domains", "at most 100");
+    for (index, domain) in domains.iter().enumerate() {
+        let letters = |letter: u8| letter.is_ascii_alphanumeric() || matches!(letter, b'-' | b'.');
+        let good = domain.contains('.') && domain.len() <= DOMAIN_CHARS_MAX && domain.bytes().all(letters);
+        checks.require(good, &format!("signup_domains[{index}]"), "a domain, as in acme.example");
+    }
+    let needs_domain = settings.signup == SignupMode::Open && domains.is_empty();
+    checks.require(!needs_domain, "signup_domains", "`open` is for addresses of the domains that are named here");
+    let needs_mail = settings.signup.takes_sign_ups() && !letters_are_sent;
+    checks.require(!needs_mail, "signup", "addresses are proved by letters: set up `[mail]` in the server's configuration");
+    checks.finish()
+}
+
+/// Characters of a domain (RFC 1035).
+const DOMAIN_CHARS_MAX: usize = 253;
 
 /// Where days begin when nobody says otherwise (money.md §1.1).
 const DEFAULT_ZONE: &str = "Europe/Berlin";
@@ -131,6 +234,7 @@ impl CreateTenant {
             users_max: self.users_max,
             zone: zone.unwrap_or(TimeZone::UTC),
             currency: currency.unwrap_or(Currency::EUR),
+            settings: TenantSettings::default(),
         })
     }
 }
@@ -148,6 +252,9 @@ pub(crate) struct ChangeTenant {
     #[serde(default, deserialize_with = "nullable")]
     #[schema(value_type = Option<u32>)]
     pub(crate) users_max: Option<Option<u32>>,
+    /// How people join it and sign in.
+    #[serde(flatten)]
+    pub(crate) joining: Joining,
 }
 
 /// Which tenants.
@@ -167,11 +274,11 @@ pub(crate) struct TenantQuery {
 #[utoipa::path(get, path = "/tenants", operation_id = "list_tenants", tag = "tenants", params(TenantQuery),
     responses((status = 200, description = "A page of tenants", body = Listing<Tenant>), Problems))]
 pub(crate) async fn list(
-    State(state): State<ApiState>,
+    desk: Desk,
     Params(query): Params<TenantQuery>,
 ) -> Result<Answer<Listing<Tenant>>, Problem> {
     let page = page_request(query.cursor.as_deref(), query.limit)?;
-    Ok(Answer(Listing::of(state.store.tenants(page).await?, Tenant::from)))
+    Ok(Answer(Listing::of(desk.store.tenants(page).await?, Tenant::from)))
 }
 
 /// Create a tenant.
@@ -179,11 +286,13 @@ pub(crate) async fn list(
     responses((status = 201, description = "The new tenant", body = Tenant,
         headers(("etag" = String, description = "Its version, for `if-match`"))), Problems))]
 pub(crate) async fn create(
-    State(state): State<ApiState>,
+    desk: Desk,
     Acting(act): Acting,
     Json(body): Json<CreateTenant>,
 ) -> Result<Versioned<Tenant>, Problem> {
-    let row = state.store.create_tenant(&body.check()?, &act).await?;
+    let new = body.check()?;
+    let settings = body.joining.over(TenantSettings::default(), &desk, new.currency).await?;
+    let row = desk.store.create_tenant(&NewTenant { settings, ..new }, &act).await?;
     Ok(Versioned::created(row.version, row.into()))
 }
 
@@ -193,10 +302,10 @@ pub(crate) async fn create(
     responses((status = 200, description = "The tenant", body = Tenant,
         headers(("etag" = String, description = "Its version, for `if-match`"))), Problems))]
 pub(crate) async fn show(
-    State(state): State<ApiState>,
+    desk: Desk,
     Path(tenant): Path<String>,
 ) -> Result<Versioned<Tenant>, Problem> {
-    Ok(lookup::tenant(&*state.store, &tenant).await?.into())
+    Ok(lookup::tenant(&*desk.store, &tenant).await?.into())
 }
 
 /// Change a tenant. A suspended tenant's requests are refused at once.
@@ -206,7 +315,7 @@ pub(crate) async fn show(
     responses((status = 200, description = "The tenant as it is now", body = Tenant,
         headers(("etag" = String, description = "Its version, for `if-match`"))), Problems))]
 pub(crate) async fn change(
-    State(state): State<ApiState>,
+    desk: Desk,
     Acting(act): Acting,
     Path(tenant): Path<String>,
     if_match: IfMatch,
@@ -217,10 +326,16 @@ pub(crate) async fn change(
         checks.name("name", name);
     }
     checks.finish()?;
-    let row = lookup::tenant(&*state.store, &tenant).await?;
+    let row = lookup::tenant(&*desk.store, &tenant).await?;
     if_match.check(row.version)?;
-    let patch = TenantPatch { name: body.name.map(Into::into), status: body.status, users_max: body.users_max };
-    let row = state.store.update_tenant(row.id, row.version, &patch, &act).await?;
-    state.keys.changed().await;
+    let settings = body.joining.over(row.settings.clone(), &desk, row.currency).await?;
+    let patch = TenantPatch {
+        name: body.name.map(Into::into),
+        status: body.status,
+        users_max: body.users_max,
+        settings: (settings != row.settings).then_some(settings),
+    };
+    let row = desk.store.update_tenant(row.id, row.version, &patch, &act).await?;
+    desk.changed().await;
     Ok(row.into())
 }

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use axum::Json as Answer;
-use axum::extract::{Path, State};
+use axum::extract::Path;
 use cfr_billing::budget::{BudgetFilter, ScopeId};
-use cfr_billing::identity::{NewUser, Role, User as Row, UserPatch, UserStatus};
-use cfr_billing::store::PageRequest;
+use cfr_billing::identity::{Language, NewUser, Role, User as Row, UserFilter, UserPatch, UserStatus};
+use cfr_billing::store::{NO_PLATFORM_ADMIN, PageRequest};
 use cfr_core::id::{ProductVersionId, TenantId, UserId};
 use cfr_core::ledger::Scope;
 use cfr_core::money::Currency;
@@ -14,13 +14,15 @@ use cfr_core::time::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::admin::Acting;
+use super::desk::Desk;
+use super::guard::Acting;
 use super::input::{Checks, Json, Params};
 use super::lookup::{self, Memo};
 use super::page::{Listing, page_request};
 use super::precondition::{IfMatch, Versioned};
 use super::problem::{Problem, Problems};
-use super::{ApiState, schema};
+use super::schema;
+use crate::auth::access::Subject;
 
 /// A person.
 #[derive(Debug, Serialize, ToSchema)]
@@ -49,6 +51,12 @@ pub(crate) struct User {
     /// The version of it.
     #[schema(value_type = Option<schema::ProductVersionId>)]
     pub(crate) product_version: Option<ProductVersionId>,
+    /// When they proved that they read their address.
+    #[schema(value_type = Option<schema::Time>)]
+    pub(crate) email_verified_at: Option<Timestamp>,
+    /// The language that they are written to in; null for their tenant's.
+    #[schema(value_type = Option<schema::Language>)]
+    pub(crate) locale: Option<Language>,
     /// Counts changes; also in `etag`.
     pub(crate) version: i64,
     /// When the user was made.
@@ -78,6 +86,9 @@ pub(crate) struct CreateUser {
     /// The id or code of a product, whose newest version they get.
     #[schema(example = "starter")]
     pub(crate) product: Option<String>,
+    /// The language that they are written to in; their tenant's when absent.
+    #[schema(value_type = Option<schema::Language>)]
+    pub(crate) locale: Option<Language>,
 }
 
 /// What to change of a user; what is absent stays.
@@ -89,9 +100,12 @@ pub(crate) struct ChangeUser {
     /// A new role.
     #[schema(value_type = Option<schema::Role>)]
     pub(crate) role: Option<Role>,
-    /// A new state.
+    /// A new state. Who is pending is activated or rejected instead.
     #[schema(value_type = Option<schema::UserStatus>)]
     pub(crate) status: Option<UserStatus>,
+    /// The language that they are written to in.
+    #[schema(value_type = Option<schema::Language>)]
+    pub(crate) locale: Option<Language>,
     /// The id or code of another product. Its terms hold for new requests; the budget follows with its next period.
     pub(crate) product: Option<String>,
 }
@@ -103,6 +117,9 @@ pub(crate) struct ChangeUser {
 pub(crate) struct UserQuery {
     /// Only those of this tenant, by id or slug.
     pub(crate) tenant: Option<String>,
+    /// Only those in this state: `pending` is the queue of who waits to be admitted.
+    #[param(value_type = Option<schema::UserStatus>)]
+    pub(crate) status: Option<UserStatus>,
     /// The `next_cursor` of the page before.
     #[param(pattern = "^[0-9a-f]{32}$")]
     pub(crate) cursor: Option<String>,
@@ -115,13 +132,14 @@ pub(crate) struct UserQuery {
 #[utoipa::path(get, path = "/users", operation_id = "list_users", tag = "users", params(UserQuery),
     responses((status = 200, description = "A page of users", body = Listing<User>), Problems))]
 pub(crate) async fn list(
-    State(state): State<ApiState>,
+    desk: Desk,
     Params(query): Params<UserQuery>,
 ) -> Result<Answer<Listing<User>>, Problem> {
     let page = page_request(query.cursor.as_deref(), query.limit)?;
-    let tenant = lookup::tenant_filter(&*state.store, query.tenant.as_deref()).await?;
-    let rows = state.store.users(tenant, page).await?;
-    let mut memo = Memo::new(&*state.store);
+    let tenant = lookup::tenant_filter(&*desk.store, query.tenant.as_deref()).await?;
+    let filter = UserFilter { tenant, status: query.status };
+    let rows = desk.store.users(&filter, page).await?;
+    let mut memo = Memo::new(&*desk.store);
     let mut items = Vec::with_capacity(rows.items.len());
     for row in rows.items {
         items.push(present(row, &mut memo).await?);
@@ -134,7 +152,7 @@ pub(crate) async fn list(
     responses((status = 201, description = "The new user", body = User,
         headers(("etag" = String, description = "Its version, for `if-match`"))), Problems))]
 pub(crate) async fn create(
-    State(state): State<ApiState>,
+    desk: Desk,
     Acting(act): Acting,
     Json(body): Json<CreateUser>,
 ) -> Result<Versioned<User>, Problem> {
@@ -143,18 +161,20 @@ pub(crate) async fn create(
     checks.email("email", &body.email);
     checks.name("name", name);
     checks.finish()?;
-    let tenant = lookup::named("tenant", lookup::tenant(&*state.store, &body.tenant).await)?;
+    check_role(&desk, body.role)?;
+    let tenant = lookup::named("tenant", lookup::tenant(&*desk.store, &body.tenant).await)?;
     let new = NewUser {
         tenant: tenant.id,
         email: body.email.as_str().into(),
         name: name.into(),
         role: body.role.unwrap_or(Role::User),
-        product_version: product_version(&state, body.product.as_deref(), tenant.currency).await?,
+        product_version: product_version(&desk, body.product.as_deref(), tenant.currency).await?,
+        locale: body.locale,
     };
-    let row = state.store.create_user(&new, &act).await?;
-    state.keys.changed().await;
+    let row = desk.store.create_user(&new, &act).await?;
+    desk.changed().await;
     let version = row.version;
-    Ok(Versioned::created(version, present(row, &mut Memo::new(&*state.store)).await?))
+    Ok(Versioned::created(version, present(row, &mut Memo::new(&*desk.store)).await?))
 }
 
 /// Show a user.
@@ -162,9 +182,9 @@ pub(crate) async fn create(
     params(("user" = String, Path, description = "Id or e-mail address")),
     responses((status = 200, description = "The user", body = User,
         headers(("etag" = String, description = "Its version, for `if-match`"))), Problems))]
-pub(crate) async fn show(State(state): State<ApiState>, Path(user): Path<String>) -> Result<Versioned<User>, Problem> {
-    let row = lookup::user(&*state.store, &user).await?;
-    Ok(Versioned::ok(row.version, present(row, &mut Memo::new(&*state.store)).await?))
+pub(crate) async fn show(desk: Desk, Path(user): Path<String>) -> Result<Versioned<User>, Problem> {
+    let row = lookup::user(&*desk.store, &user).await?;
+    Ok(Versioned::ok(row.version, present(row, &mut Memo::new(&*desk.store)).await?))
 }
 
 /// Change a user. The requests of a user who is not active are refused at once.
@@ -174,7 +194,7 @@ pub(crate) async fn show(State(state): State<ApiState>, Path(user): Path<String>
     responses((status = 200, description = "The user as they are now", body = User,
         headers(("etag" = String, description = "Its version, for `if-match`"))), Problems))]
 pub(crate) async fn change(
-    State(state): State<ApiState>,
+    desk: Desk,
     Acting(act): Acting,
     Path(user): Path<String>,
     if_match: IfMatch,
@@ -185,31 +205,45 @@ pub(crate) async fn change(
         checks.name("name", name);
     }
     checks.finish()?;
-    let row = lookup::user(&*state.store, &user).await?;
+    check_role(&desk, body.role)?;
+    let row = lookup::user(&*desk.store, &user).await?;
     if_match.check(row.version)?;
-    let currency = state.store.tenant(row.tenant).await?.currency;
+    let currency = desk.store.tenant(row.tenant).await?.currency;
     let patch = UserPatch {
         name: body.name.map(Into::into),
         role: body.role,
         status: body.status,
-        product_version: product_version(&state, body.product.as_deref(), currency).await?,
+        locale: body.locale,
+        product_version: product_version(&desk, body.product.as_deref(), currency).await?,
     };
-    let row = state.store.update_user(row.id, row.version, &patch, &act).await?;
+    let row = desk.store.update_user(row.id, row.version, &patch, &act).await?;
     if patch.product_version.is_some() {
-        forget_budgets(&state, row.id).await?;
+        forget_budgets(&desk, row.id).await?;
     }
-    state.keys.changed().await;
-    Ok(Versioned::ok(row.version, present(row, &mut Memo::new(&*state.store)).await?))
+    desk.changed().await;
+    Ok(Versioned::ok(row.version, present(row, &mut Memo::new(&*desk.store)).await?))
+}
+
+/// A role is given by somebody who proved of late who they are, and that of the platform's administrators on the command line
+/// alone.
+fn check_role(desk: &Desk, role: Option<Role>) -> Result<(), Problem> {
+    match role {
+        None | Some(Role::User | Role::Guest) => Ok(()),
+        Some(Role::Admin) if desk.access.subject != Subject::Operator => {
+            Err(Problem::invalid_field("role", NO_PLATFORM_ADMIN))
+        }
+        Some(_) => desk.require_recent_proof(),
+    }
 }
 
 /// The newest version of a product that new customers of a tenant with this currency can have.
-async fn product_version(
-    state: &ApiState,
+pub(super) async fn product_version(
+    desk: &Desk,
     product: Option<&str>,
     currency: Currency,
 ) -> Result<Option<ProductVersionId>, Problem> {
     let Some(name) = product else { return Ok(None) };
-    let product = lookup::named("product", lookup::product(&*state.store, name).await)?;
+    let product = lookup::named("product", lookup::product(&*desk.store, name).await)?;
     let mut checks = Checks::default();
     checks.require(product.active, "product", "it is closed for new customers");
     let sold_in = product.current.terms.currency;
@@ -220,15 +254,15 @@ async fn product_version(
 }
 
 /// The ledger reads the terms of the user's budgets anew.
-async fn forget_budgets(state: &ApiState, user: UserId) -> Result<(), Problem> {
+async fn forget_budgets(desk: &Desk, user: UserId) -> Result<(), Problem> {
     let filter = BudgetFilter { scope: Some(Scope::User), scope_id: Some(ScopeId(user.as_u128())), tenant: None };
-    for budget in state.store.budgets(&filter, PageRequest::default()).await?.items {
-        state.escrow.forget(budget.spec.id).await;
+    for budget in desk.store.budgets(&filter, PageRequest::default()).await?.items {
+        desk.forget_budget(budget.spec.id).await;
     }
     Ok(())
 }
 
-async fn present(row: Row, memo: &mut Memo<'_>) -> Result<User, Problem> {
+pub(super) async fn present(row: Row, memo: &mut Memo<'_>) -> Result<User, Problem> {
     let product = match row.product_version {
         Some(id) => Some(Arc::clone(&memo.version(id).await?.code)),
         None => None,
@@ -242,6 +276,8 @@ async fn present(row: Row, memo: &mut Memo<'_>) -> Result<User, Problem> {
         status: row.status,
         product,
         product_version: row.product_version,
+        email_verified_at: row.email_verified_at,
+        locale: row.locale,
         version: row.version,
         created_at: row.created_at,
         updated_at: row.updated_at,

@@ -104,7 +104,7 @@ pub(super) async fn take(tx: &mut Tx<'_>, kind: TokenKind, hash: &SecretHash) ->
 
 /// Uses up a token that makes a user.
 pub(super) async fn take_admitting(tx: &mut Tx<'_>, hash: &SecretHash) -> Result<(), Fault> {
-    for kind in [TokenKind::Invitation, TokenKind::Setup] {
+    for kind in TokenKind::ADMITTING {
         if take(tx, kind, hash).await?.is_some() {
             return Ok(());
         }
