@@ -82,14 +82,7 @@ pub async fn prepare(books: &Books, data: &Path, address: SocketAddr) -> Result<
         let person = format!("{} user", terms.name);
         let version = seed::product(books, code, terms).await?;
         let user = seed::user(books, tenant.id, &format!("{code}@demo.example"), &person, version.id).await?;
-        let wish = KeyWish {
-            kind: KeyKind::Live,
-            tenant: Some(tenant.id),
-            user: Some(user.id),
-            name: "demo".into(),
-            models: Vec::new(),
-            expires_at: None,
-        };
+        let wish = KeyWish { tenant: Some(tenant.id), user: Some(user.id), ..KeyWish::new(KeyKind::Live, "demo") };
         let before = known.as_ref().and_then(|card| KeyText::parse(card.keys.of(code)));
         keys.push(seed::key(books, before, wish).await?.expose().to_owned());
     }

@@ -13,6 +13,7 @@ use cfr_core::route::Model;
 use cfr_core::time::Timestamp;
 use serde_json::{Value, json};
 
+use crate::auth::Asker;
 use crate::error::ApiError;
 use crate::state::App;
 
@@ -20,9 +21,9 @@ use crate::state::App;
 const METHODS: [&str; 3] = ["generateContent", "streamGenerateContent", "countTokens"];
 
 /// `GET /v1/models` and `/v1beta/models`: all of them at once.
-pub async fn list(State(app): State<Arc<App>>, uri: Uri, headers: HeaderMap) -> Response {
-    let dialect = dialect(&uri, &headers);
-    match visible(&app, &headers).await {
+pub async fn list(State(app): State<Arc<App>>, uri: Uri, asker: Asker) -> Response {
+    let dialect = dialect(&uri, &asker.headers);
+    match visible(&app, &asker).await {
         Ok(models) => Json(worded_list(&app, dialect, &models)).into_response(),
         Err(error) => error.in_dialect(dialect).into_response(),
     }
@@ -30,9 +31,9 @@ pub async fn list(State(app): State<Arc<App>>, uri: Uri, headers: HeaderMap) -> 
 
 /// `GET /v1/models/{id}` and `/v1beta/models/{id}`; the id may contain slashes. 404 for a model that does not exist or that
 /// the key may not use.
-pub async fn show(State(app): State<Arc<App>>, Path(id): Path<String>, uri: Uri, headers: HeaderMap) -> Response {
-    let dialect = dialect(&uri, &headers);
-    let found = visible(&app, &headers).await.and_then(|models| {
+pub async fn show(State(app): State<Arc<App>>, Path(id): Path<String>, uri: Uri, asker: Asker) -> Response {
+    let dialect = dialect(&uri, &asker.headers);
+    let found = visible(&app, &asker).await.and_then(|models| {
         let unknown =
             || ApiError::not_found("model_not_found", format!("the model `{id}` does not exist")).param("model");
         models.into_iter().find(|model| *model.name == *id).ok_or_else(unknown)
@@ -54,9 +55,9 @@ fn dialect(uri: &Uri, headers: &HeaderMap) -> Dialect {
     }
 }
 
-async fn visible(app: &App, headers: &HeaderMap) -> Result<Vec<Arc<Model>>, ApiError> {
-    let principal = app.keys.authenticate(headers).await?;
-    Ok(app.gateway.models(principal.caller()?))
+async fn visible(app: &App, asker: &Asker) -> Result<Vec<Arc<Model>>, ApiError> {
+    let (caller, _) = app.callers.caller(&asker.headers, asker.address).await?;
+    Ok(app.gateway.models(&caller))
 }
 
 fn worded_list(app: &App, dialect: Dialect, models: &[Arc<Model>]) -> Value {

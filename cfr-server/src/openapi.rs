@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
-use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityRequirement, SecurityScheme};
+use utoipa::openapi::security::{ApiKey, ApiKeyValue, Http, HttpAuthScheme, SecurityRequirement, SecurityScheme};
 use utoipa::openapi::tag::TagBuilder;
 use utoipa::openapi::{Components, InfoBuilder, OpenApi, OpenApiBuilder};
 use utoipa::{OpenApi as _, PartialSchema as _, ToSchema as _};
@@ -13,6 +13,7 @@ use utoipa::{OpenApi as _, PartialSchema as _, ToSchema as _};
 use crate::api;
 use crate::api::problem::{FieldError, Problem};
 use crate::error::APPLICATION_JSON;
+use crate::people::{self, cookie};
 
 #[expect(dead_code, reason = "its functions only describe what other modules answer")]
 mod surface;
@@ -22,6 +23,9 @@ const ADMIN_KEY: &str = "admin_key";
 /// The name of the scheme that keys for models are sent by.
 const API_KEY: &str = "api_key";
 
+/// The name of the scheme of people who signed in.
+const SESSION: &str = "session";
+
 /// The groups of paths, in reading order.
 const TAGS: &[(&str, &str)] = &[
     ("batches", "Files of requests and batches, which a provider answers within a day"),
@@ -30,6 +34,7 @@ const TAGS: &[(&str, &str)] = &[
     ("tenants", "Customer organisations"),
     ("products", "What is sold; versions are immutable"),
     ("users", "People inside tenants"),
+    ("people", "Signing in: passwords, second factors, sessions"),
     ("keys", "API keys; a secret is shown once"),
     ("budgets", "Limits per period, live balances, grants"),
     ("usage", "What was used and charged"),
@@ -47,15 +52,29 @@ pub async fn document() -> Response {
 /// The whole document.
 #[must_use]
 pub fn description() -> OpenApi {
-    let (_, mut management) = api::routes().split_for_parts();
+    let (_, mut management) = api::routes().split();
     for item in management.paths.paths.values_mut() {
-        let operations = [&mut item.get, &mut item.put, &mut item.post, &mut item.patch, &mut item.delete];
-        for operation in operations.into_iter().flatten() {
-            operation.security = Some(vec![SecurityRequirement::new::<_, [&str; 0], _>(ADMIN_KEY, [])]);
+        for operation in api::operations(item) {
+            let by = |scheme| SecurityRequirement::new::<_, [&str; 0], _>(scheme, []);
+            operation.security = Some(vec![by(ADMIN_KEY), by(SESSION)]);
         }
     }
     let mut document = frame().nest(api::BASE_PATH, management);
+    document = document.nest(people::routes::BASE_PATH, people());
     document.merge(surface::Surface::openapi());
+    document
+}
+
+/// What people do who sign in: a session is a cookie.
+fn people() -> OpenApi {
+    let (_, mut document) = people::routes::routes().split_for_parts();
+    let closed = document.paths.paths.iter_mut().filter(|(path, _)| !people::routes::OPEN.contains(&path.as_str()));
+    for (_, item) in closed {
+        let operations = [&mut item.get, &mut item.put, &mut item.post, &mut item.patch, &mut item.delete];
+        for operation in operations.into_iter().flatten() {
+            operation.security = Some(vec![SecurityRequirement::new::<_, [&str; 0], _>(SESSION, [])]);
+        }
+    }
     document
 }
 
@@ -68,13 +87,16 @@ fn frame() -> OpenApi {
     let mut components = Components::new();
     components.schemas.insert(Problem::name().into(), Problem::schema());
     components.schemas.insert(FieldError::name().into(), FieldError::schema());
-    let scheme = Http::builder().scheme(HttpAuthScheme::Bearer).description(Some("An admin key, `cfr_adm_…`")).build();
+    let scheme = Http::builder().scheme(HttpAuthScheme::Bearer).description(Some("An admin key, `cfr_adm_…`, or a service key with scopes, `cfr_svc_…`")).build();
     components.add_security_scheme(ADMIN_KEY, SecurityScheme::Http(scheme));
     let scheme = Http::builder()
         .scheme(HttpAuthScheme::Bearer)
         .description(Some("A key of a user or a service, `cfr_live_…`"))
         .build();
     components.add_security_scheme(API_KEY, SecurityScheme::Http(scheme));
+    let about = "The cookie of a session; changes also take its token as the header `x-csrf-token`";
+    let cookie = ApiKey::Cookie(ApiKeyValue::with_description(cookie::SESSION, about));
+    components.add_security_scheme(SESSION, SecurityScheme::ApiKey(cookie));
     let tags = TAGS.iter().map(|(name, about)| TagBuilder::new().name(*name).description(Some(*about)).build());
     OpenApiBuilder::new().info(info).components(Some(components)).tags(Some(tags)).build()
 }

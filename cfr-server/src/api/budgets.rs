@@ -1,24 +1,25 @@
 //! `/budgets`: limits per period, and what is left of them now.
 
 use axum::Json as Answer;
-use axum::extract::{Path, State};
+use axum::extract::Path;
 use cfr_billing::budget::{Budget as Row, BudgetFilter, NewBudget, ScopeId};
 use cfr_billing::identity::Tenant;
-use cfr_billing::store::Store;
+use cfr_billing::store::CatalogStore;
 use cfr_core::id::{BudgetId, KeyId, ProductId, TenantId, UserId};
-use cfr_core::ledger::{Balance as CoreBalance, BudgetLedger, LimitPolicy, Scope};
+use cfr_core::ledger::{Balance as CoreBalance, LimitPolicy, Scope};
 use cfr_core::money::{Currency, Money as Amount};
 use cfr_core::time::{Period as CorePeriod, TimeZone, Timestamp};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::admin::Acting;
+use super::desk::Desk;
+use super::guard::Acting;
 use super::input::{Checks, Json, Params};
 use super::money::{Money, Period, Window};
 use super::page::{Listing, page_request};
 use super::precondition::{IfMatch, Versioned};
 use super::problem::{Problem, Problems};
-use super::{ApiState, lookup, schema};
+use super::{lookup, schema};
 
 /// A limit per period for one key, user, tenant or product, or for everybody.
 #[derive(Debug, Serialize, ToSchema)]
@@ -158,18 +159,18 @@ pub(crate) struct BudgetQuery {
 #[utoipa::path(get, path = "/budgets", operation_id = "list_budgets", tag = "budgets", params(BudgetQuery),
     responses((status = 200, description = "A page of budgets", body = Listing<Budget>), Problems))]
 pub(crate) async fn list(
-    State(state): State<ApiState>,
+    desk: Desk,
     Params(query): Params<BudgetQuery>,
 ) -> Result<Answer<Listing<Budget>>, Problem> {
     let page = page_request(query.cursor.as_deref(), query.limit)?;
-    let tenant = lookup::tenant_filter(&*state.store, query.tenant.as_deref()).await?;
+    let tenant = lookup::tenant_filter(&*desk.store, query.tenant.as_deref()).await?;
     let scope_id = match (query.scope, &query.subject) {
         (_, None) => None,
         (None, Some(_)) => return Err(Problem::bad_request("query: subject needs scope, which says what it names")),
-        (Some(scope), Some(name)) => Some(subject(&state, scope, Some(name)).await?.scope_id),
+        (Some(scope), Some(name)) => Some(subject(&desk, scope, Some(name)).await?.scope_id),
     };
     let filter = BudgetFilter { tenant, scope: query.scope, scope_id };
-    Ok(Answer(Listing::of(state.store.budgets(&filter, page).await?, Budget::from)))
+    Ok(Answer(Listing::of(desk.store.budgets(&filter, page).await?, Budget::from)))
 }
 
 /// Create a budget. It holds for the next request.
@@ -177,15 +178,15 @@ pub(crate) async fn list(
     responses((status = 201, description = "The new budget", body = Budget,
         headers(("etag" = String, description = "Its version, for `if-match`"))), Problems))]
 pub(crate) async fn create(
-    State(state): State<ApiState>,
+    desk: Desk,
     Acting(act): Acting,
     Json(body): Json<CreateBudget>,
 ) -> Result<Versioned<Budget>, Problem> {
-    let found = subject(&state, body.scope, body.subject.as_deref()).await;
-    let new = check(&body, &lookup::named("subject", found)?, state.clock.now())?;
-    let row = state.store.create_budget(&new, &act).await?;
-    state.keys.changed().await;
-    with_balance(&state, row).await.map(|budget| Versioned::created(budget.version, budget))
+    let found = subject(&desk, body.scope, body.subject.as_deref()).await;
+    let new = check(&body, &lookup::named("subject", found)?, desk.now())?;
+    let row = desk.store.create_budget(&new, &act).await?;
+    desk.changed().await;
+    with_balance(&desk, row).await.map(|budget| Versioned::created(budget.version, budget))
 }
 
 /// Show a budget with its live balance.
@@ -194,11 +195,11 @@ pub(crate) async fn create(
     responses((status = 200, description = "The budget", body = Budget,
         headers(("etag" = String, description = "Its version, for `if-match`"))), Problems))]
 pub(crate) async fn show(
-    State(state): State<ApiState>,
+    desk: Desk,
     Path(budget): Path<String>,
 ) -> Result<Versioned<Budget>, Problem> {
-    let row = state.store.budget(lookup::id(&budget, "budget")?).await?;
-    with_balance(&state, row).await.map(|budget| Versioned::ok(budget.version, budget))
+    let row = desk.store.budget(lookup::id(&budget, "budget")?).await?;
+    with_balance(&desk, row).await.map(|budget| Versioned::ok(budget.version, budget))
 }
 
 /// Change the limit of a budget. Below what is used, nothing new is held until the next period.
@@ -208,23 +209,23 @@ pub(crate) async fn show(
     responses((status = 200, description = "The budget as it is now", body = Budget,
         headers(("etag" = String, description = "Its version, for `if-match`"))), Problems))]
 pub(crate) async fn change(
-    State(state): State<ApiState>,
+    desk: Desk,
     Acting(act): Acting,
     Path(budget): Path<String>,
     if_match: IfMatch,
     Json(body): Json<ChangeBudget>,
 ) -> Result<Versioned<Budget>, Problem> {
-    let row = state.store.budget(lookup::id(&budget, "budget")?).await?;
+    let row = desk.store.budget(lookup::id(&budget, "budget")?).await?;
     if_match.check(row.version)?;
     let mut checks = Checks::default();
     let limit = body.limit.check_positive("limit", &mut checks);
     require_currency(&mut checks, "limit", &body.limit, row.spec.currency);
     checks.finish()?;
     let included = limit.map_or(row.spec.included_nanos, |limit| limit.nanos());
-    let change = state.store.set_budget_limit(row.spec.id, row.version, included, &act);
-    let row = state.escrow.recalled(row.spec.id, change).await?;
-    state.keys.changed().await;
-    with_balance(&state, row).await.map(|budget| Versioned::ok(budget.version, budget))
+    let change = desk.store.set_budget_limit(row.spec.id, row.version, included, &act);
+    let row = desk.recalled(row.spec.id, change).await?;
+    desk.changed().await;
+    with_balance(&desk, row).await.map(|budget| Versioned::ok(budget.version, budget))
 }
 
 /// Refuses an amount in a currency that is not the budget's.
@@ -233,9 +234,9 @@ pub(super) fn require_currency(checks: &mut Checks, field: &str, money: &Money, 
     checks.require(money.currency == currency, &format!("{field}.currency"), &message);
 }
 
-async fn with_balance(state: &ApiState, row: Row) -> Result<Budget, Problem> {
+async fn with_balance(desk: &Desk, row: Row) -> Result<Budget, Problem> {
     let balance = match row.active {
-        true => Some(state.escrow.balance(row.spec.id).await?.into()),
+        true => Some(desk.balance(row.spec.id).await?.into()),
         false => None,
     };
     Ok(Budget { balance, ..row.into() })
@@ -247,16 +248,16 @@ struct Subject {
     tenant: Option<Tenant>,
 }
 
-async fn subject(state: &ApiState, scope: Scope, name: Option<&str>) -> Result<Subject, Problem> {
-    let (id, tenant) = subject_ids(&*state.store, scope, name).await?;
+async fn subject(desk: &Desk, scope: Scope, name: Option<&str>) -> Result<Subject, Problem> {
+    let (id, tenant) = subject_ids(&*desk.store, scope, name).await?;
     let tenant = match tenant {
-        Some(id) => Some(state.store.tenant(id).await?),
+        Some(id) => Some(desk.store.tenant(id).await?),
         None => None,
     };
     Ok(Subject { scope_id: ScopeId(id), tenant })
 }
 
-async fn subject_ids(store: &dyn Store, scope: Scope, name: Option<&str>) -> Result<(u128, Option<TenantId>), Problem> {
+async fn subject_ids(store: &dyn CatalogStore, scope: Scope, name: Option<&str>) -> Result<(u128, Option<TenantId>), Problem> {
     let Some(name) = name else {
         let message = format_args!("name the {} that it limits", scope.name());
         return if scope == Scope::Platform { Ok((0, None)) } else { Err(Problem::invalid_field("subject", message)) };

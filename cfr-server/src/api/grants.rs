@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::Json as Answer;
-use axum::extract::{FromRequestParts, Path, State};
+use axum::extract::{FromRequestParts, Path};
 use axum::http::StatusCode;
 use axum::http::request::Parts;
 use cfr_billing::budget::{Grant as Row, GrantKind};
@@ -14,16 +14,15 @@ use cfr_core::time::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::admin::Acting;
+use super::desk::Desk;
+use super::guard::Acting;
+use super::idempotency::IDEMPOTENCY_KEY;
 use super::budgets::require_currency;
 use super::input::{Checks, Json, Params, WORD_CHARS_MAX};
 use super::money::Money;
 use super::page::{Listing, page_request};
 use super::problem::{Problem, Problems};
-use super::{ApiState, lookup, schema};
-
-/// The header that makes a repeated grant harmless.
-const IDEMPOTENCY_KEY: &str = "idempotency-key";
+use super::{lookup, schema};
 
 /// Money that was granted to one period of a budget. Never changed, never deleted.
 #[derive(Debug, Serialize, ToSchema)]
@@ -139,13 +138,13 @@ pub(crate) struct GrantQuery {
     params(("budget" = schema::BudgetId, Path, description = "Id"), GrantQuery),
     responses((status = 200, description = "A page of grants", body = Listing<Grant>), Problems))]
 pub(crate) async fn list(
-    State(state): State<ApiState>,
+    desk: Desk,
     Path(budget): Path<String>,
     Params(query): Params<GrantQuery>,
 ) -> Result<Answer<Listing<Grant>>, Problem> {
     let page = page_request(query.cursor.as_deref(), query.limit)?;
-    let spec = state.store.budget(lookup::id(&budget, "budget")?).await?.spec;
-    let rows = state.store.grants(spec.id, page).await?;
+    let spec = desk.store.budget(lookup::id(&budget, "budget")?).await?.spec;
+    let rows = desk.store.grants(spec.id, page).await?;
     Ok(Answer(Listing::of(rows, |row| Grant::present(row, spec.currency))))
 }
 
@@ -155,16 +154,16 @@ pub(crate) async fn list(
         ("idempotency-key" = String, Header, description = "1 to 64 characters that no other grant has")),
     responses((status = 201, description = "The grant", body = Grant), Problems))]
 pub(crate) async fn create(
-    State(state): State<ApiState>,
+    desk: Desk,
     Acting(act): Acting,
     Path(budget): Path<String>,
     IdempotencyKey(idempotency_key): IdempotencyKey,
     Json(body): Json<CreateGrant>,
 ) -> Result<(StatusCode, Answer<Grant>), Problem> {
-    let spec = state.store.budget(lookup::id(&budget, "budget")?).await?.spec;
+    let spec = desk.store.budget(lookup::id(&budget, "budget")?).await?.spec;
     let overcommit = body.overcommit;
     let (kind, amount, reason) = body.check(spec.currency)?;
     let new = NewGrant { budget: spec.id, kind, amount, idempotency_key, reason, actor: act.by, overcommit };
-    let row = state.escrow.grant(&new).await?;
+    let row = desk.grant(&new).await?;
     Ok((StatusCode::CREATED, Answer(Grant::present(row, spec.currency))))
 }

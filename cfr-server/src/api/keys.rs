@@ -1,32 +1,44 @@
-//! `/keys`: API keys. The secret is in the answer that makes the key, and nowhere else.
+//! `/keys`: API keys. A secret is in the answer that makes it, and nowhere else.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Json as Answer;
-use axum::extract::{Path, State};
-use axum::http::StatusCode;
+use axum::extract::Path;
 use cfr_billing::identity::{ApiKey as Row, KeyKind, KeyStatus};
 use cfr_core::id::{KeyId, TenantId, UserId};
 use cfr_core::time::Timestamp;
-use jiff::SignedDuration;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::admin::Acting;
-use super::input::{Checks, Json, Params, nullable};
+use super::desk::Desk;
+use super::guard::Acting;
+use super::idempotency::ShownOnce;
+use super::input::{Json, Params};
 use super::page::{Listing, page_request};
+use super::precondition::{IfMatch, Versioned};
 use super::problem::{Problem, Problems};
-use super::{ApiState, lookup, schema};
-use crate::auth::KeyWish;
+use super::{lookup, schema};
+use crate::auth::access::Subject;
 
-/// How long a key lives when nobody says otherwise (money.md §5.3).
-const DEFAULT_LIFE: SignedDuration = SignedDuration::from_hours(365 * 24);
+mod rights;
+mod wish;
+
+use self::rights::{check_currency, check_owner_may, check_scopes, owner};
+use self::wish::{ChangeKey, CreateKey};
+
+/// How long the secret before works beside a new one, when nobody says otherwise (money.md §5.3).
+const GRACE: Duration = Duration::from_hours(24);
+/// The longest such time.
+const GRACE_SECONDS_MAX: u64 = 30 * 24 * 3_600;
+/// The fields of an answer that are shown once.
+const SECRETS: &[&str] = &["secret"];
 
 /// An API key, without its secret.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = ApiKey)]
 pub(crate) struct Key {
-    /// Its id.
+    /// Its id. It stays when the key gets a new secret.
     #[schema(value_type = schema::KeyId)]
     pub(crate) id: KeyId,
     /// The tenant that owns it; null for keys of the operator.
@@ -50,12 +62,35 @@ pub(crate) struct Key {
     /// Public model names that it may use, within the product's; empty for all of them.
     #[schema(value_type = Vec<String>)]
     pub(crate) models: Vec<Arc<str>>,
+    /// What it may do in the management API; empty for nothing, and of an admin key for everything.
+    #[schema(value_type = Vec<String>, example = json!(["users:read"]))]
+    pub(crate) scopes: Vec<Arc<str>>,
+    /// Networks that it may be used from; empty for all of them.
+    #[schema(example = json!(["192.0.2.0/24"]))]
+    pub(crate) networks: Vec<String>,
+    /// Requests per minute, within what the product allows.
+    pub(crate) requests_per_minute: Option<u32>,
+    /// Requests at the same time, within what the product allows.
+    pub(crate) parallel_requests_max: Option<u32>,
+    /// Whether its requests may be made for users whom a signed header names.
+    pub(crate) on_behalf_of: bool,
     /// Where it is in its life.
     #[schema(value_type = schema::KeyStatus)]
     pub(crate) status: KeyStatus,
     /// When it ends; null for never.
     #[schema(value_type = Option<schema::Time>)]
     pub(crate) expires_at: Option<Timestamp>,
+    /// Until when the secret before its present one works, too.
+    #[schema(value_type = Option<schema::Time>)]
+    pub(crate) grace_until: Option<Timestamp>,
+    /// When it was last used, to some minutes.
+    #[schema(value_type = Option<schema::Time>)]
+    pub(crate) used_at: Option<Timestamp>,
+    /// Who made it: the id of a key or a user, or `operator`.
+    #[schema(value_type = Option<String>)]
+    pub(crate) created_by: Option<Arc<str>>,
+    /// Counts changes; also in `etag`.
+    pub(crate) version: i64,
     /// When it was made.
     #[schema(value_type = schema::Time)]
     pub(crate) created_at: Timestamp,
@@ -72,45 +107,47 @@ impl From<Row> for Key {
             prefix: row.prefix,
             last4: row.last4,
             models: row.models,
+            scopes: row.rules.scopes,
+            networks: row.rules.networks.iter().map(ToString::to_string).collect(),
+            requests_per_minute: row.rules.requests_per_minute.map(Into::into),
+            parallel_requests_max: row.rules.parallel_requests_max.map(Into::into),
+            on_behalf_of: row.rules.on_behalf_of,
             status: row.status,
             expires_at: row.expires_at,
+            grace_until: row.grace_until,
+            used_at: row.used_at,
+            created_by: row.created_by,
+            version: row.version,
             created_at: row.created_at,
         }
     }
 }
 
-/// A new key, with its secret. It is shown this once.
+impl From<Row> for Versioned<Key> {
+    fn from(row: Row) -> Self {
+        Self::ok(row.version, row.into())
+    }
+}
+
+/// A key with a new secret. It is shown this once.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct NewKey {
     /// The key.
     #[serde(flatten)]
     pub(crate) key: Key,
-    /// What a client sends. It is stored nowhere: whoever loses it makes another key.
+    /// What a client sends. It is stored nowhere, and null when the same request is repeated: whoever lost it rotates the
+    /// key.
     #[schema(example = "cfr_live_2xTq0d8HkVnW3sYbL5mZp7RcJfGaE4u1Xn9fQa")]
-    pub(crate) secret: String,
+    pub(crate) secret: Option<String>,
 }
 
-/// A key to make: for a user, for a service of a tenant, or for the operator.
+/// How a key gets a new secret.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct CreateKey {
-    /// What it opens; `live` when absent.
-    #[schema(value_type = Option<schema::KeyKind>)]
-    pub(crate) kind: Option<KeyKind>,
-    /// The id or e-mail address of the user that it acts for. Needed for `live` and `test`.
-    pub(crate) user: Option<String>,
-    /// The id or slug of the tenant that owns it. Needed for `service`.
-    pub(crate) tenant: Option<String>,
-    /// For people.
-    #[schema(example = "laptop", min_length = 1, max_length = 200)]
-    pub(crate) name: String,
-    /// Public model names that it may use, within the product's; all of them when empty.
-    #[serde(default)]
-    pub(crate) models: Vec<String>,
-    /// When it ends; in 365 days when absent, never when null.
-    #[serde(default, deserialize_with = "nullable")]
-    #[schema(value_type = Option<schema::Time>)]
-    pub(crate) expires_at: Option<Option<Timestamp>>,
+pub(crate) struct RotateKey {
+    /// How long the secret before works beside the new one; a day when absent, at most 30 days. 0 for one that leaked.
+    #[schema(maximum = 2_592_000, example = 86_400)]
+    pub(crate) grace_seconds: Option<u64>,
 }
 
 /// Which keys.
@@ -133,50 +170,97 @@ pub(crate) struct KeyQuery {
 /// List keys in the order of their creation.
 #[utoipa::path(get, path = "/keys", operation_id = "list_keys", tag = "keys", params(KeyQuery),
     responses((status = 200, description = "A page of keys", body = Listing<Key>), Problems))]
-pub(crate) async fn list(
-    State(state): State<ApiState>,
-    Params(query): Params<KeyQuery>,
-) -> Result<Answer<Listing<Key>>, Problem> {
+pub(crate) async fn list(desk: Desk, Params(query): Params<KeyQuery>) -> Result<Answer<Listing<Key>>, Problem> {
     let page = page_request(query.cursor.as_deref(), query.limit)?;
-    let tenant = lookup::tenant_filter(&*state.store, query.tenant.as_deref()).await?;
-    let user = lookup::user_filter(&*state.store, query.user.as_deref()).await?;
-    Ok(Answer(Listing::of(state.store.keys(tenant, user, page).await?, Key::from)))
+    let tenant = lookup::tenant_filter(&*desk.store, query.tenant.as_deref()).await?;
+    let user = lookup::user_filter(&*desk.store, query.user.as_deref()).await?;
+    Ok(Answer(Listing::of(desk.store.keys(tenant, user, page).await?, Key::from)))
 }
 
 /// Create a key. The answer is the only place where its secret is ever shown.
 #[utoipa::path(post, path = "/keys", operation_id = "create_key", tag = "keys", request_body = CreateKey,
     responses((status = 201, description = "The new key with its secret", body = NewKey), Problems))]
 pub(crate) async fn create(
-    State(state): State<ApiState>,
+    desk: Desk,
     Acting(act): Acting,
     Json(body): Json<CreateKey>,
-) -> Result<(StatusCode, Answer<NewKey>), Problem> {
-    let now = state.clock.now();
-    let expires_at = body.expires_at.unwrap_or_else(|| now.checked_add(DEFAULT_LIFE).ok());
-    let mut checks = Checks::default();
-    checks.name("name", &body.name);
-    checks.names("models", &body.models);
-    checks.require(expires_at.is_none_or(|end| end > now), "expires_at", "a moment in the future");
-    checks.finish()?;
-    let (tenant, user) = owner(&state, &body).await?;
-    let wish = KeyWish {
-        kind: body.kind.unwrap_or(KeyKind::Live),
-        tenant,
-        user,
-        name: body.name.into(),
-        models: body.models.into_iter().map(Into::into).collect(),
-        expires_at,
-    };
-    let (text, row) = state.keys.issue(wish, &act).await?;
-    Ok((StatusCode::CREATED, Answer(NewKey { key: row.into(), secret: text.expose().to_owned() })))
+) -> Result<ShownOnce<NewKey>, Problem> {
+    let owner = owner(&desk, &body).await?;
+    check_currency(&desk, &body, owner).await?;
+    let wish = body.check(owner, act.at)?;
+    check_scopes(&desk, wish.kind, &wish.rules.scopes)?;
+    check_owner_may(&desk, wish.user).await?;
+    let (text, new) = desk.keys().prepare(wish)?;
+    let row = desk.store.create_key(&new, &act).await?;
+    desk.changed().await;
+    Ok(shown_once(row, text.expose()))
+}
+
+/// Show the key that asks.
+#[utoipa::path(get, path = "/keys/self", operation_id = "get_own_key", tag = "keys",
+    responses((status = 200, description = "The key", body = Key), Problems))]
+pub(crate) async fn own(desk: Desk) -> Result<Answer<Key>, Problem> {
+    let Subject::Key(id) = desk.access.subject else { return Err(Problem::not_found("key")) };
+    Ok(Answer(desk.store.key(id).await?.into()))
 }
 
 /// Show a key, without its secret.
 #[utoipa::path(get, path = "/keys/{key}", operation_id = "get_key", tag = "keys",
     params(("key" = schema::KeyId, Path, description = "Id")),
-    responses((status = 200, description = "The key", body = Key), Problems))]
-pub(crate) async fn show(State(state): State<ApiState>, Path(key): Path<String>) -> Result<Answer<Key>, Problem> {
-    Ok(Answer(state.store.key(lookup::id(&key, "key")?).await?.into()))
+    responses((status = 200, description = "The key", body = Key,
+        headers(("etag" = String, description = "Its version, for `if-match`"))), Problems))]
+pub(crate) async fn show(desk: Desk, Path(key): Path<String>) -> Result<Versioned<Key>, Problem> {
+    Ok(desk.store.key(lookup::id(&key, "key")?).await?.into())
+}
+
+/// Change a key, switch it off or on. It holds for its next request.
+#[utoipa::path(patch, path = "/keys/{key}", operation_id = "update_key", tag = "keys", request_body = ChangeKey,
+    params(("key" = schema::KeyId, Path, description = "Id"),
+        ("if-match" = Option<String>, Header, description = "The `etag` that the change was made for")),
+    responses((status = 200, description = "The key as it is now", body = Key,
+        headers(("etag" = String, description = "Its version, for `if-match`"))), Problems))]
+pub(crate) async fn change(
+    desk: Desk,
+    Acting(act): Acting,
+    Path(key): Path<String>,
+    if_match: IfMatch,
+    Json(body): Json<ChangeKey>,
+) -> Result<Versioned<Key>, Problem> {
+    let row = desk.store.key(lookup::id(&key, "key")?).await?;
+    if_match.check(row.version)?;
+    check_owner_may(&desk, row.user).await?;
+    check_scopes(&desk, row.kind, &row.rules.scopes)?;
+    let patch = body.check(&row, act.at)?;
+    if let Some(rules) = &patch.rules {
+        check_scopes(&desk, row.kind, &rules.scopes)?;
+    }
+    let row = desk.store.update_key(row.id, row.version, &patch, &act).await?;
+    desk.changed().await;
+    Ok(row.into())
+}
+
+/// Give a key a new secret. Budgets, limits and usage stay the key's, and the secret before works for a while beside the new
+/// one: answers to it say until when in `x-cfr-key-expires`.
+#[utoipa::path(post, path = "/keys/{key}/rotate", operation_id = "rotate_key", tag = "keys", request_body = RotateKey,
+    params(("key" = schema::KeyId, Path, description = "Id")),
+    responses((status = 201, description = "The key with its new secret", body = NewKey), Problems))]
+pub(crate) async fn rotate(
+    desk: Desk,
+    Acting(act): Acting,
+    Path(key): Path<String>,
+    Json(body): Json<RotateKey>,
+) -> Result<ShownOnce<NewKey>, Problem> {
+    let row = desk.store.key(lookup::id(&key, "key")?).await?;
+    check_owner_may(&desk, row.user).await?;
+    check_scopes(&desk, row.kind, &row.rules.scopes)?;
+    let grace = body.grace_seconds.map_or(GRACE, Duration::from_secs);
+    if grace > Duration::from_secs(GRACE_SECONDS_MAX) {
+        return Err(Problem::invalid_field("grace_seconds", format_args!("at most {GRACE_SECONDS_MAX}")));
+    }
+    let (text, secret) = desk.keys().prepare_secret(row.kind)?;
+    let row = desk.store.rotate_key(row.id, &secret, act.at + grace, &act).await?;
+    desk.changed().await;
+    Ok(shown_once(row, text.expose()))
 }
 
 /// Revoke a key for good. Its next request is refused. A key cannot revoke itself: nobody locks themselves out.
@@ -184,52 +268,21 @@ pub(crate) async fn show(State(state): State<ApiState>, Path(key): Path<String>)
     params(("key" = schema::KeyId, Path, description = "Id")),
     responses((status = 200, description = "The key as it is now", body = Key), Problems))]
 pub(crate) async fn revoke(
-    State(state): State<ApiState>,
+    desk: Desk,
     Acting(act): Acting,
     Path(key): Path<String>,
 ) -> Result<Answer<Key>, Problem> {
     let id: KeyId = lookup::id(&key, "key")?;
-    if act.by.id.as_deref() == Some(&*id.to_string()) {
+    if desk.access.subject == Subject::Key(id) {
         return Err(Problem::conflict(
-            "this is the key that asks: revoke it with another admin key, or on the command line",
+            "this is the key that asks: revoke it with another key, signed in, or on the command line",
         ));
     }
-    let row = state.store.revoke_key(id, &act).await?;
-    state.keys.changed().await;
+    let row = desk.store.revoke_key(id, &act).await?;
+    desk.changed().await;
     Ok(Answer(row.into()))
 }
 
-/// Whom a new key belongs to. The kind decides what must be named.
-async fn owner(state: &ApiState, body: &CreateKey) -> Result<(Option<TenantId>, Option<UserId>), Problem> {
-    match (body.kind.unwrap_or(KeyKind::Live), &body.tenant, &body.user) {
-        (KeyKind::Admin, None, None) => Ok((None, None)),
-        (KeyKind::Admin, tenant, _) => {
-            let field = if tenant.is_some() { "tenant" } else { "user" };
-            Err(Problem::invalid_field(field, "an admin key belongs to the operator: leave it out"))
-        }
-        (KeyKind::Service, Some(tenant), None) => {
-            Ok((Some(lookup::named("tenant", lookup::tenant(&*state.store, tenant).await)?.id), None))
-        }
-        (KeyKind::Service, _, Some(_)) => {
-            Err(Problem::invalid_field("user", "a service key has no user: leave it out"))
-        }
-        (KeyKind::Service, None, None) => {
-            Err(Problem::invalid_field("tenant", "a service key belongs to a tenant: name it"))
-        }
-        (_, tenant, Some(user)) => {
-            let user = lookup::named("user", lookup::user(&*state.store, user).await)?;
-            check_tenant(state, tenant.as_deref(), user.tenant).await?;
-            Ok((Some(user.tenant), Some(user.id)))
-        }
-        (_, _, None) => Err(Problem::invalid_field("user", "a live or test key acts for a user: name them")),
-    }
-}
-
-async fn check_tenant(state: &ApiState, named: Option<&str>, actual: TenantId) -> Result<(), Problem> {
-    let Some(name) = named else { return Ok(()) };
-    let tenant = lookup::named("tenant", lookup::tenant(&*state.store, name).await)?;
-    if tenant.id == actual {
-        return Ok(());
-    }
-    Err(Problem::invalid_field("tenant", "the user belongs to another tenant"))
+fn shown_once(row: Row, secret: &str) -> ShownOnce<NewKey> {
+    ShownOnce { body: NewKey { key: row.into(), secret: Some(secret.to_owned()) }, secrets: SECRETS }
 }

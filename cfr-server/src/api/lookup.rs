@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use cfr_billing::identity::{Tenant, User};
 use cfr_billing::plan::{Product, ProductVersion};
-use cfr_billing::store::{Store, StoreError};
+use cfr_billing::store::{CatalogStore, StoreError};
 use cfr_core::id::{ProductVersionId, TenantId, UserId};
 use cfr_core::money::Currency;
 
@@ -16,7 +16,7 @@ use super::problem::Problem;
 ///
 /// # Errors
 /// 404 when there is none.
-pub(crate) async fn tenant(store: &dyn Store, name: &str) -> Result<Tenant, Problem> {
+pub(crate) async fn tenant(store: &dyn CatalogStore, name: &str) -> Result<Tenant, Problem> {
     match name.parse() {
         Ok(id) => Ok(store.tenant(id).await?),
         Err(_) => store.tenant_by_slug(name).await?.ok_or_else(|| Problem::not_found("tenant")),
@@ -27,7 +27,7 @@ pub(crate) async fn tenant(store: &dyn Store, name: &str) -> Result<Tenant, Prob
 ///
 /// # Errors
 /// 404 when there is none.
-pub(crate) async fn product(store: &dyn Store, name: &str) -> Result<Product, Problem> {
+pub(crate) async fn product(store: &dyn CatalogStore, name: &str) -> Result<Product, Problem> {
     match name.parse() {
         Ok(id) => Ok(store.product(id).await?),
         Err(_) => store.product_by_code(name).await?.ok_or_else(|| Problem::not_found("product")),
@@ -38,7 +38,7 @@ pub(crate) async fn product(store: &dyn Store, name: &str) -> Result<Product, Pr
 ///
 /// # Errors
 /// 404 when there is none.
-pub(crate) async fn user(store: &dyn Store, name: &str) -> Result<User, Problem> {
+pub(crate) async fn user(store: &dyn CatalogStore, name: &str) -> Result<User, Problem> {
     match name.parse() {
         Ok(id) => Ok(store.user(id).await?),
         Err(_) => store.user_by_email(name).await?.ok_or_else(|| Problem::not_found("user")),
@@ -49,7 +49,7 @@ pub(crate) async fn user(store: &dyn Store, name: &str) -> Result<User, Problem>
 ///
 /// # Errors
 /// 404 when there is none.
-pub(crate) async fn tenant_filter(store: &dyn Store, name: Option<&str>) -> Result<Option<TenantId>, Problem> {
+pub(crate) async fn tenant_filter(store: &dyn CatalogStore, name: Option<&str>) -> Result<Option<TenantId>, Problem> {
     let Some(name) = name else { return Ok(None) };
     Ok(Some(tenant(store, name).await?.id))
 }
@@ -58,7 +58,7 @@ pub(crate) async fn tenant_filter(store: &dyn Store, name: Option<&str>) -> Resu
 ///
 /// # Errors
 /// 404 when there is none.
-pub(crate) async fn user_filter(store: &dyn Store, name: Option<&str>) -> Result<Option<UserId>, Problem> {
+pub(crate) async fn user_filter(store: &dyn CatalogStore, name: Option<&str>) -> Result<Option<UserId>, Problem> {
     let Some(name) = name else { return Ok(None) };
     Ok(Some(user(store, name).await?.id))
 }
@@ -85,14 +85,14 @@ pub(crate) fn named<T>(field: &str, found: Result<T, Problem>) -> Result<T, Prob
 /// What one request has looked up already: a page of rows names few tenants and few product versions.
 #[derive(Debug)]
 pub(crate) struct Memo<'a> {
-    store: &'a dyn Store,
+    store: &'a dyn CatalogStore,
     currencies: HashMap<TenantId, Currency>,
     versions: HashMap<ProductVersionId, Arc<ProductVersion>>,
 }
 
 impl<'a> Memo<'a> {
     /// Nothing looked up yet.
-    pub(crate) fn new(store: &'a dyn Store) -> Self {
+    pub(crate) fn new(store: &'a dyn CatalogStore) -> Self {
         Self { store, currencies: HashMap::new(), versions: HashMap::new() }
     }
 

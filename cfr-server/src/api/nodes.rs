@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::Json as Answer;
-use axum::extract::{Path, State};
+use axum::extract::Path;
 use cfr_billing::store::{NodeState, lives_once};
 use cfr_core::money::NANOS_PER_UNIT;
 use cfr_core::time::Timestamp;
@@ -11,9 +11,10 @@ use rust_decimal::Decimal;
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use super::desk::Desk;
 use super::page::Listing;
 use super::problem::{Problem, Problems};
-use super::{ApiState, schema};
+use super::schema;
 
 /// A process among those that share the database.
 #[derive(Debug, Serialize, ToSchema)]
@@ -56,8 +57,8 @@ impl From<NodeState> for Node {
 /// left something behind.
 #[utoipa::path(get, path = "/nodes", operation_id = "list_nodes", tag = "nodes",
     responses((status = 200, description = "All nodes", body = Listing<Node>), Problems))]
-pub(crate) async fn list(State(state): State<ApiState>) -> Result<Answer<Listing<Node>>, Problem> {
-    let nodes = state.store.nodes(state.clock.now()).await?;
+pub(crate) async fn list(desk: Desk) -> Result<Answer<Listing<Node>>, Problem> {
+    let nodes = desk.within(None)?.nodes(desk.now()).await?;
     Ok(Answer(Listing::complete(nodes.into_iter().filter(is_of_interest).map(Node::from).collect())))
 }
 
@@ -71,12 +72,13 @@ fn is_of_interest(node: &NodeState) -> bool {
 #[utoipa::path(post, path = "/nodes/{node}/fence", operation_id = "fence_node", tag = "nodes",
     params(("node" = String, Path, description = "Its name")),
     responses((status = 200, description = "The node as it is now", body = Node), Problems))]
-pub(crate) async fn fence(State(state): State<ApiState>, Path(name): Path<String>) -> Result<Answer<Node>, Problem> {
-    if state.store.exclusive() {
+pub(crate) async fn fence(desk: Desk, Path(name): Path<String>) -> Result<Answer<Node>, Problem> {
+    let store = desk.within(None)?;
+    if store.exclusive() {
         return Err(Problem::conflict("this database has one process only, and no other that could be dead"));
     }
-    let now = state.clock.now();
-    state.store.fence(&name, now).await?;
-    let node = state.store.nodes(now).await?.into_iter().find(|node| *node.node == *name);
+    let now = desk.now();
+    store.fence(&name, now).await?;
+    let node = store.nodes(now).await?.into_iter().find(|node| *node.node == *name);
     node.map(|node| Answer(node.into())).ok_or_else(|| Problem::not_found("node"))
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use axum::Json as Answer;
 use axum::body::Bytes;
-use axum::extract::{Path, Request, State};
+use axum::extract::{Path, Request};
 use cfr_billing::audit_log::Act;
 use cfr_billing::store::Cursor;
 use cfr_core::broadcast::Notice;
@@ -13,11 +13,12 @@ use cfr_core::price::{PRICE_TABLE_BYTES_MAX, PriceEntry, PriceTable, PriceUpdate
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::admin::Acting;
+use super::desk::Desk;
+use super::guard::Acting;
 use super::input::{self, Params};
 use super::page::{Listing, page_request};
 use super::problem::{Problem, Problems};
-use super::{ApiState, PriceDesk};
+use super::PriceDesk;
 
 mod audit;
 mod view;
@@ -27,6 +28,8 @@ pub(crate) use view::{LeftOut, Price, PriceChange, PriceChangeCounts};
 
 /// The largest table that is read.
 pub(crate) const TABLE_BYTES_MAX: usize = PRICE_TABLE_BYTES_MAX;
+/// What the paths begin with that take a whole table.
+pub(crate) const TABLE_PATH: &str = "/price-table";
 
 /// A price table.
 #[derive(Debug, Serialize, ToSchema)]
@@ -79,11 +82,11 @@ pub(crate) struct PriceQuery {
 #[utoipa::path(get, path = "/prices", operation_id = "list_prices", tag = "prices", params(PriceQuery),
     responses((status = 200, description = "A page of prices", body = Listing<Price>), Problems))]
 pub(crate) async fn list(
-    State(state): State<ApiState>,
+    desk: Desk,
     Params(query): Params<PriceQuery>,
 ) -> Result<Answer<Listing<Price>>, Problem> {
     let page = page_request(query.cursor.as_deref(), query.limit)?;
-    Ok(Answer(select(state.prices.current().entries(), &query, page.after, page.limit)))
+    Ok(Answer(select(desk.prices().current().entries(), &query, page.after, page.limit)))
 }
 
 /// A cursor is the place in the table where the next page begins.
@@ -110,10 +113,10 @@ fn names(entry: &PriceEntry) -> impl Iterator<Item = &str> {
         ("model" = String, Path, description = "The provider's model by name or alias; a `/` in it is sent as `%2F`")),
     responses((status = 200, description = "The model's prices", body = Listing<Price>), Problems))]
 pub(crate) async fn show(
-    State(state): State<ApiState>,
+    desk: Desk,
     Path((provider, model)): Path<(String, String)>,
 ) -> Result<Answer<Listing<Price>>, Problem> {
-    let table = state.prices.current();
+    let table = desk.prices().current();
     let is = |entry: &&PriceEntry| entry.provider() == provider && names(entry).any(|name| name == model);
     let found: Vec<_> = table.entries().iter().filter(is).map(Price::from).collect();
     if found.is_empty() {
@@ -125,8 +128,8 @@ pub(crate) async fn show(
 /// Show which price table is in force.
 #[utoipa::path(get, path = "/price-table", operation_id = "get_price_table", tag = "prices",
     responses((status = 200, description = "The table in force", body = PriceTableInfo), Problems))]
-pub(crate) async fn table(State(state): State<ApiState>) -> Answer<PriceTableInfo> {
-    Answer(describe(&state.prices.current()))
+pub(crate) async fn table(desk: Desk) -> Answer<PriceTableInfo> {
+    Answer(describe(&desk.prices().current()))
 }
 
 /// Check a price table and say what it would change. Nothing is kept.
@@ -135,10 +138,10 @@ pub(crate) async fn table(State(state): State<ApiState>) -> Answer<PriceTableInf
 #[utoipa::path(post, path = "/price-table/diff", operation_id = "diff_price_table", tag = "prices",
     request_body(description = "A table of schema `cfr.prices/1`, or LiteLLM's price file", content((serde_json::Value = "application/json"))),
     responses((status = 200, description = "What would change", body = PriceTableDiff), Problems))]
-pub(crate) async fn diff(State(state): State<ApiState>, request: Request) -> Result<Answer<PriceTableDiff>, Problem> {
-    let body = input::json_bytes(request, &state).await?;
-    let upload = load(&state, body).await?;
-    Ok(Answer(compare(&state.prices.current(), &upload)))
+pub(crate) async fn diff(desk: Desk, request: Request) -> Result<Answer<PriceTableDiff>, Problem> {
+    let body = input::json_bytes(request, &()).await?;
+    let upload = load(&desk, body).await?;
+    Ok(Answer(compare(&desk.prices().current(), &upload)))
 }
 
 /// Put a price table in force for new requests. Running ones keep the prices that they began with.
@@ -150,16 +153,16 @@ pub(crate) async fn diff(State(state): State<ApiState>, request: Request) -> Res
     request_body(description = "A table of schema `cfr.prices/1`, or LiteLLM's price file", content((serde_json::Value = "application/json"))),
     responses((status = 200, description = "What has changed", body = PriceTableDiff), Problems))]
 pub(crate) async fn import(
-    State(state): State<ApiState>,
+    desk: Desk,
     Acting(act): Acting,
     request: Request,
 ) -> Result<Answer<PriceTableDiff>, Problem> {
-    let body = input::json_bytes(request, &state).await?;
-    let upload = load(&state, body).await?;
-    let diff = compare(&state.prices.current(), &upload);
-    keep(&state, &upload, &act).await?;
-    state.prices.replace(upload.table);
-    if let Err(error) = state.broadcast.publish(Notice::Prices).await {
+    let body = input::json_bytes(request, &()).await?;
+    let upload = load(&desk, body).await?;
+    let diff = compare(&desk.prices().current(), &upload);
+    keep(&desk, &upload, &act).await?;
+    desk.prices().replace(upload.table);
+    if let Err(error) = desk.broadcast().publish(Notice::Prices).await {
         tracing::warn!(%error, "other replicas read the new prices at their next start");
     }
     Ok(Answer(diff))
@@ -178,10 +181,10 @@ struct Upload {
 }
 
 /// A megabyte of JSON takes milliseconds: not on a thread that forwards answers.
-async fn load(state: &ApiState, body: Bytes) -> Result<Upload, Problem> {
-    let prices = Arc::clone(&state.prices);
-    let imported = state.store.latest_prices().await?;
-    let now = state.clock.now();
+async fn load(desk: &Desk, body: Bytes) -> Result<Upload, Problem> {
+    let prices = Arc::clone(&desk.prices());
+    let imported = desk.store.latest_prices().await?;
+    let now = desk.now();
     let read = move || {
         if !PriceUpdate::is_litellm(&body) {
             return complete(&*prices, body);
@@ -203,10 +206,10 @@ fn complete(prices: &dyn PriceDesk, body: Bytes) -> Result<Upload, String> {
 }
 
 /// A store keeps each table once, in the order of first use: an old one cannot come back under its old version.
-async fn keep(state: &ApiState, upload: &Upload, act: &Act) -> Result<(), Problem> {
+async fn keep(desk: &Desk, upload: &Upload, act: &Act) -> Result<(), Problem> {
     let source = format!("import by {}", act.by.label());
-    state.store.save_prices(&upload.table.version().0, &source, &upload.body, act).await?;
-    if state.store.latest_prices().await?.as_deref() == Some(&upload.body) {
+    desk.store.save_prices(&upload.table.version().0, &source, &upload.body, act).await?;
+    if desk.store.latest_prices().await?.as_deref() == Some(&upload.body) {
         return Ok(());
     }
     Err(Problem::conflict("this very table was in force before: change its `as_of` to put it in force again"))

@@ -1,8 +1,11 @@
 //! Errors of the management API as problem details (RFC 9457).
 
+use std::time::Duration;
+
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use cfr_billing::store::StoreError;
+use cfr_core::id::RequestId;
 use cfr_core::ledger::LedgerError;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -80,10 +83,10 @@ impl Problem {
         Self::new(StatusCode::BAD_REQUEST, "bad_request", detail)
     }
 
-    /// 401: no admin key, or not one that is in use.
+    /// 401: nobody is signed in, and no key or not one that is in use is sent.
     #[must_use]
     pub(crate) fn unauthorized() -> Self {
-        let detail = "send an admin key as `authorization: Bearer cfr_adm_…`";
+        let detail = "sign in, or send a key as `authorization: Bearer cfr_…`";
         Self::new(StatusCode::UNAUTHORIZED, "unauthorized", detail)
     }
 
@@ -91,6 +94,13 @@ impl Problem {
     #[must_use]
     pub(crate) fn forbidden(detail: impl ToString) -> Self {
         Self::new(StatusCode::FORBIDDEN, "forbidden", detail)
+    }
+
+    /// 403: what is dangerous asks for a recent proof of who somebody is.
+    #[must_use]
+    pub(crate) fn step_up_required() -> Self {
+        let detail = "prove again who you are with `POST /auth/step-up`, then repeat this within five minutes";
+        Self::new(StatusCode::FORBIDDEN, "step_up_required", detail)
     }
 
     /// 404: there is no such thing.
@@ -110,6 +120,16 @@ impl Problem {
     #[must_use]
     pub(crate) fn conflict(detail: impl ToString) -> Self {
         Self::new(StatusCode::CONFLICT, "conflict", detail)
+    }
+
+    /// 409: a change was made, but what was answered is not known any more.
+    #[must_use]
+    pub(crate) fn answer_lost(request: RequestId) -> Self {
+        let detail = format_args!(
+            "the change was made, but its answer is lost: the events of the request {request} in the audit log say what came \
+             of it"
+        );
+        Self::new(StatusCode::CONFLICT, "answer_lost", detail)
     }
 
     /// 412: somebody else changed the resource meanwhile.
@@ -142,6 +162,14 @@ impl Problem {
     #[must_use]
     pub(crate) fn invalid_field(field: &str, message: impl ToString) -> Self {
         Self::invalid(vec![FieldError::new(field, message)])
+    }
+
+    /// 429: somebody asks too often.
+    #[must_use]
+    pub(crate) fn too_many(after: Duration) -> Self {
+        let seconds = after.as_secs() + u64::from(after.subsec_nanos() > 0); // up: not too early
+        let problem = Self::new(StatusCode::TOO_MANY_REQUESTS, "too_many_requests", "too many requests: wait");
+        Self { retry_after: Some(seconds), ..problem }
     }
 
     /// 500: our fault. The reason goes to the log, not to the caller.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::Json as Answer;
-use axum::extract::{Path, State};
+use axum::extract::Path;
 use axum::http::StatusCode;
 use cfr_billing::plan::{NewProduct, Product as Row, ProductVersion as VersionRow, Terms as CoreTerms};
 use cfr_core::id::{ProductId, ProductVersionId};
@@ -12,12 +12,13 @@ use cfr_core::time::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::admin::Acting;
+use super::desk::Desk;
+use super::guard::Acting;
 use super::input::{Checks, Json, Params, TEXT_CHARS_MAX};
 use super::money::{Money, Period};
 use super::page::{Listing, page_request};
 use super::problem::{Problem, Problems};
-use super::{ApiState, lookup, schema};
+use super::{lookup, schema};
 
 /// Prices are in cents, as on invoices.
 const NANOS_PER_MINOR: i64 = NANOS_PER_UNIT / 100;
@@ -43,6 +44,17 @@ impl From<Row> for Product {
     }
 }
 
+impl Product {
+    /// What the platform earns is for who runs it.
+    fn for_caller(mut self, desk: &Desk) -> Self {
+        if !desk.view.reach().is_all() {
+            self.current.worst_case_contribution = None;
+            self.current.terms.margin_bps = None;
+        }
+        self
+    }
+}
+
 /// One immutable version of a product.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct ProductVersion {
@@ -57,7 +69,9 @@ pub(crate) struct ProductVersion {
     /// The terms.
     pub(crate) terms: Terms,
     /// What is left of the price when a customer uses the whole budget: price minus what providers charge for it.
-    pub(crate) worst_case_contribution: Money,
+    /// Absent for who does not run the platform.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) worst_case_contribution: Option<Money>,
     /// When it was published.
     #[schema(value_type = schema::Time)]
     pub(crate) created_at: Timestamp,
@@ -69,7 +83,7 @@ impl From<VersionRow> for ProductVersion {
             id: row.id,
             product: row.product,
             version: row.version,
-            worst_case_contribution: worst_case_contribution(&row.terms).into(),
+            worst_case_contribution: Some(worst_case_contribution(&row.terms).into()),
             terms: Terms::from(&row.terms),
             created_at: row.created_at,
         }
@@ -104,15 +118,11 @@ pub(crate) struct Terms {
     /// Answer tokens per request when the caller names no cap; the model's own limit when absent.
     pub(crate) output_tokens_default: Option<u64>,
     /// What is added to the provider's cost, in hundredths of a percent.
-    #[serde(default = "default_margin_bps")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(example = 2000, maximum = 100_000)]
-    pub(crate) margin_bps: u32,
+    pub(crate) margin_bps: Option<u32>,
     /// Users of a tenant on this product; no limit when absent.
     pub(crate) seats: Option<u32>,
-}
-
-const fn default_margin_bps() -> u32 {
-    Margin::DEFAULT.bps()
 }
 
 impl From<&CoreTerms> for Terms {
@@ -128,13 +138,18 @@ impl From<&CoreTerms> for Terms {
             requests_per_minute: terms.requests_per_minute,
             parallel_requests_max: terms.parallel_requests_max,
             output_tokens_default: terms.output_tokens_default,
-            margin_bps: terms.margin_bps,
+            margin_bps: Some(terms.margin_bps),
             seats: terms.seats,
         }
     }
 }
 
 impl Terms {
+    /// The margin, or the usual one where none is named.
+    fn margin_bps(&self) -> u32 {
+        self.margin_bps.unwrap_or(Margin::DEFAULT.bps())
+    }
+
     fn check(&self, checks: &mut Checks, now: Timestamp) -> Option<CoreTerms> {
         checks.name("terms.name", &self.name);
         let length = self.description.chars().count();
@@ -142,7 +157,7 @@ impl Terms {
         checks.names("terms.models", &self.models);
         checks.require(!self.models.is_empty(), "terms.models", "name at least one model, or `*` for all");
         checks.names("terms.features", &self.features);
-        checks.take("terms.margin_bps", Margin::from_bps(self.margin_bps));
+        checks.take("terms.margin_bps", Margin::from_bps(self.margin_bps()));
         for (field, limit) in
             [("requests_per_minute", self.requests_per_minute), ("parallel_requests_max", self.parallel_requests_max)]
         {
@@ -170,7 +185,7 @@ impl Terms {
             requests_per_minute: self.requests_per_minute,
             parallel_requests_max: self.parallel_requests_max,
             output_tokens_default: self.output_tokens_default,
-            margin_bps: self.margin_bps,
+            margin_bps: self.margin_bps(),
             seats: self.seats,
         })
     }
@@ -226,28 +241,28 @@ pub(crate) struct ProductQuery {
 #[utoipa::path(get, path = "/products", operation_id = "list_products", tag = "products", params(ProductQuery),
     responses((status = 200, description = "A page of products", body = Listing<Product>), Problems))]
 pub(crate) async fn list(
-    State(state): State<ApiState>,
+    desk: Desk,
     Params(query): Params<ProductQuery>,
 ) -> Result<Answer<Listing<Product>>, Problem> {
     let page = page_request(query.cursor.as_deref(), query.limit)?;
-    Ok(Answer(Listing::of(state.store.products(page).await?, Product::from)))
+    Ok(Answer(Listing::of(desk.store.products(page).await?, |row| Product::from(row).for_caller(&desk))))
 }
 
 /// Publish a product.
 #[utoipa::path(post, path = "/products", operation_id = "create_product", tag = "products", request_body = CreateProduct,
     responses((status = 201, description = "The new product", body = Product), Problems))]
 pub(crate) async fn create(
-    State(state): State<ApiState>,
+    desk: Desk,
     Acting(act): Acting,
     Json(body): Json<CreateProduct>,
 ) -> Result<(StatusCode, Answer<Product>), Problem> {
-    let new = check(&body.code, &body.terms, body.confirm_loss, state.clock.now())?;
-    if state.store.product_by_code(&body.code).await?.is_some() {
+    let new = check(&body.code, &body.terms, body.confirm_loss, desk.now())?;
+    if desk.store.product_by_code(&body.code).await?.is_some() {
         let detail = format_args!("product `{0}` exists: publish its next version at products/{0}/versions", body.code);
         return Err(Problem::conflict(detail));
     }
-    let version = state.store.publish_product(&new, &act).await?;
-    let product = state.store.product(version.product).await?;
+    let version = desk.store.publish_product(&new, &act).await?;
+    let product = desk.store.product(version.product).await?;
     Ok((StatusCode::CREATED, Answer(product.into())))
 }
 
@@ -256,10 +271,10 @@ pub(crate) async fn create(
     params(("product" = String, Path, description = "Id or code")),
     responses((status = 200, description = "The product", body = Product), Problems))]
 pub(crate) async fn show(
-    State(state): State<ApiState>,
+    desk: Desk,
     Path(product): Path<String>,
 ) -> Result<Answer<Product>, Problem> {
-    Ok(Answer(lookup::product(&*state.store, &product).await?.into()))
+    Ok(Answer(Product::from(lookup::product(&*desk.store, &product).await?).for_caller(&desk)))
 }
 
 /// Open or close a product for new customers. Those who have it keep it.
@@ -267,13 +282,13 @@ pub(crate) async fn show(
     params(("product" = String, Path, description = "Id or code")),
     responses((status = 200, description = "The product as it is now", body = Product), Problems))]
 pub(crate) async fn change(
-    State(state): State<ApiState>,
+    desk: Desk,
     Acting(act): Acting,
     Path(product): Path<String>,
     Json(body): Json<ChangeProduct>,
 ) -> Result<Answer<Product>, Problem> {
-    let row = lookup::product(&*state.store, &product).await?;
-    Ok(Answer(state.store.set_product_active(row.id, body.active, &act).await?.into()))
+    let row = lookup::product(&*desk.store, &product).await?;
+    Ok(Answer(desk.store.set_product_active(row.id, body.active, &act).await?.into()))
 }
 
 /// List every version of a product, the newest first.
@@ -281,11 +296,11 @@ pub(crate) async fn change(
     params(("product" = String, Path, description = "Id or code")),
     responses((status = 200, description = "The versions", body = Listing<ProductVersion>), Problems))]
 pub(crate) async fn versions(
-    State(state): State<ApiState>,
+    desk: Desk,
     Path(product): Path<String>,
 ) -> Result<Answer<Listing<ProductVersion>>, Problem> {
-    let row = lookup::product(&*state.store, &product).await?;
-    let versions = state.store.product_versions(row.id).await?;
+    let row = lookup::product(&*desk.store, &product).await?;
+    let versions = desk.store.product_versions(row.id).await?;
     Ok(Answer(Listing::complete(versions.into_iter().map(ProductVersion::from).collect())))
 }
 
@@ -294,14 +309,14 @@ pub(crate) async fn versions(
     request_body = PublishVersion, params(("product" = String, Path, description = "Id or code")),
     responses((status = 201, description = "The new version", body = ProductVersion), Problems))]
 pub(crate) async fn publish(
-    State(state): State<ApiState>,
+    desk: Desk,
     Acting(act): Acting,
     Path(product): Path<String>,
     Json(body): Json<PublishVersion>,
 ) -> Result<(StatusCode, Answer<ProductVersion>), Problem> {
-    let row = lookup::product(&*state.store, &product).await?;
-    let new = check(&row.code, &body.terms, body.confirm_loss, state.clock.now())?;
-    let version = state.store.publish_product(&new, &act).await?;
+    let row = lookup::product(&*desk.store, &product).await?;
+    let new = check(&row.code, &body.terms, body.confirm_loss, desk.now())?;
+    let version = desk.store.publish_product(&new, &act).await?;
     Ok((StatusCode::CREATED, Answer(version.into())))
 }
 
@@ -382,7 +397,7 @@ mod tests {
     fn everything_wrong_is_named_at_once() {
         let mut bad = terms("9.999", "-1");
         bad.models.clear();
-        bad.margin_bps = 1_000_000;
+        bad.margin_bps = Some(1_000_000);
         let refused = check("Bad Code", &bad, false, Timestamp::UNIX_EPOCH).expect_err("invalid");
         let fields: Vec<_> = refused.errors.iter().map(|error| error.field.as_str()).collect();
         assert_eq!(fields, ["code", "terms.models", "terms.margin_bps", "terms.budget.amount", "terms.price.amount"]);

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::Json as Answer;
-use axum::extract::State;
+use cfr_billing::store::Reach;
 use cfr_billing::usage::{UsageDay as DayRow, UsageFilter};
 use cfr_core::chat::{Operation, Tags as CoreTags, UsageSource};
 use cfr_core::id::{KeyId, ProductVersionId, RequestId, TenantId, UserId};
@@ -16,12 +16,15 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
+use super::desk::Desk;
 use super::input::Params;
 use super::lookup::{self, Memo};
 use super::money::Money;
 use super::page::{Listing, page_request};
 use super::problem::{Problem, Problems};
-use super::{ApiState, schema};
+use super::schema;
+
+pub(crate) mod export;
 
 /// What one request used, cost and was charged. No prompt and no answer is in it.
 #[derive(Debug, Serialize, ToSchema)]
@@ -61,18 +64,22 @@ pub(crate) struct UsageRecord {
     /// Where the quantities come from.
     #[schema(value_type = schema::UsageSource)]
     pub(crate) source: UsageSource,
-    /// What the provider charges.
-    pub(crate) cost: Money,
+    /// What the provider charges; absent for who does not run the platform, as what follows from it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) cost: Option<Money>,
     /// Cost plus margin.
     pub(crate) price: Money,
     /// What the customer was charged.
     pub(crate) charged: Money,
     /// Price minus charged: the operator's loss.
-    pub(crate) overrun: Money,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) overrun: Option<Money>,
     /// Hundredths of a percent on top of the cost.
-    pub(crate) margin_bps: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) margin_bps: Option<u32>,
     /// Millionths of a dollar per unit of the currency, frozen when the request began.
-    pub(crate) fx_e6: i64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) fx_e6: Option<i64>,
     /// First 16 hexadecimal digits of the price table's version.
     pub(crate) price_version: String,
     /// The HTTP status that the caller saw.
@@ -139,7 +146,7 @@ impl From<CoreAttempt> for Attempt {
 }
 
 impl UsageRecord {
-    fn present(row: Row, currency: Currency) -> Self {
+    pub(super) fn present(row: Row, currency: Currency) -> Self {
         let quantities = row.usage.used().map(|(meter, quantity)| (meter.name(), quantity));
         Self {
             id: row.id,
@@ -154,12 +161,12 @@ impl UsageRecord {
             model: row.model_served,
             usage: quantities.collect(),
             source: row.source,
-            cost: Money::nanos(row.cost_nanos, currency),
+            cost: Some(Money::nanos(row.cost_nanos, currency)),
             price: Money::nanos(row.price_nanos, currency),
             charged: Money::nanos(row.charged_nanos, currency),
-            overrun: Money::nanos(row.overrun_nanos, currency),
-            margin_bps: row.margin_bps,
-            fx_e6: row.fx_e6,
+            overrun: Some(Money::nanos(row.overrun_nanos, currency)),
+            margin_bps: Some(row.margin_bps),
+            fx_e6: Some(row.fx_e6),
             price_version: format!("{:016x}", row.price_version),
             status: row.status,
             finish: row.finish,
@@ -170,6 +177,16 @@ impl UsageRecord {
             upstream_id: row.upstream_id,
             tags: Tags::from(row.tags),
             output_tokens_max_applied: row.output_tokens_max_applied,
+        }
+    }
+}
+
+impl UsageRecord {
+    /// What the platform pays and earns is for who runs it (money.md §2.8).
+    pub(super) fn within(self, reach: Reach) -> Self {
+        match reach.is_all() {
+            true => self,
+            false => Self { cost: None, overrun: None, margin_bps: None, fx_e6: None, attempts: Vec::new(), ..self },
         }
     }
 }
@@ -198,13 +215,19 @@ pub(crate) struct UsageDay {
     pub(crate) tokens_in: i64,
     /// Answer tokens.
     pub(crate) tokens_out: i64,
-    /// What providers charge.
-    pub(crate) cost: Money,
+    /// What providers charge; absent for who does not run the platform.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) cost: Option<Money>,
     /// What customers were charged.
     pub(crate) charged: Money,
 }
 
 impl UsageDay {
+    /// What the platform pays is for who runs it.
+    fn within(self, reach: Reach) -> Self {
+        if reach.is_all() { self } else { Self { cost: None, ..self } }
+    }
+
     fn present(row: DayRow, currency: Currency) -> Self {
         Self {
             day: row.day,
@@ -212,11 +235,11 @@ impl UsageDay {
             user: row.user,
             key: row.key,
             model: row.model,
-            requests: row.requests,
-            tokens_in: row.tokens_in,
-            tokens_out: row.tokens_out,
-            cost: Money::nanos(row.cost_nanos, currency),
-            charged: Money::nanos(row.charged_nanos, currency),
+            requests: row.sums.requests,
+            tokens_in: row.sums.tokens_in,
+            tokens_out: row.sums.tokens_out,
+            cost: Some(Money::nanos(row.sums.cost_nanos, currency)),
+            charged: Money::nanos(row.sums.charged_nanos, currency),
         }
     }
 }
@@ -263,7 +286,7 @@ pub(crate) struct DailyQuery {
     pub(crate) key: Option<String>,
     /// Only with this served model.
     pub(crate) model: Option<String>,
-    /// Only days that begin at this moment or later.
+    /// From the day of this moment on.
     #[param(value_type = Option<schema::Time>)]
     pub(crate) from: Option<Timestamp>,
     /// Only days that begin before this moment.
@@ -275,17 +298,17 @@ pub(crate) struct DailyQuery {
 #[utoipa::path(get, path = "/usage", operation_id = "list_usage", tag = "usage", params(UsageQuery),
     responses((status = 200, description = "A page of usage records", body = Listing<UsageRecord>), Problems))]
 pub(crate) async fn list(
-    State(state): State<ApiState>,
+    desk: Desk,
     Params(query): Params<UsageQuery>,
 ) -> Result<Answer<Listing<UsageRecord>>, Problem> {
     let page = page_request(query.cursor.as_deref(), query.limit)?;
-    let filter = filter(&state, query).await?;
-    let rows = state.store.usage(&filter, page).await?;
-    let mut memo = Memo::new(&*state.store);
+    let filter = filter(&desk, query).await?;
+    let rows = desk.store.usage(&filter, page).await?;
+    let mut memo = Memo::new(&*desk.store);
     let mut items = Vec::with_capacity(rows.items.len());
     for row in rows.items {
         let currency = memo.currency(row.caller.tenant).await?;
-        items.push(UsageRecord::present(row, currency));
+        items.push(UsageRecord::present(row, currency).within(desk.view.reach()));
     }
     Ok(Answer(Listing::page(items, rows.next)))
 }
@@ -294,28 +317,38 @@ pub(crate) async fn list(
 #[utoipa::path(get, path = "/usage/daily", operation_id = "list_usage_daily", tag = "usage", params(DailyQuery),
     responses((status = 200, description = "The days", body = Listing<UsageDay>), Problems))]
 pub(crate) async fn daily(
-    State(state): State<ApiState>,
+    desk: Desk,
     Params(query): Params<DailyQuery>,
 ) -> Result<Answer<Listing<UsageDay>>, Problem> {
     let DailyQuery { tenant, user, key, model, from, to } = query;
-    let filter = filter(&state, UsageQuery { tenant, user, key, model, from, to, ..UsageQuery::default() }).await?;
-    let mut memo = Memo::new(&*state.store);
+    let filter = filter(&desk, UsageQuery { tenant, user, key, model, from, to, ..UsageQuery::default() }).await?;
+    let mut memo = Memo::new(&*desk.store);
     let mut items = Vec::new();
-    for row in state.store.usage_daily(&filter).await? {
+    for row in desk.store.usage_daily(&filter).await? {
         let currency = memo.currency(row.tenant).await?;
-        items.push(UsageDay::present(row, currency));
+        items.push(UsageDay::present(row, currency).within(desk.view.reach()));
     }
     Ok(Answer(Listing::complete(items)))
 }
 
-async fn filter(state: &ApiState, query: UsageQuery) -> Result<UsageFilter, Problem> {
-    let tenant = lookup::tenant_filter(&*state.store, query.tenant.as_deref()).await?;
-    let user = lookup::user_filter(&*state.store, query.user.as_deref()).await?;
+/// Whoever's usage is asked for is found by their tenant: the sums of one tenant lie together.
+pub(super) async fn filter(desk: &Desk, query: UsageQuery) -> Result<UsageFilter, Problem> {
+    let store = &*desk.store;
+    let tenant = lookup::tenant_filter(store, query.tenant.as_deref()).await?;
+    let user = match &query.user {
+        Some(name) => Some(lookup::user(store, name).await?),
+        None => None,
+    };
+    let key = match &query.key {
+        Some(id) => Some(store.key(lookup::id(id, "key")?).await?),
+        None => None,
+    };
+    let owner = user.as_ref().map(|user| user.tenant).or(key.as_ref().and_then(|key| key.tenant));
     Ok(UsageFilter {
         id: query.id.as_deref().map(|id| lookup::id(id, "request")).transpose()?,
-        tenant,
-        user,
-        key: query.key.as_deref().map(|id| lookup::id(id, "key")).transpose()?,
+        tenant: tenant.or(owner),
+        user: user.map(|user| user.id),
+        key: key.map(|key| key.id),
         model: query.model.map(Into::into),
         from: query.from,
         to: query.to,

@@ -18,6 +18,9 @@ pub enum AuthError {
     /// The key has ended.
     #[error("the API key has expired")]
     Expired,
+    /// The key is bound to networks that the request does not come from.
+    #[error("this key may not be used from where the request comes from")]
+    ForeignAddress,
     /// The key opens something else.
     #[error("this key does not open this: {needed}")]
     WrongKind {
@@ -30,6 +33,10 @@ pub enum AuthError {
     /// The user is not in use.
     #[error("the user is not active")]
     UserNotActive,
+    /// The holder of a key names a user whom it may not act for.
+    #[error("the header x-openwebui-user-jwt names nobody: it must be signed with this key, not be older than five minutes, and \
+             name the proved address of a user of the key's tenant")]
+    UnknownUser,
     /// Nobody gave the user or the tenant a budget.
     #[error("no budget: neither the user nor the tenant has one")]
     NoBudget,
@@ -57,8 +64,10 @@ impl From<AuthError> for ApiError {
             AuthError::Missing | AuthError::Unknown => unauthorized("invalid_api_key", message),
             AuthError::Expired => unauthorized("api_key_expired", message),
             AuthError::WrongKind { .. } => forbidden("wrong_key_kind", message),
+            AuthError::ForeignAddress => forbidden("address_not_allowed", message),
             AuthError::TenantSuspended => forbidden("tenant_suspended", message),
             AuthError::UserNotActive => forbidden("user_not_active", message),
+            AuthError::UnknownUser => forbidden("unknown_user", message),
             AuthError::NoBudget => forbidden("no_budget", message),
             AuthError::Misconfigured { .. } => forbidden("account_misconfigured", message),
             AuthError::Store(reason) => Self::ledger_unavailable(reason),

@@ -12,6 +12,7 @@ use cfr_core::chat::{Call, Envelope, EnvelopeError, FormFile, Operation, Tags};
 use cfr_core::gateway::{Answer, AnswerHead, Caller};
 use cfr_core::id::RequestId;
 use cfr_core::limit::RateState;
+use cfr_core::time::Timestamp;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName, HeaderValue, Request};
 use serde_json::value::RawValue;
@@ -21,6 +22,7 @@ use super::stream::StreamBody;
 use super::{api_error, body};
 use crate::error::ApiError;
 use crate::observe::cache_word;
+use crate::serve;
 use crate::state::App;
 
 /// Bytes of the caller's own request id that are kept.
@@ -28,6 +30,8 @@ const REQUEST_ID_BYTES_MAX: usize = 128;
 const EVENT_STREAM: HeaderValue = HeaderValue::from_static("text/event-stream; charset=utf-8");
 const NO_CACHE: HeaderValue = HeaderValue::from_static("no-cache");
 const X_REQUEST_ID: &str = "x-request-id";
+/// An answer header: when the secret that was presented stops working, because a newer one replaced it.
+const X_CFR_KEY_EXPIRES: HeaderName = HeaderName::from_static("x-cfr-key-expires");
 /// A request header of Anthropic's clients: features in trial.
 const ANTHROPIC_BETA: &str = "anthropic-beta";
 /// Bytes of the features in trial that are handed on; clients that ask for many ask for a few hundred.
@@ -96,10 +100,10 @@ pub async fn answer(app: Arc<App>, asked: Asked, request: Request<Body>) -> Resp
     let operation = asked.operation();
     let id = request.extensions().get::<RequestId>().copied();
     let response = match read(&app, asked, request).await {
-        Ok((caller, call)) => {
+        Ok((admitted, call)) => {
             let id = call.id;
-            match app.gateway.answer(&caller, call).await {
-                Ok(answer) => Ok(respond(&app, (id, operation), answer)),
+            match app.gateway.answer(&admitted.caller, call).await {
+                Ok(answer) => Ok(admitted.warn(respond(&app, (id, operation), answer))),
                 Err(error) => Err(api_error(error, &app.settings)),
             }
         }
@@ -112,14 +116,33 @@ pub async fn answer(app: Arc<App>, asked: Asked, request: Request<Body>) -> Resp
     response
 }
 
+/// Who calls.
+#[derive(Debug)]
+pub struct Admitted {
+    /// What their calls may do.
+    pub caller: Arc<Caller>,
+    /// When the secret of their key stops working, where a newer one has replaced it.
+    secret_ends: Option<Timestamp>,
+}
+
+impl Admitted {
+    /// Tells in an answer that the secret stops working.
+    fn warn(&self, mut response: Response) -> Response {
+        if let Some(end) = self.secret_ends.and_then(|end| HeaderValue::try_from(end.to_string()).ok()) {
+            response.headers_mut().insert(X_CFR_KEY_EXPIRES, end);
+        }
+        response
+    }
+}
+
 /// Who calls, and what for.
 ///
 /// # Errors
 /// When the key is not let in, or the body cannot be read.
-pub async fn read(app: &App, asked: Asked, request: Request<Body>) -> Result<(Arc<Caller>, Call), ApiError> {
+pub async fn read(app: &App, asked: Asked, request: Request<Body>) -> Result<(Admitted, Call), ApiError> {
     let id = request.extensions().get().copied().unwrap_or_else(|| RequestId::generate(app.clock.now()));
-    let principal = app.keys.authenticate(request.headers()).await?;
-    let caller = Arc::clone(principal.caller()?);
+    let (caller, key) = app.callers.caller(request.headers(), serve::address(request.extensions())).await?;
+    let admitted = Admitted { caller, secret_ends: key.and_then(|key| key.superseded_until()) };
     let (headers, body, files) = parts(app, asked.operation(), request).await?;
     let body = asked.request(body);
     let envelope = asked.envelope(&body, &files).map_err(|error| api_error(error.into(), &app.settings))?;
@@ -127,7 +150,7 @@ pub async fn read(app: &App, asked: Asked, request: Request<Body>) -> Result<(Ar
     let (cache, drop_params) = (cache_use(&headers), may_drop(&headers));
     let (betas, dialect_version) = (betas(&headers), dialect_version(&headers));
     let operation = asked.operation();
-    Ok((caller, Call { id, operation, envelope, body, files, tags, cache, drop_params, betas, dialect_version }))
+    Ok((admitted, Call { id, operation, envelope, body, files, tags, cache, drop_params, betas, dialect_version }))
 }
 
 /// The body, with the files that came with it where it is a form.

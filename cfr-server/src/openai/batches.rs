@@ -5,7 +5,6 @@ use std::sync::Arc;
 use axum::Json;
 use axum::body::Body;
 use axum::extract::{Path, Query, State};
-use axum::http::HeaderMap;
 use cfr_billing::batch::{Batch, BatchState, Owner};
 use cfr_core::batch;
 use cfr_core::id::{BatchId, FileId};
@@ -14,9 +13,11 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::files::{ObjectPage, PageQuery, caller};
+use crate::auth::Asker;
 use crate::batches::{BatchError, BatchWish, is_over};
 use crate::calls::read_json;
 use crate::error::ApiError;
+use crate::serve;
 use crate::state::App;
 
 /// A batch that is wanted, as OpenAI's SDKs write it.
@@ -35,7 +36,7 @@ struct Wish {
 /// # Errors
 /// 402 when a budget does not have what the batch can cost; what the provider says.
 pub async fn create_batch(State(app): State<Arc<App>>, request: Request<Body>) -> Result<Json<Value>, ApiError> {
-    let caller = caller(&app, request.headers()).await?;
+    let caller = caller(&app, request.headers(), serve::address(request.extensions())).await?;
     let wish: Wish = read_json(request, app.settings.body_bytes_max).await?;
     let wrong = |param: &'static str, message: String| ApiError::bad_request("invalid_value", message).param(param);
     let operation = batch::operation(&wish.endpoint)
@@ -57,9 +58,9 @@ pub async fn create_batch(State(app): State<Arc<App>>, request: Request<Body>) -
 pub async fn list_batches(
     State(app): State<Arc<App>>,
     Query(query): Query<PageQuery>,
-    headers: HeaderMap,
+    asker: Asker,
 ) -> Result<Json<ObjectPage<Value>>, ApiError> {
-    let caller = caller(&app, &headers).await?;
+    let caller = caller(&app, &asker.headers, asker.address).await?;
     let page = query.page(BatchId::as_u128)?;
     let batches = app.batches.store().batches(Owner::of(&caller.ids), page).await;
     let batches = batches.map_err(|error| BatchError::from(error).api(&app.settings))?;
@@ -73,9 +74,9 @@ pub async fn list_batches(
 pub async fn show_batch(
     State(app): State<Arc<App>>,
     Path(id): Path<String>,
-    headers: HeaderMap,
+    asker: Asker,
 ) -> Result<Json<Value>, ApiError> {
-    let caller = caller(&app, &headers).await?;
+    let caller = caller(&app, &asker.headers, asker.address).await?;
     let batch = app.batches.batch(&caller, batch_id(&id)?).await;
     Ok(Json(show(batch.map_err(|error| error.api(&app.settings))?)))
 }
@@ -87,9 +88,9 @@ pub async fn show_batch(
 pub async fn cancel_batch(
     State(app): State<Arc<App>>,
     Path(id): Path<String>,
-    headers: HeaderMap,
+    asker: Asker,
 ) -> Result<Json<Value>, ApiError> {
-    let caller = caller(&app, &headers).await?;
+    let caller = caller(&app, &asker.headers, asker.address).await?;
     let batch = app.batches.cancel(&caller, batch_id(&id)?).await;
     Ok(Json(show(batch.map_err(|error| error.api(&app.settings))?)))
 }

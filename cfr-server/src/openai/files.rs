@@ -1,5 +1,6 @@
 //! `/v1/files`: what callers keep at providers, under ids of ours.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,8 +19,10 @@ use http_body_util::BodyDataStream;
 use multer::Multipart;
 use serde::{Deserialize, Serialize};
 
+use crate::auth::Asker;
 use crate::batches::BatchError;
 use crate::error::ApiError;
+use crate::serve;
 use crate::state::App;
 
 /// A client that takes longer to send a file is cut off.
@@ -108,7 +111,7 @@ impl PageQuery {
 /// # Errors
 /// When the file is none of requests that the caller could make, or the provider does not keep it.
 pub async fn create_file(State(app): State<Arc<App>>, request: Request<Body>) -> Result<Json<FileObject>, ApiError> {
-    let caller = caller(&app, request.headers()).await?;
+    let caller = caller(&app, request.headers(), serve::address(request.extensions())).await?;
     let kind = request.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let boundary = multer::parse_boundary(kind)
         .map_err(|error| ApiError::bad_request("invalid_form", format!("the form cannot be read: {error}")))?;
@@ -128,9 +131,9 @@ pub async fn create_file(State(app): State<Arc<App>>, request: Request<Body>) ->
 pub async fn list_files(
     State(app): State<Arc<App>>,
     Query(query): Query<PageQuery>,
-    headers: HeaderMap,
+    asker: Asker,
 ) -> Result<Json<ObjectPage<FileObject>>, ApiError> {
-    let caller = caller(&app, &headers).await?;
+    let caller = caller(&app, &asker.headers, asker.address).await?;
     let (page, purpose) = (query.page(FileId::as_u128)?, query.purpose()?);
     let files = app.batches.store().files(Owner::of(&caller.ids), purpose, page).await;
     let files = files.map_err(|error| BatchError::from(error).api(&app.settings))?;
@@ -144,9 +147,9 @@ pub async fn list_files(
 pub async fn show_file(
     State(app): State<Arc<App>>,
     Path(id): Path<String>,
-    headers: HeaderMap,
+    asker: Asker,
 ) -> Result<Json<FileObject>, ApiError> {
-    let caller = caller(&app, &headers).await?;
+    let caller = caller(&app, &asker.headers, asker.address).await?;
     let file = app.batches.store().file(Owner::of(&caller.ids), file_id(&id)?).await;
     Ok(Json(file.map_err(|error| BatchError::from(error).api(&app.settings))?.into()))
 }
@@ -158,9 +161,9 @@ pub async fn show_file(
 pub async fn file_content(
     State(app): State<Arc<App>>,
     Path(id): Path<String>,
-    headers: HeaderMap,
+    asker: Asker,
 ) -> Result<Response, ApiError> {
-    let caller = caller(&app, &headers).await?;
+    let caller = caller(&app, &asker.headers, asker.address).await?;
     let content = app.batches.content(&caller, file_id(&id)?).await.map_err(|error| error.api(&app.settings))?;
     Ok(([(CONTENT_TYPE, BYTES)], Body::from_stream(content)).into_response())
 }
@@ -180,16 +183,20 @@ pub struct DeletedFile {
 pub async fn delete_file(
     State(app): State<Arc<App>>,
     Path(id): Path<String>,
-    headers: HeaderMap,
+    asker: Asker,
 ) -> Result<Json<DeletedFile>, ApiError> {
-    let caller = caller(&app, &headers).await?;
+    let caller = caller(&app, &asker.headers, asker.address).await?;
     let id = file_id(&id)?;
     app.batches.forget_file(&caller, id).await.map_err(|error| error.api(&app.settings))?;
     Ok(Json(DeletedFile { id, object: "file", deleted: true }))
 }
 
-pub(super) async fn caller(app: &App, headers: &HeaderMap) -> Result<Arc<Caller>, ApiError> {
-    Ok(Arc::clone(app.keys.authenticate(headers).await?.caller()?))
+pub(super) async fn caller(
+    app: &App,
+    headers: &HeaderMap,
+    address: Option<IpAddr>,
+) -> Result<Arc<Caller>, ApiError> {
+    Ok(app.callers.caller(headers, address).await?.0)
 }
 
 fn file_id(id: &str) -> Result<FileId, ApiError> {

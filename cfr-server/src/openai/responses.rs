@@ -10,8 +10,9 @@ use cfr_core::chat::Operation;
 use cfr_core::gateway::StoredRequest;
 use cfr_core::upstream::StoredAction;
 use http::header::CONTENT_TYPE;
-use http::{HeaderMap, Request, Uri};
+use http::{Request, Uri};
 
+use crate::auth::Asker;
 use crate::calls::{Asked, answer, api_error, count, describe_rate};
 use crate::error::ApiError;
 use crate::state::App;
@@ -37,9 +38,9 @@ pub async fn show_response(
     app: State<Arc<App>>,
     id: Path<String>,
     uri: Uri,
-    headers: HeaderMap,
+    asker: Asker,
 ) -> Result<Response, ApiError> {
-    stored(app, id, StoredAction::Show, uri, headers).await
+    stored(app, id, StoredAction::Show, uri, asker).await
 }
 
 /// `DELETE /v1/responses/{id}`.
@@ -50,9 +51,9 @@ pub async fn delete_response(
     app: State<Arc<App>>,
     id: Path<String>,
     uri: Uri,
-    headers: HeaderMap,
+    asker: Asker,
 ) -> Result<Response, ApiError> {
-    stored(app, id, StoredAction::Delete, uri, headers).await
+    stored(app, id, StoredAction::Delete, uri, asker).await
 }
 
 /// `POST /v1/responses/{id}/cancel`.
@@ -63,9 +64,9 @@ pub async fn cancel_response(
     app: State<Arc<App>>,
     id: Path<String>,
     uri: Uri,
-    headers: HeaderMap,
+    asker: Asker,
 ) -> Result<Response, ApiError> {
-    stored(app, id, StoredAction::Cancel, uri, headers).await
+    stored(app, id, StoredAction::Cancel, uri, asker).await
 }
 
 /// `GET /v1/responses/{id}/input_items`.
@@ -76,9 +77,9 @@ pub async fn list_input_items(
     app: State<Arc<App>>,
     id: Path<String>,
     uri: Uri,
-    headers: HeaderMap,
+    asker: Asker,
 ) -> Result<Response, ApiError> {
-    stored(app, id, StoredAction::InputItems, uri, headers).await
+    stored(app, id, StoredAction::InputItems, uri, asker).await
 }
 
 async fn stored(
@@ -86,11 +87,11 @@ async fn stored(
     Path(id): Path<String>,
     action: StoredAction,
     uri: Uri,
-    headers: HeaderMap,
+    asker: Asker,
 ) -> Result<Response, ApiError> {
-    let principal = app.keys.authenticate(&headers).await?;
+    let (caller, _) = app.callers.caller(&asker.headers, asker.address).await?;
     let request = StoredRequest { id: id.into(), action, query: query(&uri)? };
-    let stored = app.gateway.stored(principal.caller()?, request).await;
+    let stored = app.gateway.stored(&caller, request).await;
     let stored = stored.map_err(|error| api_error(error, &app.settings))?;
     let mut response = ([(CONTENT_TYPE, stored.content_type)], stored.body).into_response();
     if let Some(rate) = stored.rate {

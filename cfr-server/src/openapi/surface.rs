@@ -38,6 +38,7 @@ use utoipa::OpenApi;
     show_model,
     list_gemini_models,
     show_gemini_model,
+    crate::leaks::report,
     health,
     live,
     ready,

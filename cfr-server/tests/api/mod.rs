@@ -9,6 +9,7 @@ use axum::body::Body;
 use axum::http::{HeaderMap, Method, Request, StatusCode};
 use cfr_billing::audit_log::Act;
 use cfr_core::time::SystemClock;
+use cfr_server::serve::Peer;
 use cfr_server::state::{App, Books};
 use cfr_server::{demo, router, seed};
 use http_body_util::BodyExt as _;
@@ -113,19 +114,45 @@ impl Api {
 
     /// One short call of a model.
     pub(crate) async fn chat(&self, secret: &str) -> Answer {
+        self.chat_from(secret, None).await
+    }
+
+    /// The same from an address.
+    pub(crate) async fn chat_from(&self, secret: &str, address: Option<&str>) -> Answer {
         let body = json!({"model": MODEL, "max_tokens": 300, "messages": [{"role": "user", "content": "Hello"}]});
         let request = Request::builder().method(Method::POST).uri("/v1/chat/completions");
         let request =
             request.header("authorization", format!("Bearer {secret}")).header("content-type", "application/json");
-        self.ask(request.body(Body::from(body.to_string())).expect("a request")).await
+        let mut request = request.body(Body::from(body.to_string())).expect("a request");
+        if let Some(address) = address {
+            request.extensions_mut().insert(Peer(address.parse().expect("an address")));
+        }
+        self.ask(request).await
+    }
+
+    /// Reports a key as found, without being anybody.
+    #[allow(dead_code, reason = "not every suite reports one")]
+    pub(crate) async fn report_leak(&self, body: Value) -> Answer {
+        let request = Request::builder().method(Method::POST).uri(cfr_server::leaks::PATH);
+        let request = request.header("content-type", "application/json").body(Body::from(body.to_string()));
+        self.ask(request.expect("a request")).await
+    }
+
+    /// What lies under the API.
+    #[allow(dead_code, reason = "not every suite looks there")]
+    pub(crate) fn books(&self) -> &Books {
+        &self.app.books
     }
 
     async fn ask(&self, request: Request<Body>) -> Answer {
         let answer = self.router.clone().oneshot(request).await.expect("an answer");
         let (head, body) = answer.into_parts();
         let bytes = body.collect().await.expect("a body").to_bytes();
-        let body = serde_json::from_slice(&bytes)
-            .unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&bytes)));
+        let is_json = head.headers.get("content-type").is_some_and(|value| matches!(value.as_bytes(), b"application/json" | b"application/problem+json"));
+        let body = match is_json {
+            true => serde_json::from_slice(&bytes).expect("JSON"),
+            false => Value::from(String::from_utf8_lossy(&bytes)),
+        };
         Answer { status: head.status, headers: head.headers, body }
     }
 

@@ -49,9 +49,8 @@ async fn a_revoked_key_ends_at_once_and_an_expired_one_by_itself() {
         kind: row.kind,
         tenant: row.tenant,
         user: row.user,
-        name: "ended".into(),
-        models: Vec::new(),
         expires_at: Some(Timestamp::UNIX_EPOCH),
+        ..seed::admin_wish("ended")
     };
     let ended = books.keys.issue(ended, &Act::of_system(Timestamp::UNIX_EPOCH)).await.expect("a key").0;
     site.chat(ended.expose(), &chat("hi")).await.is_error(401, "api_key_expired");
@@ -133,7 +132,7 @@ async fn a_known_key_is_believed_for_thirty_seconds_and_an_unknown_one_for_five(
     let text = KeyText::parse("sk-0123456789abcdef").expect("well formed");
     let mut headers = http::HeaderMap::new();
     headers.insert("x-api-key", "sk-0123456789abcdef".parse().expect("a header"));
-    let works = async || books.keys.authenticate(&headers).await.is_ok();
+    let works = async || books.keys.authenticate(&headers, None).await.is_ok();
     assert!(!works().await);
 
     // Behind the cache's back, as another process with the same database would write it.

@@ -118,12 +118,10 @@ impl Site {
         let version = seed::product(books, &code, terms).await.expect("a product");
         let user = seed::user(books, tenant.id, email, "Ada", version.id).await.expect("a user");
         let wish = KeyWish {
-            kind: KeyKind::Live,
             tenant: Some(tenant.id),
             user: Some(user.id),
-            name: "test".into(),
             models: models.iter().map(|name| Arc::from(*name)).collect(),
-            expires_at: None,
+            ..KeyWish::new(KeyKind::Live, "test")
         };
         books.keys.issue(wish, &Act::of_system(books.clock.now())).await.expect("a key").0.expose().to_owned()
     }

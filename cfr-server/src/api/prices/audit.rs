@@ -1,7 +1,6 @@
 //! `/price-table/audit`: what is wrong with the prices of what is offered, and what will change soon.
 
 use axum::Json as Answer;
-use axum::extract::State;
 use cfr_billing::store::{PAGE_ROWS_MAX, PageRequest};
 use cfr_core::price::{AUDIT_AHEAD, Change, PriceFinding as CoreFinding, PriceFindingKind, Severity};
 use serde::Serialize;
@@ -9,7 +8,8 @@ use utoipa::ToSchema;
 
 use crate::api::problem::{Problem, Problems};
 use crate::api::products::worst_case_contribution;
-use crate::api::{ApiState, schema};
+use crate::api::desk::Desk;
+use crate::api::schema;
 
 /// What an audit of prices found.
 #[derive(Debug, Serialize, ToSchema)]
@@ -47,20 +47,20 @@ pub(crate) struct PriceFinding {
 /// ends, what changes within 30 days, what is sold below cost.
 #[utoipa::path(get, path = "/price-table/audit", operation_id = "audit_prices", tag = "prices",
     responses((status = 200, description = "What was found", body = PriceAudit), Problems))]
-pub(crate) async fn audit(State(state): State<ApiState>) -> Result<Answer<PriceAudit>, Problem> {
-    let found = state.prices.current().audit(&state.prices.offered(), state.clock.now());
+pub(crate) async fn audit(desk: Desk) -> Result<Answer<PriceAudit>, Problem> {
+    let found = desk.prices().current().audit(&desk.prices().offered(), desk.now());
     let mut findings: Vec<_> = found.into_iter().map(PriceFinding::from).collect();
-    findings.extend(products_at_a_loss(&state).await?);
+    findings.extend(products_at_a_loss(&desk).await?);
     findings.sort_by_key(|finding| finding.severity != Severity::Problem);
     let problems = findings.iter().filter(|finding| finding.severity == Severity::Problem).count();
     Ok(Answer(PriceAudit { problems, notices: findings.len() - problems, findings }))
 }
 
-async fn products_at_a_loss(state: &ApiState) -> Result<Vec<PriceFinding>, Problem> {
+async fn products_at_a_loss(desk: &Desk) -> Result<Vec<PriceFinding>, Problem> {
     let mut found = Vec::new();
     let mut request = PageRequest { after: None, limit: PAGE_ROWS_MAX };
     loop {
-        let page = state.store.products(request).await?;
+        let page = desk.store.products(request).await?;
         for product in page.items.into_iter().filter(|product| product.active) {
             let left = worst_case_contribution(&product.current.terms);
             if left.nanos() < 0 {
