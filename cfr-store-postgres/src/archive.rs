@@ -41,6 +41,9 @@ const TABLES: &[&str] = &[
     "provider_accounts",
     "credentials",
     "identities",
+    "oidc_clients",
+    "signing_keys",
+    "client_sessions",
     "outside_holds",
     "outside_names",
 ];

@@ -4,6 +4,7 @@ use async_trait::async_trait;
 use cfr_billing::audit_log::{Act, Action, Event};
 use cfr_billing::oidc::{Client, ClientSession, Ending, SigningKey};
 use cfr_billing::people::SecretHash;
+use cfr_billing::store::archive::OidcClientRow;
 use cfr_billing::store::{LOGOUTS_MAX, OidcStore, Page, PageRequest, SIGNING_KEYS_PUBLISHED, StoreError};
 use cfr_core::id::{ClientId, ClientSessionId, TenantId};
 use cfr_core::time::Timestamp;
@@ -65,14 +66,13 @@ impl OidcStore for SqliteStore {
         let sql = "SELECT entry FROM signing_keys ORDER BY seq DESC LIMIT ?";
         let newest = sqlx::query(sql).bind(SIGNING_KEYS_PUBLISHED as i64);
         let rows = newest.fetch_all(self.readers()).await.map_err(Fault::from)?;
-        Ok(rows.iter().map(|row| row.json("entry")).collect::<Result<_, Fault>>()?)
+        Ok(rows.iter().map(signing_key).collect::<Result<_, Fault>>()?)
     }
 
     async fn add_signing_key(&self, key: &SigningKey, act: &Act) -> Result<(), StoreError> {
         let mut writer = self.writer().await?;
         let mut tx = writer.begin(act.at).await?;
-        let insert = sqlx::query("INSERT INTO signing_keys (seq, entry) VALUES (?, ?)").bind(key.seq).bind(json(key)?);
-        insert.execute(tx.connection()).await.map_err(Fault::from)?;
+        insert_signing_key(tx.connection(), key).await?;
         audit_log::record(&mut tx, act, &key.added()).await?;
         Ok(tx.commit().await?)
     }
@@ -172,7 +172,34 @@ pub(crate) async fn end_sessions(tx: &mut Tx<'_>, ending: Ending, act: &Act) -> 
     Ok(ended.len() as u64)
 }
 
-pub(crate) async fn insert_client(
+pub(crate) async fn insert_clients(tx: &mut Tx<'_>, rows: &[OidcClientRow]) -> Result<(), Fault> {
+    for row in rows {
+        insert_client(tx.connection(), &row.client, &row.secret).await?;
+    }
+    Ok(())
+}
+
+pub(crate) async fn insert_signing_keys(tx: &mut Tx<'_>, keys: &[SigningKey]) -> Result<(), Fault> {
+    for key in keys {
+        insert_signing_key(tx.connection(), key).await?;
+    }
+    Ok(())
+}
+
+pub(crate) async fn insert_sessions(tx: &mut Tx<'_>, sessions: &[ClientSession]) -> Result<(), Fault> {
+    for session in sessions {
+        insert_session(tx.connection(), session).await?;
+    }
+    Ok(())
+}
+
+async fn insert_signing_key(connection: &mut SqliteConnection, key: &SigningKey) -> Result<(), Fault> {
+    let sql = "INSERT INTO signing_keys (seq, entry) VALUES (?, ?)";
+    sqlx::query(sql).bind(key.seq).bind(json(key)?).execute(connection).await?;
+    Ok(())
+}
+
+async fn insert_client(
     connection: &mut SqliteConnection,
     client: &Client,
     secret: &SecretHash,
@@ -256,11 +283,19 @@ async fn session_by_id(connection: &mut SqliteConnection, id: ClientSessionId) -
     session(&found.fetch_optional(connection).await?.ok_or(SESSION)?)
 }
 
-fn session(row: &SqliteRow) -> Result<ClientSession, Fault> {
+pub(crate) fn session(row: &SqliteRow) -> Result<ClientSession, Fault> {
     let tries = row.number_opt("tries")?.ok_or_else(|| damaged("tries"))?;
     Ok(ClientSession { due_at: row.time_opt("due_at")?, tries, ..row.json("entry")? })
 }
 
 fn secret(row: &SqliteRow) -> Result<SecretHash, Fault> {
     row.bytes("secret")?.try_into().map(SecretHash).map_err(|_| damaged("secret"))
+}
+
+pub(crate) fn client_row(row: &SqliteRow) -> Result<OidcClientRow, Fault> {
+    Ok(OidcClientRow { client: row.json("entry")?, secret: secret(row)? })
+}
+
+pub(crate) fn signing_key(row: &SqliteRow) -> Result<SigningKey, Fault> {
+    row.json("entry")
 }

@@ -18,7 +18,8 @@ use super::{LedgerStore, StoreError};
 use crate::audit_log::AuditEvent;
 use crate::budget::{Budget, Grant};
 use crate::identity::{ApiKey, KeyMac, Tenant, User};
-use crate::people::{Credentials, OutsideIdentity};
+use crate::oidc::{Client, ClientSession, SigningKey};
+use crate::people::{Credentials, OutsideIdentity, SecretHash};
 use crate::outside::OutsideName;
 use crate::plan::ProductVersion;
 use crate::provider_account::SealedAccount;
@@ -199,6 +200,12 @@ sections! {
     Credentials(Credentials) "credentials";
     /// By issuer and subject.
     Identities(IdentityRow) "identities at other providers";
+    /// By id.
+    OidcClients(OidcClientRow) "programs that people sign in to";
+    /// By number. Data keys seal them.
+    SigningKeys(SigningKey) "keys that sign tokens";
+    /// By id.
+    ClientSessions(ClientSession) "sessions at such programs";
 }
 
 impl Section {
@@ -248,6 +255,16 @@ pub struct IdentityRow {
     pub identity: OutsideIdentity,
     /// The user.
     pub user: UserId,
+}
+
+/// A client of OpenID Connect with all that is stored of its secret.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct OidcClientRow {
+    /// The client.
+    #[serde(flatten)]
+    pub client: Client,
+    /// SHA-256 of its secret.
+    pub secret: SecretHash,
 }
 
 /// A key with all that is stored of its secret.

@@ -21,7 +21,7 @@ use crate::catalog::{budget, product};
 use crate::error::Fault;
 use crate::identity::{key, tenant, user};
 use crate::ledger::grant;
-use crate::outside;
+use crate::{oidc, outside};
 use crate::people::{credential, identity};
 use crate::provider_account;
 use crate::secrets;
@@ -154,6 +154,9 @@ const fn source(section: Section) -> &'static str {
         Section::ProviderAccounts => "SELECT * FROM provider_accounts ORDER BY id",
         Section::Credentials => "SELECT * FROM credentials ORDER BY user_id",
         Section::Identities => "SELECT * FROM identities ORDER BY issuer COLLATE \"C\", subject COLLATE \"C\"",
+        Section::OidcClients => "SELECT * FROM oidc_clients ORDER BY id",
+        Section::SigningKeys => "SELECT * FROM signing_keys ORDER BY seq",
+        Section::ClientSessions => "SELECT * FROM client_sessions ORDER BY id",
         Section::OutsideNames => "SELECT * FROM outside_names ORDER BY kind, name",
         _ => "SELECT 1 WHERE false",
     }
@@ -182,6 +185,9 @@ fn read_rows(section: Section, rows: &[PgRow]) -> Result<Rows, Fault> {
         Section::ProviderAccounts => Rows::ProviderAccounts(each(rows, provider_account::from_row)?),
         Section::Credentials => Rows::Credentials(each(rows, credential::from_row)?),
         Section::Identities => Rows::Identities(each(rows, identity_row)?),
+        Section::OidcClients => Rows::OidcClients(each(rows, oidc::client_row)?),
+        Section::SigningKeys => Rows::SigningKeys(each(rows, oidc::signing_key)?),
+        Section::ClientSessions => Rows::ClientSessions(each(rows, oidc::session)?),
         Section::OutsideNames => Rows::OutsideNames(each(rows, outside::from_row)?),
         _ => return Err(StoreError::invalid("this store does not know the section").into()),
     })

@@ -27,7 +27,7 @@ use crate::error::Fault;
 use crate::identity::user::normal;
 use crate::ledger::rollup::{self, Days};
 use crate::provider_account;
-use crate::secrets;
+use crate::{oidc, secrets};
 use crate::row::{self, query};
 use crate::usage::day_number;
 use crate::writer::Tx;
@@ -60,6 +60,9 @@ pub(super) async fn rows(tx: &mut Tx<'_>, rows: &Rows) -> Result<(), Fault> {
         Rows::ProviderAccounts(rows) => provider_accounts(tx, rows).await,
         Rows::Credentials(rows) => each(tx, "credentials", rows, credentials).await,
         Rows::Identities(rows) => each(tx, "identities", rows, identity).await,
+        Rows::OidcClients(rows) => oidc::insert_clients(tx, rows).await,
+        Rows::SigningKeys(rows) => oidc::insert_signing_keys(tx, rows).await,
+        Rows::ClientSessions(rows) => oidc::insert_sessions(tx, rows).await,
         Rows::OutsideNames(rows) => each(tx, "outside_names", rows, outside_name).await,
         _ => Err(StoreError::invalid("this store does not know the section").into()),
     }

@@ -25,7 +25,7 @@ use crate::error::Fault;
 use crate::identity::user::normal;
 use crate::ledger::rollup::{self, Days};
 use crate::provider_account;
-use crate::secrets;
+use crate::{oidc, secrets};
 use crate::row::{accounts_blob, json, word};
 use crate::usage::{day_number, push_record};
 use crate::writer::Tx;
@@ -55,6 +55,9 @@ pub(super) async fn rows(tx: &mut Tx<'_>, rows: &Archived) -> Result<(), Fault> 
         Archived::ProviderAccounts(rows) => provider_accounts(tx, rows).await,
         Archived::Credentials(rows) => each(tx, CREDENTIALS, rows, push_credentials).await,
         Archived::Identities(rows) => each(tx, IDENTITY, rows, push_identity).await,
+        Archived::OidcClients(rows) => oidc::insert_clients(tx, rows).await,
+        Archived::SigningKeys(rows) => oidc::insert_signing_keys(tx, rows).await,
+        Archived::ClientSessions(rows) => oidc::insert_sessions(tx, rows).await,
         Archived::OutsideNames(rows) => each(tx, OUTSIDE_NAME, rows, push_outside_name).await,
         _ => Err(StoreError::invalid("this store does not know the section").into()),
     }
