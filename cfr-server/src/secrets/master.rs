@@ -27,8 +27,8 @@ pub(super) const FILE: &str = "master.key";
 const FINGERPRINT_OF: &[u8] = b"cfr: which master key is this?";
 /// Bytes of a fingerprint that make an id.
 const ID_BYTES: usize = 8;
-/// Different bytes that 32 random ones have: fewer than this once in 10^13 times.
-const DIFFERENT_BYTES_MIN: usize = 20;
+/// Different bytes that 32 random ones have: fewer than this once in 10^16 times.
+const DIFFERENT_BYTES_MIN: usize = 16;
 /// Keys that are given at once: a new one, and old ones until all is wrapped anew.
 const KEYS_MAX: usize = 8;
 
