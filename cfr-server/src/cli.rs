@@ -1,4 +1,4 @@
-//! The management commands: `tenant`, `product`, `user`, `key`, `budget`, `usage`, `prices`, `node`, `oidc-client`.
+//! The management commands: `tenant`, `product`, `user`, `invitation`, `key`, `budget`, `usage`, `prices`, `node`, `oidc-client`.
 //!
 //! Each is a client of the management API and of nothing else: of a running server's, or of one without a socket over the
 //! data folder when no server runs.
@@ -15,6 +15,7 @@ pub(crate) mod audit;
 mod budget;
 mod client;
 pub(crate) mod error;
+mod invitation;
 mod key;
 pub(crate) mod ledger;
 mod local;
@@ -43,6 +44,8 @@ pub(crate) enum Command {
     Product(Noun<product::Command>),
     /// People inside tenants
     User(Noun<user::Command>),
+    /// Who may become a user of a tenant
+    Invitation(Noun<invitation::Command>),
     /// API keys; a secret is shown once
     Key(Noun<key::Command>),
     /// Limits per period, what is left of them, and grants
@@ -135,6 +138,7 @@ pub(crate) async fn run(command: Command) -> Result<(), CliError> {
         Command::Tenant(noun) => noun.run().await,
         Command::Product(noun) => noun.run().await,
         Command::User(noun) => noun.run().await,
+        Command::Invitation(noun) => noun.run().await,
         Command::Key(noun) => noun.run().await,
         Command::Budget(noun) => noun.run().await,
         Command::OidcClient(noun) => noun.run().await,

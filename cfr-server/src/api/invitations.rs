@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use axum::Json as Answer;
 use axum::extract::Path;
-use axum::http::StatusCode;
 use cfr_billing::audit_log::Act;
 use cfr_billing::identity::{Language, Role, Tenant};
 use cfr_billing::people::{Mail, Offer, OneTimeToken, SecretHash, TokenKind};
@@ -178,18 +177,18 @@ pub(crate) async fn resend(
     issue(&desk, desk.within(Some(tenant.id))?, &tenant, &email, offer, language, &act).await
 }
 
-/// Revoke an invitation.
-#[utoipa::path(delete, path = "/invitations/{invitation}", operation_id = "revoke_invitation", tag = "invitations",
+/// Revoke an invitation. Its link does not work any more.
+#[utoipa::path(post, path = "/invitations/{invitation}/revoke", operation_id = "revoke_invitation", tag = "invitations",
     params(("invitation" = schema::InvitationId, Path, description = "Id")),
-    responses((status = 204, description = "It does not work any more"), Problems))]
+    responses((status = 200, description = "The invitation that was revoked", body = Invitation), Problems))]
 pub(crate) async fn revoke(
     desk: Desk,
     Acting(act): Acting,
     Path(invitation): Path<String>,
-) -> Result<StatusCode, Problem> {
+) -> Result<Answer<Invitation>, Problem> {
     let token = find(&desk, &invitation).await?;
     desk.within(token.tenant)?.revoke_token(token.id, &act).await?;
-    Ok(StatusCode::NO_CONTENT)
+    Ok(Answer(present(token, &mut Memo::new(&*desk.store)).await?))
 }
 
 /// Who makes an administrator proved of late who they are.

@@ -25,7 +25,7 @@ use crate::seed::ADMIN_KEY_FILE;
 use crate::state::{Books, StartError};
 
 /// Things that have a `list` command.
-const LISTED: [&str; 6] = ["tenant", "product", "user", "key", "budget", "node"];
+const LISTED: [&str; 7] = ["tenant", "product", "user", "invitation", "key", "budget", "node"];
 
 /// Something that answers the management API.
 #[derive(Debug)]
