@@ -29,9 +29,12 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (10, "request_batches", include_str!("../migrations/0010_request_batches.sql")),
     (11, "audit_log", include_str!("../migrations/0011_audit_log.sql")),
     (12, "people", include_str!("../migrations/0012_people.sql")),
+    (13, "keys", include_str!("../migrations/0013_keys.sql")),
     (14, "oidc", include_str!("../migrations/0014_oidc.sql")),
     (15, "secrets", include_str!("../migrations/0015_secrets.sql")),
     (16, "drop_in", include_str!("../migrations/0016_drop_in.sql")),
+    (17, "reports", include_str!("../migrations/0017_reports.sql")),
+    (18, "erasure", include_str!("../migrations/0018_erasure.sql")),
 ];
 
 /// What a schema is to us.

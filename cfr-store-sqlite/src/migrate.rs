@@ -19,9 +19,12 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (7, "request_batches", include_str!("../migrations/0007_request_batches.sql")),
     (8, "audit_log", include_str!("../migrations/0008_audit_log.sql")),
     (9, "people", include_str!("../migrations/0009_people.sql")),
+    (10, "keys", include_str!("../migrations/0010_keys.sql")),
     (11, "oidc", include_str!("../migrations/0011_oidc.sql")),
     (12, "secrets", include_str!("../migrations/0012_secrets.sql")),
     (13, "drop_in", include_str!("../migrations/0013_drop_in.sql")),
+    (14, "reports", include_str!("../migrations/0014_reports.sql")),
+    (15, "erasure", include_str!("../migrations/0015_erasure.sql")),
 ];
 
 /// What a database file is to us.
