@@ -206,14 +206,10 @@ async fn accounts_join_and_leave_while_calls_run_and_their_keys_are_never_seen()
     }
 }
 
-/// The client has no `PATCH`.
 async fn patch(server: &Server, path: &str, body: Value) -> Value {
-    let sent = reqwest::Client::builder().no_proxy().build().unwrap();
-    let request = sent.patch(format!("http://{}{path}", server.address())).bearer_auth(ADMIN_KEY);
-    let answer = request.header("content-type", "application/json").body(body.to_string()).send().await.unwrap();
-    let (status, text) = (answer.status(), answer.text().await.unwrap());
-    assert_eq!(status, StatusCode::OK, "{text}");
-    serde_json::from_str(&text).unwrap()
+    let changed = admin(server).patch(path, &body).await;
+    expect_status(&changed, StatusCode::OK);
+    changed.json()
 }
 
 #[tokio::test]
@@ -261,7 +257,7 @@ async fn a_copy_of_the_data_is_restored_with_the_master_key_and_not_without() {
         std::fs::copy(data.join(file), copy.join(file)).unwrap();
     }
     let refused = place.refuses(&copy).await;
-    assert!(refused.contains("master key") && refused.trim_end().lines().count() == 1, "{refused}");
+    assert!(refused.lines().last().is_some_and(|line| line.contains("master key")), "{refused}");
     assert!(!copy.join("master.key").exists(), "a new key would open nothing");
 
     std::fs::copy(data.join("master.key"), copy.join("master.key")).unwrap();

@@ -97,6 +97,11 @@ impl Client {
         self.exchange("PUT", path, body.to_string().into()).await
     }
 
+    /// `PATCH` with a JSON body.
+    pub async fn patch(&self, path: &str, body: &Value) -> Seen {
+        self.exchange("PATCH", path, body.to_string().into()).await
+    }
+
     /// Fetches JSON.
     pub async fn get(&self, path: &str) -> Seen {
         self.exchange("GET", path, Bytes::new()).await
