@@ -39,6 +39,14 @@ async fn reranks_work_with_the_python_sdk_of_cohere() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn litellm_asks_before_a_call_and_tells_afterwards() {
+    let python = tool("CFR_TEST_LITELLM", "litellm/bin/python", "Python with LiteLLM");
+    let mut command = Command::new(python);
+    command.arg(script("litellm_python.py"));
+    run(command).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_node_sdk_works_unmodified() {
     run(node("openai_node.mjs")).await;
 }
@@ -68,6 +76,7 @@ async fn run(mut command: Command) {
     let output = command
         .env("CFR_BASE_URL", format!("{}/v1", card.base_url))
         .env("CFR_KEY", &card.keys.enterprise)
+        .env("CFR_ADMIN_KEY", &card.admin_key)
         .env("CFR_BROKE_KEY", broke.key)
         .env("CFR_LIMITED_KEY", limited.key)
         .output()

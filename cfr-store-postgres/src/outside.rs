@@ -81,11 +81,8 @@ async fn keep(tx: &mut Tx<'_>, name: &OutsideName, act: &Act) -> Result<(), Faul
     }
     let sql = "INSERT INTO outside_names (kind, name, id, entry) VALUES ($1, $2, $3, $4::json) \
          ON CONFLICT (kind, name) DO UPDATE SET entry = excluded.entry WHERE outside_names.id = excluded.id";
-    let kept = query(sql)
-        .bind(name.named.kind().name())
-        .bind(&*name.name)
-        .bind(uuid(name.named.to_bytes()))
-        .bind(json(name)?);
+    let kept =
+        query(sql).bind(name.named.kind().name()).bind(&*name.name).bind(uuid(name.named.to_bytes())).bind(json(name)?);
     if kept.execute(tx.connection()).await?.rows_affected() == 0 {
         return Err(StoreError::conflict("the name is taken").into());
     }

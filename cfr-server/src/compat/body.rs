@@ -43,7 +43,9 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Params<T> {
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
         let query = axum::extract::Query::try_from_uri(&parts.uri);
-        query.map(|query| Self(query.0)).map_err(|rejection| ApiError::bad_request("invalid_query", rejection.body_text()))
+        query
+            .map(|query| Self(query.0))
+            .map_err(|rejection| ApiError::bad_request("invalid_query", rejection.body_text()))
     }
 }
 
@@ -63,7 +65,12 @@ pub(super) fn refused(error: StoreError) -> ApiError {
 
 /// 404 in the words by which Terraform knows that something is not there.
 pub(super) fn not_found(what: &str) -> ApiError {
-    ApiError::new(StatusCode::NOT_FOUND, "not_found_error", format!("{}_not_found", what.replace(' ', "_")), format!("{what} not found"))
+    ApiError::new(
+        StatusCode::NOT_FOUND,
+        "not_found_error",
+        format!("{}_not_found", what.replace(' ', "_")),
+        format!("{what} not found"),
+    )
 }
 
 /// 422 that names the field.

@@ -14,13 +14,11 @@ use std::time::Duration;
 
 use cfr_billing::escrow::{AsideAsk, Escrow};
 use cfr_billing::outside::OutsideHold;
+use cfr_billing::store::PageRequest;
 use cfr_billing::store::{SettledHold, Store, StoreError};
 use cfr_billing::usage::UsageFilter;
-use cfr_billing::store::PageRequest;
 use cfr_core::id::HoldId;
-use cfr_core::ledger::{
-    AuthorizeError, BudgetLedger, Denial, HoldRequest, LedgerError, Settlement, UsageRecord,
-};
+use cfr_core::ledger::{AuthorizeError, BudgetLedger, Denial, HoldRequest, LedgerError, Settlement, UsageRecord};
 use cfr_core::money::{Charge, Money};
 use cfr_core::time::{Clock, Timestamp};
 
@@ -139,7 +137,12 @@ impl OutsideDesk {
     ///
     /// # Errors
     /// When the ledger cannot decide or write.
-    pub(crate) async fn charge(&self, path: &[cfr_core::id::BudgetId], charge: Charge, record: UsageRecord) -> Result<(), LedgerError> {
+    pub(crate) async fn charge(
+        &self,
+        path: &[cfr_core::id::BudgetId],
+        charge: Charge,
+        record: UsageRecord,
+    ) -> Result<(), LedgerError> {
         let (id, caller, model) = (record.id, record.caller, Arc::clone(&record.model_requested));
         let none = Money::zero(charge.price.currency());
         let at = self.clock.now();

@@ -4,7 +4,6 @@ use axum::http::header::AUTHORIZATION;
 use axum::http::{HeaderMap, HeaderValue};
 use cfr_billing::budget::Budget;
 use cfr_billing::outside::OutsideHold;
-use cfr_billing::store::CatalogStore as _;
 use cfr_core::gateway::Caller;
 use cfr_core::id::BudgetId;
 use cfr_core::ledger::{CallerIds, Scope};
@@ -39,9 +38,7 @@ impl Whom {
     /// 404 when there is nobody of that name in reach, 403 when they may not call.
     pub(super) async fn caller(&self, app: &App, manager: &Manager) -> Result<Caller, ApiError> {
         let caller = match (&self.key, &self.user_id) {
-            (Some(key), _) => {
-                Caller::clone(app.keys.authenticate(&bearing(key)?, None).await?.caller()?)
-            }
+            (Some(key), _) => Caller::clone(app.keys.authenticate(&bearing(key)?, None).await?.caller()?),
             (None, Some(user)) => {
                 let user = names::user(&*app.books.store, &manager.view, user).await?;
                 user_caller(&app.books.store.user_context(user.id, None).await.map_err(refused)?, None)?

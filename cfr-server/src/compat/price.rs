@@ -48,8 +48,10 @@ impl<'a> Priced<'a> {
     /// 400 when the model has no price: unknown is never free.
     pub(super) fn bound(self, tokens: u64) -> Result<PicoUsd, ApiError> {
         let input = InputBound { text_tokens: tokens, cache_markers: true, ..InputBound::default() };
-        let bounds = self.entries().into_iter().map(|(entry, terms)| Ok(entry.upper_bound(&input, 1, &terms)?.total(tokens)));
-        let dearest = bounds.collect::<Result<Vec<_>, GatewayError>>().map_err(|error| self.unpriced().because(error))?;
+        let bounds =
+            self.entries().into_iter().map(|(entry, terms)| Ok(entry.upper_bound(&input, 1, &terms)?.total(tokens)));
+        let dearest =
+            bounds.collect::<Result<Vec<_>, GatewayError>>().map_err(|error| self.unpriced().because(error))?;
         dearest.into_iter().max().ok_or_else(|| self.unpriced())
     }
 
@@ -116,7 +118,8 @@ pub(super) fn positive(field: &'static str, amount: Amount) -> Result<Amount, Ap
 }
 
 fn pico(amount: Amount) -> Result<PicoUsd, ApiError> {
-    let rounded = amount.0.round_dp_with_strategy(PICO_PLACES, rust_decimal::RoundingStrategy::AwayFromZero).normalize();
+    let rounded =
+        amount.0.round_dp_with_strategy(PICO_PLACES, rust_decimal::RoundingStrategy::AwayFromZero).normalize();
     let pico = rounded.mantissa().checked_mul(10_i128.pow(PICO_PLACES - rounded.scale()));
     pico.map(PicoUsd).ok_or_else(|| invalid("response_cost", "too large"))
 }

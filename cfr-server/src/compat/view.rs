@@ -292,4 +292,3 @@ pub(super) fn moment(at: Timestamp) -> String {
 pub(super) fn word(value: &impl Serialize) -> Value {
     serde_json::to_value(value).unwrap_or_default()
 }
-

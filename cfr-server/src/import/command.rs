@@ -73,10 +73,8 @@ pub(crate) async fn run(command: Command) -> Result<(), CliError> {
     match command {
         Command::Pocketbase(arguments) => {
             let mut source = SqliteSource::open(&arguments.file).await?;
-            in_books(&arguments.manner, pocketbase::SOURCE, async |desk| {
-                pocketbase::import(&mut source, desk).await
-            })
-            .await
+            in_books(&arguments.manner, pocketbase::SOURCE, async |desk| pocketbase::import(&mut source, desk).await)
+                .await
         }
         Command::LitellmDb(arguments) => {
             let mut source = PostgresSource::open(&arguments.url).await?;
@@ -105,6 +103,7 @@ fn print(report: &Report, json: bool) -> Result<(), CliError> {
     let rows = whole.get("items").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
     Printer { json }.text(&json!(whole), &table(rows, COLUMNS))?;
     let [taken, kept, left] = [Outcome::Taken, Outcome::Kept, Outcome::LeftOut].map(|outcome| report.count(outcome));
-    let written = if report.applied { "were taken over" } else { "would be taken over; nothing was written: add --apply" };
+    let written =
+        if report.applied { "were taken over" } else { "would be taken over; nothing was written: add --apply" };
     note(&format!("{taken} rows {written}. {kept} are here already, {left} are left out."))
 }

@@ -7,7 +7,7 @@ use cfr_billing::budget::{BudgetFilter, NewBudget, ScopeId};
 use cfr_billing::identity::{NewTenant, Tenant, User};
 use cfr_billing::outside::{Named, NamedKind, OutsideName, is_name};
 use cfr_billing::people::Admission;
-use cfr_billing::store::{CatalogStore as _, OutsideStore as _, PageRequest, PeopleStore as _, StoreError};
+use cfr_billing::store::{PageRequest, StoreError};
 use cfr_core::chat::{Operation, Tags, Usage, UsageSource};
 use cfr_core::id::{BudgetId, RequestId, TenantId};
 use cfr_core::ledger::{CallerIds, LimitPolicy, Scope, UsageRecord};

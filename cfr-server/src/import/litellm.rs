@@ -8,7 +8,6 @@ use std::sync::Arc;
 use cfr_billing::identity::{KeyKind, KeyRules, NewTenant, NewUser, Role, Tenant, TenantKind, User, UserStatus};
 use cfr_billing::outside::{Named, NamedKind};
 use cfr_billing::people::Admission;
-use cfr_billing::store::CatalogStore as _;
 use cfr_core::id::TenantId;
 use cfr_core::ledger::{CallerIds, Scope};
 use cfr_core::money::Currency;
@@ -72,9 +71,10 @@ type Became = Result<(Outcome, String), String>;
 
 /// What of its limits nothing here enforces.
 fn check_limits(row: &Row, and: &[&'static str]) -> Result<(), String> {
-    let limits = UNSUPPORTED.iter().chain(and).find(|limit| {
-        row.text(limit).is_some_and(|value| !matches!(value, "{}" | "[]" | "false" | "0" | "null"))
-    });
+    let limits = UNSUPPORTED
+        .iter()
+        .chain(and)
+        .find(|limit| row.text(limit).is_some_and(|value| !matches!(value, "{}" | "[]" | "false" | "0" | "null")));
     match limits {
         Some(limit) => Err(format!("its `{limit}` is not enforced here: take it away there, or make it anew here")),
         None => Ok(()),

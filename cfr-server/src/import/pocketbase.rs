@@ -4,11 +4,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use cfr_billing::identity::{KeyKind, NewTenant, NewUser, Role, Tenant, TenantKind, TenantPatch, TenantStatus, User, UserPatch, UserStatus};
+use cfr_billing::identity::{
+    KeyKind, NewTenant, NewUser, Role, Tenant, TenantKind, TenantPatch, TenantStatus, User, UserPatch, UserStatus,
+};
 use cfr_billing::outside::{Named, NamedKind};
 use cfr_billing::people::Admission;
 use cfr_billing::plan::{NewProduct, Terms};
-use cfr_billing::store::CatalogStore as _;
 use cfr_core::ledger::{CallerIds, Scope};
 use cfr_core::money::{Currency, Margin};
 use cfr_core::time::{Period, TimeZone, Timestamp};

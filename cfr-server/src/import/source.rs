@@ -91,8 +91,12 @@ impl SqliteSource {
     /// When it cannot be read.
     pub(super) async fn rows(&mut self, table: &'static str) -> Result<Option<Vec<Row>>, CliError> {
         let columns = sqlx::query("SELECT name FROM pragma_table_info(?)").bind(table).fetch_all(&mut self.0).await;
-        let names: Vec<String> =
-            columns.map_err(unreadable)?.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>().map_err(unreadable)?;
+        let names: Vec<String> = columns
+            .map_err(unreadable)?
+            .iter()
+            .map(|row| row.try_get(0))
+            .collect::<Result<_, _>>()
+            .map_err(unreadable)?;
         if names.is_empty() {
             return Ok(None);
         }
@@ -163,7 +167,13 @@ mod tests {
 
     #[test]
     fn values_are_read_as_they_are_written() {
-        let row = row(&[("used", "1.5e-05"), ("rpm", "120.0"), ("active", "1"), ("empty", ""), ("at", "2025-11-21 09:30:00.123Z")]);
+        let row = row(&[
+            ("used", "1.5e-05"),
+            ("rpm", "120.0"),
+            ("active", "1"),
+            ("empty", ""),
+            ("at", "2025-11-21 09:30:00.123Z"),
+        ]);
         assert_eq!(row.decimal("used"), Ok(Some("0.000015".parse().expect("a decimal"))));
         assert_eq!((row.count("rpm"), row.flag("active"), row.text("empty")), (Some(120), true, None));
         assert_eq!(row.time("at").map(|at| at.to_string()).as_deref(), Some("2025-11-21T09:30:00.123Z"));

@@ -77,7 +77,11 @@ async fn keys_go_on_working_with_what_is_left_of_their_budgets() {
     let stolen = world.site.chat(&sha256(KEY), &chat("Hello")).await;
     assert_eq!(stolen.status, 401, "who knows the hash does not have the key");
     let info = world.get(&format!("/key/info?key={}", sha256(KEY))).await.json();
-    assert_eq!((info["info"]["max_budget"].to_string(), &info["info"]["user_id"]), ("5".to_owned(), &"user-1".into()), "{info}");
+    assert_eq!(
+        (info["info"]["max_budget"].to_string(), &info["info"]["user_id"]),
+        ("5".to_owned(), &"user-1".into()),
+        "{info}"
+    );
     let user = world.get("/user/info?user_id=user-1").await.json();
     assert!(user["user_info"]["spend"].to_string().starts_with("0.1"), "{user}");
     assert_eq!(user["user_info"]["budget_duration"], "30d", "{user}");

@@ -68,7 +68,15 @@ async fn people_their_keys_and_what_is_left_of_their_budgets_come_along() {
     let rehearsed = import(&source, &data, &[]).await;
     assert_eq!(rehearsed["applied"], json!(false));
     let applied = import(&source, &data, &["--apply"]).await;
-    let expected = ["tenants taken", "products taken", "users taken", "budgets taken", "keys taken", "users left_out", "usage_logs left_out"];
+    let expected = [
+        "tenants taken",
+        "products taken",
+        "users taken",
+        "budgets taken",
+        "keys taken",
+        "users left_out",
+        "usage_logs left_out",
+    ];
     let told = |report: &Value| {
         outcomes(report).into_iter().map(|(kind, outcome)| format!("{kind} {outcome}")).collect::<Vec<_>>()
     };
@@ -79,14 +87,21 @@ async fn people_their_keys_and_what_is_left_of_their_budgets_come_along() {
 
     let world = World { admin, ..World::in_folder(folder).await };
     let user = world.get("/api/collections/users/records/usr000000000001").await.json();
-    assert_eq!((&user["email"], &user["tenant_id"], &user["product_id"]), (&json!("ada@acme.example"), &json!("ten000000000001"), &json!("pro000000000001")), "{user}");
+    assert_eq!(
+        (&user["email"], &user["tenant_id"], &user["product_id"]),
+        (&json!("ada@acme.example"), &json!("ten000000000001"), &json!("pro000000000001")),
+        "{user}"
+    );
     let numbers = ["budget_total", "budget_used", "budget_remaining"].map(|field| user[field].to_string());
     assert_eq!(numbers, ["25", "3.1", "21.9"]);
     assert_eq!(user["budget_reset_date"].as_str().map(str::len), Some("2099-01-01 00:00:00.000Z".len()));
     let tenant = world.get("/api/collections/tenants/records/ten000000000001").await.json();
     assert_eq!((&tenant["services"], &tenant["billing_plan"]), (&json!({"chat": true}), &json!("starter")), "{tenant}");
     let product = world.get("/api/collections/products/records/pro000000000001").await.json();
-    assert_eq!((product["price"].to_string(), product["budget_included"].to_string()), ("9.99".to_owned(), "25".to_owned()));
+    assert_eq!(
+        (product["price"].to_string(), product["budget_included"].to_string()),
+        ("9.99".to_owned(), "25".to_owned())
+    );
     assert_eq!(world.site.chat(KEY, &chat("Hello")).await.status, 200, "the old key works on");
     let checked = json!({"user_id": "usr000000000001", "model": "m", "estimated_cost": 22, "request_id": "r"});
     world.post("/api/check-budget", checked).await.is_error(402, "budget_exceeded");

@@ -24,7 +24,10 @@ async fn a_team_a_user_and_a_key_are_made_used_changed_and_taken_away() {
     assert_eq!(called.status, 200, "{}", called.body);
     for name in [secret.as_str(), text(&key.json()["token"]), "laptop"] {
         let info = world.get(&format!("/key/info?key={name}")).await.json();
-        assert_eq!((&info["info"]["key_alias"], info["info"]["max_budget"].to_string()), (&json!("laptop"), "1.5".to_owned()));
+        assert_eq!(
+            (&info["info"]["key_alias"], info["info"]["max_budget"].to_string()),
+            (&json!("laptop"), "1.5".to_owned())
+        );
         assert!(info["info"]["spend"].to_string() != "0" && info["info"]["user_id"] == json!("u-1"), "{info}");
     }
     let listed = world.get("/key/list?user_id=u-1").await.json();
@@ -39,7 +42,10 @@ async fn a_team_a_user_and_a_key_are_made_used_changed_and_taken_away() {
     let secret = text(&fresh["key"]).to_owned();
     assert_eq!(world.site.chat(&secret, &chat("Hello")).await.status, 200);
     let info = world.get("/user/info?user_id=u-1").await.json();
-    assert_eq!((&info["user_info"]["user_email"], &info["teams"][0]["team_id"]), (&json!("u1@example.org"), &json!("t-1")));
+    assert_eq!(
+        (&info["user_info"]["user_email"], &info["teams"][0]["team_id"]),
+        (&json!("u1@example.org"), &json!("t-1"))
+    );
     let logs = world.get("/spend/logs?user_id=u-1").await.json();
     assert_eq!(logs.as_array().map(Vec::len), Some(2), "{logs}");
     let days = world.get("/user/daily/activity?user_id=u-1").await.json();

@@ -88,7 +88,8 @@ async fn a_hold_outlasts_the_process_that_made_it() {
 #[tokio::test]
 async fn what_nobody_asked_for_is_charged_and_no_customer_above_the_limit() {
     let world = World::with_ada().await;
-    let told = |id: &str, cost: i64| json!({"user_id": ADA, "request_id": id, "model": "somewhere/else", "cost_total": cost});
+    let told =
+        |id: &str, cost: i64| json!({"user_id": ADA, "request_id": id, "model": "somewhere/else", "cost_total": cost});
     let first = world.post("/api/usage/log", told("a", 7)).await.json();
     assert_eq!((first["cost_total"].to_string(), first["overrun"].to_string()), ("7".to_owned(), "0".to_owned()));
     let beyond = world.post("/api/usage/log", told("b", 5)).await.json();
@@ -124,7 +125,11 @@ async fn a_service_key_reaches_its_own_tenant_and_what_its_scopes_say() {
     let told = json!({"user_id": ADA, "request_id": "r-1", "model": MODEL, "cost_total": 1}).to_string();
     world.site.post("/api/usage/log", &foreign, told).await.is_error(404, "user_not_found");
     assert_eq!(world.site.get("/api/users", &foreign).await.json()["users"], json!([]));
-    world.site.post("/api/users", &own, json!({"email": "x@example.org"}).to_string()).await.is_error(403, "missing_scope");
+    world
+        .site
+        .post("/api/users", &own, json!({"email": "x@example.org"}).to_string())
+        .await
+        .is_error(403, "missing_scope");
     world.site.stop().await;
 }
 

@@ -115,7 +115,8 @@ impl Fields {
         for &name in names {
             let Some(raw) = self.0.remove(name) else { continue };
             if !matches!(raw.get().trim(), "null" | "[]" | "{}" | "\"\"" | "false") {
-                let message = format!("`{name}` is not enforced here, and what limits something is not ignored: leave it out");
+                let message =
+                    format!("`{name}` is not enforced here, and what limits something is not ignored: leave it out");
                 return Err(ApiError::bad_request("unsupported_limit", message).param(name));
             }
         }

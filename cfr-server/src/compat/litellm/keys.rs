@@ -327,7 +327,8 @@ pub(super) async fn find(app: &App, manager: &Manager, name: &str) -> Result<Api
     let known = app.keys.look_up(name).await.map_err(refused)?;
     let id = match known {
         Some(known) => known.context.key.id,
-        None => match app.books.store.outside_name(NamedKind::Key, name).await.map_err(refused)?.map(|kept| kept.named) {
+        None => match app.books.store.outside_name(NamedKind::Key, name).await.map_err(refused)?.map(|kept| kept.named)
+        {
             Some(Named::Key(id)) => id,
             _ => return Err(gone()),
         },

@@ -61,7 +61,9 @@ impl Limit {
             (None, None) if self.period.is_none() => return Ok(()),
             (None, None) => return Err(invalid("budget_duration", "there is no budget: send `max_budget`, too")),
             (Some(None), None) => return Ok(()),
-            (Some(None), Some(_)) => return Err(invalid("max_budget", "a budget is not taken away: set another limit")),
+            (Some(None), Some(_)) => {
+                return Err(invalid("max_budget", "a budget is not taken away: set another limit"));
+            }
             (Some(Some(amount)), _) => Some(amount),
             (None, Some(_)) => None,
         };

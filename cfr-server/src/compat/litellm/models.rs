@@ -100,7 +100,12 @@ fn views(app: &App, model: &Model) -> Vec<ModelView> {
     let (offer, now) = (app.gateway.offer(), app.clock.now());
     let priced = model.targets.iter().filter_map(|target| {
         let entry = target.entry(&offer.prices, now)?;
-        let terms = PriceTerms { region: target.region.as_deref(), factor: target.price.factor, at: Some(now), ..PriceTerms::default() };
+        let terms = PriceTerms {
+            region: target.region.as_deref(),
+            factor: target.price.factor,
+            at: Some(now),
+            ..PriceTerms::default()
+        };
         Some(ModelView {
             model_name: Arc::clone(&model.name),
             litellm_params: ParamsView {

@@ -219,7 +219,11 @@ pub(super) async fn delete(
 }
 
 /// Refuse the calls of a team from now on.
-pub(super) async fn block(state: State<Arc<App>>, manager: Manager, fields: Fields) -> Result<Json<TeamView>, ApiError> {
+pub(super) async fn block(
+    state: State<Arc<App>>,
+    manager: Manager,
+    fields: Fields,
+) -> Result<Json<TeamView>, ApiError> {
     switch(state, manager, fields, TenantStatus::Suspended).await
 }
 

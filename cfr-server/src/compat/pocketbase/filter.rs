@@ -71,7 +71,8 @@ fn value(text: &str) -> Result<(String, &str), String> {
     let Some(quote) = text.chars().next().filter(|first| matches!(first, '\'' | '"')) else {
         let end = text.find(|letter: char| letter.is_whitespace() || letter == '&').unwrap_or(text.len());
         let (bare, rest) = text.split_at(end);
-        let plain = !bare.is_empty() && bare.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-'));
+        let plain =
+            !bare.is_empty() && bare.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-'));
         return if plain { Ok((bare.to_owned(), rest)) } else { Err(format!("a value is expected at `{text}`")) };
     };
     let mut value = String::new();

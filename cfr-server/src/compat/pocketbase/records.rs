@@ -203,9 +203,7 @@ impl Collection {
         let (store, view) = (&*app.books.store, &manager.view);
         let mut presenter = Presenter::new(app);
         let fields = match self {
-            Self::Tenants => {
-                Fields::Tenant(Box::new(presenter.tenant(&names::tenant(store, view, id).await?).await?))
-            }
+            Self::Tenants => Fields::Tenant(Box::new(presenter.tenant(&names::tenant(store, view, id).await?).await?)),
             Self::Products => {
                 Fields::Product(Box::new(presenter.product(&names::product(store, view, id).await?).await?))
             }

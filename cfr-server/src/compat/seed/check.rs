@@ -106,13 +106,7 @@ impl CheckBudget {
         held.map(Some).map_err(|error| invalid("tokens", error))
     }
 
-    fn hold(
-        &self,
-        caller: &Caller,
-        fx: FxRate,
-        amount: Money,
-        now: Timestamp,
-    ) -> Result<OutsideHold, ApiError> {
+    fn hold(&self, caller: &Caller, fx: FxRate, amount: Money, now: Timestamp) -> Result<OutsideHold, ApiError> {
         let id = match &self.request_id {
             Some(id) if id.is_empty() || id.len() > REQUEST_ID_BYTES_MAX => {
                 return Err(invalid("request_id", format_args!("1 to {REQUEST_ID_BYTES_MAX} bytes")));
@@ -161,7 +155,9 @@ async fn reserve(
         Err(error @ ReserveError::IdReused) => {
             let status = StatusCode::CONFLICT;
             let message = error.to_string();
-            return Err(ApiError::new(status, "invalid_request_error", "request_id_reused", message).param("request_id"));
+            return Err(
+                ApiError::new(status, "invalid_request_error", "request_id_reused", message).param("request_id")
+            );
         }
         Err(ReserveError::Store(error)) => return Err(refused(error)),
         Err(ReserveError::Ledger(error)) => return Err(ApiError::ledger_unavailable(error)),

@@ -224,7 +224,8 @@ impl LogUsage {
     }
 
     fn unpriced(&self, model: &str) -> ApiError {
-        let message = format!("the model `{model}` has no price here: send `cost_total`, or `response_cost` in dollars");
+        let message =
+            format!("the model `{model}` has no price here: send `cost_total`, or `response_cost` in dollars");
         ApiError::bad_request("model_not_priced", message).param("model")
     }
 }

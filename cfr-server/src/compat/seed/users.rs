@@ -161,7 +161,8 @@ pub(super) async fn create(
 impl CreateUser {
     fn check(&self) -> Result<(), ApiError> {
         let parts = self.email.split_once('@');
-        let shape = parts.is_some_and(|(local, domain)| !local.is_empty() && !domain.is_empty() && !domain.contains('@'));
+        let shape =
+            parts.is_some_and(|(local, domain)| !local.is_empty() && !domain.is_empty() && !domain.contains('@'));
         let letters = !self.email.chars().any(|letter| letter.is_whitespace() || letter.is_control());
         if !shape || !letters || self.email.len() > EMAIL_CHARS_MAX {
             return Err(invalid("email", "an e-mail address"));
@@ -175,11 +176,7 @@ impl CreateUser {
 }
 
 async fn first_key(app: &App, manager: &Manager, user: &User) -> Result<String, ApiError> {
-    let wish = KeyWish {
-        tenant: Some(user.tenant),
-        user: Some(user.id),
-        ..KeyWish::new(KeyKind::Live, "first key")
-    };
+    let wish = KeyWish { tenant: Some(user.tenant), user: Some(user.id), ..KeyWish::new(KeyKind::Live, "first key") };
     let (text, _) = app.keys.issue(wish, &manager.act).await.map_err(refused)?;
     Ok(text.expose().to_owned())
 }
@@ -253,7 +250,10 @@ pub(super) async fn set_budget(
 ) -> Result<Json<BudgetAnswer>, ApiError> {
     manager.may(Permission::BudgetsWrite)?;
     if wish.budget_reset_date.is_some() {
-        return Err(invalid("budget_reset_date", "periods of a budget cannot be moved; make another budget by /api/v1/budgets"));
+        return Err(invalid(
+            "budget_reset_date",
+            "periods of a budget cannot be moved; make another budget by /api/v1/budgets",
+        ));
     }
     let user = names::user(&*app.books.store, &manager.view, &user).await?;
     let tenant = app.books.store.tenant(user.tenant).await.map_err(refused)?;
