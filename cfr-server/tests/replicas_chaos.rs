@@ -1,5 +1,7 @@
 //! Four servers share a Postgres database under load while processes, the database and the network between them fail: no
-//! answer is lost, none is charged twice, no limit is exceeded, and afterwards nothing is stranded.
+//! answer is lost, none is charged twice, no limit is exceeded, and afterwards nothing is stranded. Nobody who has plenty is
+//! ever told that it is used up; and a lease after the last failure those who race another budget to its end on the same
+//! servers are not told so for long while there is room.
 //!
 //! `CFR_CHAOS_ROUNDS` says how often each thing fails, `CFR_SEED` repeats the choices of a run.
 #![allow(clippy::expect_used, clippy::panic, reason = "a test that cannot be set up fails")]
@@ -21,6 +23,7 @@ use support::client::{Seen, expect_status};
 use support::cluster::{Cluster, Fleet};
 use support::oracle::{Oracle, Script, Served};
 use support::price::price_nanos;
+use support::race::Race;
 use support::server::Server;
 use support::setting;
 use support::site::{customer, limit};
@@ -52,7 +55,12 @@ const RECLAIMED_AFTER: Duration = Duration::from_secs(30);
 const READY_AFTER: Duration = Duration::from_secs(20);
 /// What the batch of every charge carries: the model of the usage record.
 const CHARGED: &[u8] = b"gpt-4o-mini";
-/// Leases and holds short enough for a test.
+/// After that what a failure did to the rights of a node is over.
+const LEASE: Duration = Duration::from_secs(2);
+/// What is raced for after the failures, beside the load: enough that every server has its share, and then asks the others.
+const RACE_ANSWERS: u64 = 150;
+const RACE_CLIENTS: usize = 12;
+/// Leases and holds short enough for a test. A lease is as long as [`LEASE`].
 const CONFIGURATION: &str = "
 [ledger]
 lease_seconds = 2
@@ -135,6 +143,9 @@ const FAKETIME: &str = "faketime/libfaketimeMT.so.1";
 /// What a client saw of one request.
 struct Transcript {
     id: String,
+    /// Which client it was.
+    client: u32,
+    asked: Instant,
     streamed: bool,
     seen: Seen,
 }
@@ -159,20 +170,24 @@ async fn endure(failure: Failure) {
     let rich = customer(&site.servers[0], "rich", LIMIT_NANOS, limited.clone()).await;
     let poor = customer(&site.servers[0], "poor", LIMIT_NANOS, limited).await;
     let small = limit(&site.servers[0], "tenant", "poor", SMALL_LIMIT_NANOS).await;
+    let race = Race::new(&site.servers[0], RACE_ANSWERS).await;
     site.fleet = [&rich, &poor].map(|customer| Fleet::new(&customer.key, &site.servers)).into();
 
     let (stop, stopped) = watch::channel(());
     let answers = watch::Sender::new(0);
     let mut clients = JoinSet::new();
     for number in 0..CLIENTS {
-        let fleet = site.fleet[usize::from(number % 4 == 3)].clone();
+        let fleet = site.fleet[usize::from(is_poor(number))].clone();
         clients.spawn(load(fleet, number, stopped.clone(), answers.clone()));
     }
     for _ in 0..setting("CFR_CHAOS_ROUNDS").unwrap_or(ROUNDS) {
         calm(&answers).await;
         site.disturb(failure).await;
     }
+    tokio::time::sleep(LEASE).await;
     calm(&answers).await;
+    let recovered = Instant::now();
+    race.run(&site.servers, RACE_CLIENTS).await;
     drop((stop, stopped));
     let transcripts: Vec<_> = clients.join_all().await.into_iter().flatten().collect();
 
@@ -188,6 +203,13 @@ async fn endure(failure: Failure) {
     let books = Books::read_shared(&site.cluster, &small).await;
     assert!(books.account.settled <= SMALL_LIMIT_NANOS && books.account.leased == 0, "{:?}", books.account);
     check(&oracle.served(), &books, &transcripts);
+    check_denials(&transcripts, recovered);
+    race.check(&site.cluster, &oracle).await;
+}
+
+/// Who shares the budget that is used up on the way.
+const fn is_poor(client: u32) -> bool {
+    client % 4 == 3
 }
 
 impl Site {
@@ -327,11 +349,12 @@ async fn load(fleet: Fleet, number: u32, stopped: watch::Receiver<()>, answers: 
         let streamed = number.is_multiple_of(2);
         let gap_ms = if streamed { 2 } else { 10 };
         let script = Script { id: id.clone(), input: 9, output: 5 + u64::from(number), gap_ms, ..Script::default() };
+        let asked = Instant::now();
         let seen =
             tokio::time::timeout(CALL_TIMEOUT, client.chat(&script, streamed)).await.expect("an end of the call");
         let status = seen.status;
         let complete = seen.complete(streamed);
-        transcripts.push(Transcript { id, streamed, seen });
+        transcripts.push(Transcript { id, client: number, asked, streamed, seen });
         if complete {
             answers.send_modify(|answers| *answers += 1);
         } else {
@@ -352,7 +375,7 @@ fn check(served: &BTreeMap<String, Served>, books: &Books, transcripts: &[Transc
     }
     let mut statuses = BTreeMap::<u16, u64>::new();
     let mut complete = 0;
-    for Transcript { id, streamed, seen } in transcripts {
+    for Transcript { id, streamed, seen, .. } in transcripts {
         *statuses.entry(seen.status).or_default() += 1;
         assert!(matches!(seen.status, 0 | 200 | 402 | 503), "{}: {}", seen.status, seen.text());
         if seen.complete(*streamed) {
@@ -363,4 +386,20 @@ fn check(served: &BTreeMap<String, Served>, books: &Books, transcripts: &[Transc
         }
     }
     eprintln!("{} calls served, {complete} complete answers, statuses {statuses:?}", served.len());
+}
+
+/// Who has plenty is never told that it is used up, and from a moment on finds a server that takes calls.
+fn check_denials(transcripts: &[Transcript], recovered: Instant) {
+    let mut refused_since = BTreeMap::<u32, Instant>::new();
+    let mut longest = Duration::ZERO;
+    for Transcript { id, client, asked, streamed, seen } in transcripts.iter().filter(|call| !is_poor(call.client)) {
+        assert_ne!(seen.status, 402, "{id}: {}", seen.text());
+        if seen.complete(*streamed) {
+            longest = longest.max(refused_since.remove(client).map_or(Duration::ZERO, |since| *asked - since));
+        } else if *asked >= recovered {
+            refused_since.entry(*client).or_insert(*asked);
+        }
+    }
+    eprintln!("a lease after the last failure nobody was refused for longer than {longest:?}");
+    assert!(longest <= READY_AFTER, "refused for {longest:?} although there was room");
 }

@@ -57,6 +57,12 @@ impl Books {
         self
     }
 
+    /// Without the records of requests whose own name is not among these.
+    pub fn tagged(mut self, wanted: impl Fn(&str) -> bool) -> Self {
+        self.records.retain(|record| record.tags.user.as_deref().is_some_and(&wanted));
+        self
+    }
+
     async fn of(store: &dyn Store, (open, released): (i64, Vec<HoldId>), budget: &str) -> Self {
         let records = records(store).await;
         let budget = budget.parse().expect("an id");

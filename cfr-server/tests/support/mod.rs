@@ -9,6 +9,7 @@ pub mod cluster;
 pub mod oracle;
 pub mod outage;
 pub mod price;
+pub mod race;
 pub mod server;
 pub mod site;
 
