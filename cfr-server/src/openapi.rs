@@ -39,6 +39,8 @@ const TAGS: &[(&str, &str)] = &[
     ("budgets", "Limits per period, live balances, grants"),
     ("usage", "What was used and charged"),
     ("prices", "What providers charge"),
+    ("provider accounts", "Accounts at providers, beside those of the configuration; a secret is never shown"),
+    ("secrets", "The keys under which secrets are sealed"),
     ("audit", "Who changed what, when, and from where"),
     ("nodes", "The processes that share the database"),
 ];
