@@ -45,7 +45,7 @@ async fn a_usage_record_is_read_as_it_was_written() {
     let page = store.usage(&UsageFilter::default(), PageRequest::default()).await.unwrap();
     assert_eq!(page.items, [*record(hold_id(1), tenant.id, 70)]);
     let days = store.usage_daily(&UsageFilter::default()).await.unwrap();
-    assert_eq!((days.len(), days[0].requests, days[0].tokens_in, days[0].charged_nanos), (1, 1, 12, 70));
+    assert_eq!((days.len(), days[0].sums.requests, days[0].sums.tokens_in, days[0].sums.charged_nanos), (1, 1, 12, 70));
     assert_eq!(days[0].day.to_string(), "2026-05-01");
 }
 

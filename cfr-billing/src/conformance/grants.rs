@@ -97,6 +97,8 @@ pub async fn a_limit_lowered_below_use_admits_nothing_until_it_has_drained(store
     assert!(matches!(refused, Err(AcquireError::Denied { room: -30, .. })), "{refused:?}");
     let terms = node.acquire(&[ask(budget, 0, 20)]).await.expect("nothing is needed");
     assert_eq!(terms.first().map(|grant| (grant.granted, grant.room)), Some((0, -30)), "and nothing is taken");
+    node.commit(&[node.settle(node.hold(), &[account], 10)]).await;
+    assert_eq!((node.sums(budget).await, node.state(budget).await.room()), ((50, 10, 70), -30));
     store.give_back(&node.by, &[(account, 40)]).await.expect("the store works");
     let granted = node.acquire(&[ask(budget, 10, i64::MAX)]).await.expect("it has drained");
     assert_eq!(granted.first().map(|grant| grant.granted), Some(10), "not what was over-committed before");

@@ -7,7 +7,7 @@ use cfr_core::id::BudgetId;
 use cfr_core::ledger::LimitPolicy;
 use cfr_core::time::{Period, Timestamp};
 
-use super::fixture::{DAY, Node, TTL, ask, release};
+use super::fixture::{BOOT, DAY, Node, TTL, ask, release};
 use crate::store::{AcquireError, Boot, NodeState, ONE_LIFE_PREFIX, Op, OrphanPolicy, Store, StoreError};
 
 const OTHER_PROCESS: Boot = Boot(2);
@@ -52,8 +52,11 @@ pub async fn the_name_of_a_retired_node_is_free(store: &dyn Store) {
     store.retire(&node.by, node.now).await.expect("the store works");
     let next = store.register(&node.by.node, OTHER_PROCESS, node.now).await.expect("the name is free");
     assert_eq!(next.epoch, 2);
+    store.renew(&next, TTL, node.now).await.expect("it lives");
     store.retire(&node.by, node.now).await.expect("a second end is none");
     store.commit(&next, &[step(&node)], node.now).await.expect("and does not end the next life");
+    let taken = store.register(&node.by.node, BOOT, node.now).await;
+    assert!(store.exclusive() || matches!(taken, Err(StoreError::NodeInUse { .. })), "{taken:?}");
 }
 
 /// A life that an operator declared dead gets nothing, changes nothing, and leaves what it had.

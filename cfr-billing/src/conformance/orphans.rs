@@ -5,7 +5,7 @@ use std::time::Duration;
 use cfr_core::chat::UsageSource;
 use cfr_core::id::BudgetId;
 
-use super::fixture::{BOOT, Node, TTL, release};
+use super::fixture::{BOOT, Node, TTL, ask, release};
 use crate::store::{Op, OrphanPolicy, Reclaimed, Store};
 use crate::usage::UsageFilter;
 
@@ -35,7 +35,9 @@ pub async fn only_dead_leases_are_taken_back(store: &dyn Store) {
 pub async fn expired_leases_are_taken_back(store: &dyn Store) {
     let node = Node::start(store).await;
     let budget = node.hard(100).await;
-    node.lease(budget, 40).await;
+    node.lease(budget, 30).await;
+    let more = store.acquire(&node.by, &[ask(budget, 10, 10)], TTL / 2, node.now).await;
+    assert!(more.is_ok(), "and shortens nothing: {more:?}");
     let much_later = node.later(TTL * 100);
     let second = Duration::from_secs(1);
     let before_the_end = node.later(TTL).now.checked_sub(second).expect("inside the calendar");

@@ -370,7 +370,7 @@ impl Books {
         allow(state);
         let lease = self.leases.entry((account, by.clone())).or_default();
         lease.granted += amount;
-        lease.expires = expires;
+        lease.expires = lease.expires.max(expires);
         Some(LeaseGrant {
             budget,
             account,
