@@ -92,7 +92,7 @@ pub(crate) async fn end(desk: Desk, Acting(act): Acting) -> Result<StatusCode, P
 
 async fn own_session(store: &dyn Store, desk: &Desk) -> Result<Session, Problem> {
     let Subject::User(user, id) = desk.access.subject else {
-        return Err(Problem::forbidden("a key looks like nobody else: sign in"));
+        return Err(Problem::conflict("a key looks like nobody else: sign in"));
     };
     let mine = |session: &Session| session.id == id;
     let found = store.sessions(user, desk.now()).await?.into_iter().find(mine);

@@ -65,7 +65,7 @@ async fn of_two_at_once_one_makes_the_change() {
     let changes = [
         (Method::POST, "/tenants".to_owned(), json!({"slug": "twice"})),
         (Method::POST, "/products".to_owned(), product("twice", "1", "1")),
-        (Method::POST, "/products/basic/versions".to_owned(), product("", "1", "1")["terms"].clone()),
+        (Method::POST, "/products/basic/versions".to_owned(), json!({"terms": product("", "1", "1")["terms"]})),
         (Method::PATCH, "/products/basic".to_owned(), json!({"active": true})),
         (Method::POST, "/users".to_owned(), json!({"tenant": "acme", "email": "twice@acme.example"})),
         (Method::PATCH, format!("/users/{user}"), json!({"name": "Twice"})),

@@ -175,8 +175,8 @@ async fn shares_are_within_what_the_tenant_has() {
     let made = view.create_budget(&share(10), &act()).await.expect("a share");
     refused(view.set_budget_limit(made.spec.id, 1, 11, &act()).await);
     view.set_budget_limit(made.spec.id, 1, 7, &act()).await.expect("a smaller share");
-    let pool = view.budgets(&BudgetFilter { scope: Some(Scope::Tenant), ..Default::default() }, PageRequest::default());
-    let pool = pool.await.expect("a list").items.remove(0);
+    let filter = BudgetFilter { scope: Some(Scope::Tenant), ..Default::default() };
+    let pool = view.budgets(&filter, PageRequest::default()).await.expect("a list").items.remove(0);
     refused(view.set_budget_limit(pool.spec.id, 1, 1_000, &act()).await);
     refused(view.check_grant(pool.spec.id, 1).await);
     refused(view.create_budget(&budget(Scope::Tenant, 1, world.own.tenant, 5), &act()).await);
