@@ -115,12 +115,9 @@ impl Vault {
     /// # Errors
     /// Names the first one that cannot be unwrapped.
     pub async fn verify(&self) -> Result<u64, VaultError> {
-        let mut count = 0;
-        self.each_key(async |key| {
-            count += 1;
-            self.unwrap(key).map(drop)
-        })
-        .await?;
+        let keys = self.all_keys().await?;
+        let count = keys.len() as u64;
+        keys.into_iter().try_for_each(|key| self.unwrap(key).map(drop))?;
         Ok(count)
     }
 
@@ -134,14 +131,12 @@ impl Vault {
         let masters = self.masters_or_new().await?;
         let first = masters.first().ok_or(VaultError::NoMasterKey)?;
         let mut rotation = Rotation { master: first.id().into(), rewrapped: 0, already: 0 };
-        self.each_key(async |key| {
+        for key in self.all_keys().await? {
             match self.rewrap(key, first, act).await? {
                 true => rotation.rewrapped += 1,
                 false => rotation.already += 1,
             }
-            Ok(())
-        })
-        .await?;
+        }
         self.forget();
         Ok(rotation)
     }
@@ -283,16 +278,14 @@ impl Vault {
         VaultError::UnknownMasterKey { wanted: wanted.into(), place: self.source.place().into(), known }
     }
 
-    async fn each_key(&self, mut each: impl AsyncFnMut(DataKey) -> Result<(), VaultError>) -> Result<(), VaultError> {
-        let mut request = PageRequest::default();
+    async fn all_keys(&self) -> Result<Vec<DataKey>, VaultError> {
+        let (mut all, mut request) = (Vec::new(), PageRequest::default());
         loop {
             let page = self.store.data_keys(request).await?;
-            for key in page.items {
-                each(key).await?;
-            }
+            all.extend(page.items);
             request.after = page.next;
             if request.after.is_none() {
-                return Ok(());
+                return Ok(all);
             }
         }
     }
