@@ -295,7 +295,19 @@ impl User {
         }
     }
 
-    /// Passes who can still be changed.
+    /// Passes a change that this user can undergo: erasing somebody takes more than a state.
+    ///
+    /// # Errors
+    /// [`StoreError::Conflict`] for a user who was erased, [`StoreError::Invalid`] for a patch that says so.
+    pub fn check_change(&self, patch: &UserPatch) -> Result<(), StoreError> {
+        self.check_not_erased()?;
+        match patch.status {
+            Some(UserStatus::Erased) => Err(StoreError::invalid("a user is erased by `erase`, not by a change of state")),
+            _ => Ok(()),
+        }
+    }
+
+    /// Passes who is still somebody.
     ///
     /// # Errors
     /// [`StoreError::Conflict`] for a user who was erased.

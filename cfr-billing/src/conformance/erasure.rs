@@ -26,9 +26,17 @@ pub async fn an_erased_user_leaves_an_id(store: &dyn Store) {
     let letter = crate::people::Mail { to: user.email.to_uppercase().into(), ..mail(node.now, 1) };
     store.issue_token(&reset, Some(&letter), &own).await.expect("the store works");
     store.create_key(&new_key(node.tenant, Some(other.id), 2), &others).await.expect("it is new");
-    let name = OutsideName { named: Named::User(user.id), name: "ada".into(), tenant: Some(node.tenant), notes: Default::default() };
+    let name = OutsideName {
+        named: Named::User(user.id),
+        name: "ada".into(),
+        tenant: Some(node.tenant),
+        notes: Default::default(),
+    };
     store.keep_outside_name(&name, &own).await.expect("it is free");
 
+    let by_state = UserPatch { status: Some(UserStatus::Erased), ..UserPatch::default() };
+    let refused = store.update_user(user.id, user.version, &by_state, &own).await;
+    assert!(matches!(refused, Err(StoreError::Invalid { .. })), "{refused:?}");
     let stale = store.erase_user(user.id, user.version + 1, &own).await;
     assert!(matches!(stale, Err(StoreError::Conflict { .. })), "{stale:?}");
     let erased = store.erase_user(user.id, user.version, &own).await.expect("it is current");

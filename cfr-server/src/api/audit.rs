@@ -4,7 +4,6 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use axum::Json as Answer;
-use axum::extract::State;
 use cfr_billing::audit_log::{ActorKind, AuditEvent as Row, AuditFilter};
 use cfr_core::id::{RequestId, TenantId};
 use cfr_core::time::Timestamp;
@@ -12,10 +11,13 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
+use super::desk::Desk;
 use super::input::Params;
 use super::page::{Listing, page_request};
 use super::problem::{Problem, Problems};
-use super::{ApiState, lookup, schema};
+use super::{lookup, schema};
+
+pub(crate) mod export;
 
 /// Something that was done. Names and addresses of people are not in it, only that they changed.
 #[derive(Debug, Serialize, ToSchema)]
@@ -67,7 +69,7 @@ impl TryFrom<Row> for AuditEvent {
     type Error = Problem;
 
     fn try_from(row: Row) -> Result<Self, Problem> {
-        let Row { seq, at, actor, tenant, action, target, changes, hash } = row;
+        let Row { seq, at, actor, tenant, action, target, changes, hash, .. } = row;
         let actor = Actor {
             kind: actor.kind,
             id: actor.id,
@@ -112,19 +114,22 @@ pub(crate) struct AuditQuery {
 #[utoipa::path(get, path = "/audit-events", operation_id = "list_audit_events", tag = "audit", params(AuditQuery),
     responses((status = 200, description = "A page of events", body = Listing<AuditEvent>), Problems))]
 pub(crate) async fn list(
-    State(state): State<ApiState>,
+    desk: Desk,
     Params(query): Params<AuditQuery>,
 ) -> Result<Answer<Listing<AuditEvent>>, Problem> {
     let page = page_request(query.cursor.as_deref(), query.limit)?;
-    let filter = AuditFilter {
-        tenant: lookup::tenant_filter(&*state.store, query.tenant.as_deref()).await?,
+    let found = desk.store.audit_events(&filter(&desk, query).await?, page).await?;
+    let items = found.items.into_iter().map(AuditEvent::try_from).collect::<Result<_, Problem>>()?;
+    Ok(Answer(Listing::page(items, found.next)))
+}
+
+async fn filter(desk: &Desk, query: AuditQuery) -> Result<AuditFilter, Problem> {
+    Ok(AuditFilter {
+        tenant: lookup::tenant_filter(&*desk.store, query.tenant.as_deref()).await?,
         actor: query.actor.map(Into::into),
         action: query.action.map(Into::into),
         target: query.target.map(Into::into),
         from: query.from,
         until: query.to,
-    };
-    let found = state.store.audit_events(&filter, page).await?;
-    let items = found.items.into_iter().map(AuditEvent::try_from).collect::<Result<_, Problem>>()?;
-    Ok(Answer(Listing::page(items, found.next)))
+    })
 }

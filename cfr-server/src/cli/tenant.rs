@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 use super::client::Call;
 use super::error::CliError;
 use super::output::Column;
-use super::{PageArgs, Session, Verb};
+use super::{PageArgs, Session, Verb, ask};
 
 /// What to do with tenants.
 #[derive(Debug, Subcommand)]
@@ -55,6 +55,14 @@ pub(crate) enum Command {
         #[arg(long, value_name = "N")]
         users_max: Option<u32>,
     },
+    /// Close a tenant and forget all of its people for good; usage and money stay
+    Erase {
+        /// Id or slug
+        tenant: String,
+        /// Do not ask
+        #[arg(long)]
+        yes: bool,
+    },
 }
 
 const COLUMNS: &[Column] = &[
@@ -93,6 +101,12 @@ impl Verb for Command {
                     "users_max": users_max, "time_zone": time_zone, "currency": currency,
                 });
                 Call::post(&["tenants"], &body)
+            }
+            Self::Erase { tenant, yes } => {
+                if !yes {
+                    ask::confirm(&format!("{tenant} and all of its people will be forgotten for good. Go on?"))?;
+                }
+                Call::post(&["tenants", &tenant, "erase"], &json!({}))
             }
             Self::Show { tenant } => Call::get(&["tenants", &tenant]),
             Self::Set { tenant, name, status, users_max } => Call::patch(

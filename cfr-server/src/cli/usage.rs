@@ -19,6 +19,14 @@ pub(crate) enum Command {
     },
     /// Sum up per day (UTC), tenant, user, key and model
     Summary(FilterArgs),
+    /// Sum up by any of day, tenant, user, key and model
+    Report {
+        /// What has rows of its own, with commas between: day,tenant,user,key,model
+        #[arg(long, value_name = "DIMENSIONS")]
+        by: Option<String>,
+        #[command(flatten)]
+        filter: FilterArgs,
+    },
     /// Show one request
     Show {
         /// Id, as in the answer's x-request-id
@@ -79,6 +87,22 @@ const DAY_COLUMNS: &[Column] = &[
     ("CHARGED", "/charged"),
 ];
 
+const REPORT_COLUMNS: &[Column] = &[
+    ("DAY", "/day"),
+    ("TENANT", "/tenant"),
+    ("USER", "/user"),
+    ("KEY", "/key"),
+    ("MODEL", "/model"),
+    ("REQUESTS", "/requests"),
+    ("FAILED", "/failed"),
+    ("IN", "/tokens_in"),
+    ("OUT", "/tokens_out"),
+    ("COST", "/cost"),
+    ("CHARGED", "/charged"),
+    ("MARGIN", "/margin"),
+    ("MS", "/latency_ms"),
+];
+
 const FIELDS: &[Column] = &[
     ("id", "/id"),
     ("at", "/at"),
@@ -115,6 +139,10 @@ impl Verb for Command {
             Self::Summary(filter) => {
                 let listing = session.client.send(filter.on(Call::get(&["usage", "daily"]))).await?;
                 session.printer.list(&listing, DAY_COLUMNS)
+            }
+            Self::Report { by, filter } => {
+                let call = filter.on(Call::get(&["reports", "usage"]).query("by", by));
+                session.printer.list(&session.client.send(call).await?, REPORT_COLUMNS)
             }
             Self::Show { request } => {
                 let listing = session.client.send(Call::get(&["usage"]).query("id", Some(request))).await?;

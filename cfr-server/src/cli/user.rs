@@ -7,7 +7,7 @@ use super::client::Call;
 use super::error::CliError;
 use super::output::Column;
 use super::tenant::given;
-use super::{PageArgs, Session, Verb};
+use super::{PageArgs, Session, Verb, ask};
 use crate::api::schema::{Role, UserStatus};
 
 /// What to do with users.
@@ -60,6 +60,14 @@ pub(crate) enum Command {
         #[arg(long)]
         product: Option<String>,
     },
+    /// Forget a user for good: only an id is left, in usage and in the books
+    Erase {
+        /// Id or e-mail address
+        user: String,
+        /// Do not ask
+        #[arg(long)]
+        yes: bool,
+    },
 }
 
 const COLUMNS: &[Column] = &[
@@ -104,6 +112,12 @@ impl Verb for Command {
                     ("product", json!(product)),
                 ];
                 Call::patch(&["users", &user], &given(changes))
+            }
+            Self::Erase { user, yes } => {
+                if !yes {
+                    ask::confirm(&format!("{user} will be forgotten for good. Go on?"))?;
+                }
+                Call::post(&["users", &user, "erase"], &json!({}))
             }
         };
         session.printer.one(&session.client.send(call).await?, FIELDS)

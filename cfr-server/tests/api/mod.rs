@@ -144,11 +144,34 @@ impl Api {
         &self.app.books
     }
 
+    /// Follows a stream of events.
+    #[allow(dead_code, reason = "not every suite follows one")]
+    pub(crate) async fn follow(&self, target: &str) -> Events {
+        self.follow_from(target, "").await
+    }
+
+    /// The same from behind an event on.
+    #[allow(dead_code, reason = "not every suite follows one")]
+    pub(crate) async fn follow_from(&self, target: &str, last: &str) -> Events {
+        let mut request = Request::builder().uri(format!("/api/v1{target}"));
+        request = request.header("authorization", format!("Bearer {}", self.key));
+        if !last.is_empty() {
+            request = request.header("last-event-id", last);
+        }
+        let answer = self.router.clone().oneshot(request.body(Body::empty()).expect("a request")).await;
+        let answer = answer.expect("an answer");
+        assert_eq!(answer.status(), StatusCode::OK);
+        Events { body: answer.into_body(), text: String::new(), last_id: String::new() }
+    }
+
     async fn ask(&self, request: Request<Body>) -> Answer {
         let answer = self.router.clone().oneshot(request).await.expect("an answer");
         let (head, body) = answer.into_parts();
         let bytes = body.collect().await.expect("a body").to_bytes();
-        let is_json = head.headers.get("content-type").is_some_and(|value| matches!(value.as_bytes(), b"application/json" | b"application/problem+json"));
+        let is_json = head
+            .headers
+            .get("content-type")
+            .is_some_and(|value| matches!(value.as_bytes(), b"application/json" | b"application/problem+json"));
         let body = match is_json {
             true => serde_json::from_slice(&bytes).expect("JSON"),
             false => Value::from(String::from_utf8_lossy(&bytes)),
@@ -165,6 +188,38 @@ impl Api {
         let budgets = self.get(&format!("/budgets?scope=user&subject={}", id(&user))).await.ok();
         let secret = key["secret"].as_str().expect("a secret").to_owned();
         Person { key: id(&key).to_owned(), secret, budget: id(&budgets["items"][0]).to_owned() }
+    }
+}
+
+/// Server-sent events, one after the other.
+pub(crate) struct Events {
+    body: Body,
+    text: String,
+    /// The id of the last one that had one.
+    #[allow(dead_code, reason = "not every suite goes on from it")]
+    pub(crate) last_id: String,
+}
+
+impl Events {
+    /// The name and the data of the next event.
+    #[allow(dead_code, reason = "not every suite follows one")]
+    pub(crate) async fn next(&mut self) -> (String, Value) {
+        loop {
+            if let Some((event, rest)) = self.text.split_once("\n\n") {
+                let (event, rest) = (event.to_owned(), rest.to_owned());
+                self.text = rest;
+                let field = |name: &str| event.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "));
+                if let Some(id) = field("id") {
+                    id.clone_into(&mut self.last_id);
+                }
+                if let (Some(name), Some(data)) = (field("event"), field("data")) {
+                    return (name.to_owned(), serde_json::from_str(data).expect("JSON"));
+                }
+                continue;
+            }
+            let frame = self.body.frame().await.expect("the stream goes on").expect("a frame");
+            self.text.push_str(&String::from_utf8_lossy(frame.data_ref().expect("data")));
+        }
     }
 }
 

@@ -158,7 +158,7 @@ pub(crate) async fn update(
     if user.version != version {
         return Err(StoreError::conflict("the user was changed meanwhile").into());
     }
-    user.check_not_erased()?;
+    user.check_change(patch)?;
     check_return(tx, &user, patch).await?;
     if patch.product_version.is_some() && !user.status.waits() {
         change_terms(tx, &user, patch.product_version).await?;

@@ -422,7 +422,7 @@ impl CatalogStore for MemoryStore {
         let before = catalog.user(id)?.clone();
         let mut user = before.clone();
         check_version(user.version, version)?;
-        user.check_not_erased()?;
+        user.check_change(patch)?;
         catalog.check_return(&user, patch)?;
         if let Some(terms) = patch.product_version.map(|id| catalog.version(id).cloned()).transpose()? {
             if !user.status.waits() {
