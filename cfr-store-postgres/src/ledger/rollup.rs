@@ -27,7 +27,7 @@ pub(crate) fn push(script: &mut Script, days: &Days) -> Result<(), Fault> {
 // Their sums stop at the largest number, for a sum that does not fit would make every later batch fail.
 
 macro_rules! add_the_sums {
-    ($($column:literal),*) => {
+    ($($column:literal),+) => {
         concat!("DO UPDATE SET requests = d.requests + excluded.requests",
             $(", ", $column, " = d.", $column, " + least(excluded.", $column, ", 9223372036854775807 - d.", $column, ")"),*)
     };
