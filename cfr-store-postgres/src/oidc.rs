@@ -199,11 +199,7 @@ async fn insert_signing_key(connection: &mut PgConnection, key: &SigningKey) -> 
     Ok(())
 }
 
-async fn insert_client(
-    connection: &mut PgConnection,
-    client: &Client,
-    secret: &SecretHash,
-) -> Result<(), Fault> {
+async fn insert_client(connection: &mut PgConnection, client: &Client, secret: &SecretHash) -> Result<(), Fault> {
     let sql = "INSERT INTO oidc_clients (id, tenant_id, secret, version, entry) VALUES ($1, $2, $3, $4, $5::json)";
     let insert = query(sql)
         .bind(uuid(client.id.to_bytes()))
@@ -220,12 +216,7 @@ async fn client(connection: &mut PgConnection, id: ClientId) -> Result<Client, F
     found.fetch_optional(connection).await?.ok_or(CLIENT)?.json("entry")
 }
 
-async fn update_client(
-    tx: &mut Tx<'_>,
-    new: &Client,
-    secret: Option<&SecretHash>,
-    act: &Act,
-) -> Result<(), Fault> {
+async fn update_client(tx: &mut Tx<'_>, new: &Client, secret: Option<&SecretHash>, act: &Act) -> Result<(), Fault> {
     let before = client(tx.connection(), new.id).await?;
     let sql = "UPDATE oidc_clients SET version = $2, entry = $3::json, secret = coalesce($4, secret) \
          WHERE id = $1 AND version = $2 - 1";

@@ -199,11 +199,7 @@ async fn insert_signing_key(connection: &mut SqliteConnection, key: &SigningKey)
     Ok(())
 }
 
-async fn insert_client(
-    connection: &mut SqliteConnection,
-    client: &Client,
-    secret: &SecretHash,
-) -> Result<(), Fault> {
+async fn insert_client(connection: &mut SqliteConnection, client: &Client, secret: &SecretHash) -> Result<(), Fault> {
     let sql = "INSERT INTO oidc_clients (id, tenant_id, secret, version, entry) VALUES (?, ?, ?, ?, ?)";
     let insert = sqlx::query(sql)
         .bind(blob(client.id.to_bytes()))
@@ -220,12 +216,7 @@ async fn client(connection: &mut SqliteConnection, id: ClientId) -> Result<Clien
     found.fetch_optional(connection).await?.ok_or(CLIENT)?.json("entry")
 }
 
-async fn update_client(
-    tx: &mut Tx<'_>,
-    new: &Client,
-    secret: Option<&SecretHash>,
-    act: &Act,
-) -> Result<(), Fault> {
+async fn update_client(tx: &mut Tx<'_>, new: &Client, secret: Option<&SecretHash>, act: &Act) -> Result<(), Fault> {
     let before = client(tx.connection(), new.id).await?;
     let sql = "UPDATE oidc_clients SET version = ?2, entry = ?3, secret = coalesce(?4, secret) \
          WHERE id = ?1 AND version = ?2 - 1";

@@ -128,9 +128,8 @@ pub async fn client_sessions_end_with_what_they_hang_on(store: &dyn Store) {
 pub async fn client_sessions_end_with_the_browsers(store: &dyn Store) {
     let node = Node::start(store).await;
     let act = Act::of_system(node.now);
-    let is_open = async |session: &ClientSession| {
-        store.client_session(session.id).await.expect("it is there").ended_at.is_none()
-    };
+    let is_open =
+        async |session: &ClientSession| store.client_session(session.id).await.expect("it is there").ended_at.is_none();
     let [one, two, three, four] = [opened(&node).await, opened(&node).await, opened(&node).await, opened(&node).await];
     store.end_sessions(one.user, Some(one.session), &act).await.expect("writable");
     assert!(is_open(&one).await, "this one goes on");

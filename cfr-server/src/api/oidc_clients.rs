@@ -323,5 +323,8 @@ fn uri(checks: &mut Checks, field: &str, text: Option<&str>) -> Option<Arc<str>>
 }
 
 fn shown_once(client: Client, secret: &str) -> ShownOnce<NewOidcClient> {
-    ShownOnce { body: NewOidcClient { client: client.into(), client_secret: Some(secret.to_owned()) }, secrets: SECRETS }
+    ShownOnce {
+        body: NewOidcClient { client: client.into(), client_secret: Some(secret.to_owned()) },
+        secrets: SECRETS,
+    }
 }

@@ -81,12 +81,7 @@ struct Forwarded {
 impl Callers {
     /// Those who have keys of these, and users of this store.
     #[must_use]
-    pub fn new(
-        keys: Arc<Keys>,
-        store: Arc<dyn Store>,
-        clock: Arc<dyn Clock>,
-        provider: Option<Arc<Provider>>,
-    ) -> Self {
+    pub fn new(keys: Arc<Keys>, store: Arc<dyn Store>, clock: Arc<dyn Clock>, provider: Option<Arc<Provider>>) -> Self {
         let (tokens, people) = (Cache::new(REMEMBERED), Cache::new(REMEMBERED));
         Self { keys, store, clock, provider, tokens, people }
     }

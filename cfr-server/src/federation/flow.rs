@@ -55,9 +55,7 @@ pub(super) struct Back {
 
 /// The providers, for whoever shows buttons.
 pub(super) async fn list(State(federation): State<Arc<Federation>>) -> Json<Value> {
-    let shown = |provider: &FederationConfig| {
-        json!({ "id": provider.id, "name": provider.name, "path": format!("{BASE_PATH}/{}", provider.id) })
-    };
+    let shown = |provider: &FederationConfig| json!({ "id": provider.id, "name": provider.name, "path": format!("{BASE_PATH}/{}", provider.id) });
     Json(json!({ "items": federation.providers.iter().map(shown).collect::<Vec<_>>() }))
 }
 

@@ -100,11 +100,19 @@ mod tests {
 
     #[test]
     fn browsers_are_sent_only_where_nobody_listens_in() {
-        for fine in ["https://chat.example/oauth/oidc/callback", "http://localhost:3000/cb?x=1", "http://127.0.0.1/cb"] {
+        for fine in ["https://chat.example/oauth/oidc/callback", "http://localhost:3000/cb?x=1", "http://127.0.0.1/cb"]
+        {
             assert_eq!(check_uri(fine).as_deref(), Ok(fine));
         }
         let long = format!("https://chat.example/{}", "a".repeat(URI_BYTES_MAX));
-        for wrong in ["chat.example", "http://chat.example/cb", "https://a.example/#x", "https://u:p@a.example", "javascript:alert(1)", &long] {
+        for wrong in [
+            "chat.example",
+            "http://chat.example/cb",
+            "https://a.example/#x",
+            "https://u:p@a.example",
+            "javascript:alert(1)",
+            &long,
+        ] {
             assert!(check_uri(wrong).is_err(), "{wrong}");
         }
     }

@@ -18,8 +18,24 @@ const PUBLISHED: HeaderValue = HeaderValue::from_static("public, max-age=300");
 const CLIENT_METHODS: [&str; 2] = ["client_secret_basic", "client_secret_post"];
 /// What tokens may say of somebody.
 const CLAIMS: [&str; 18] = [
-    "iss", "sub", "aud", "exp", "iat", "auth_time", "nonce", "sid", "amr", "tid", "email", "email_verified", "name",
-    "locale", "updated_at", "roles", "groups", "jti",
+    "iss",
+    "sub",
+    "aud",
+    "exp",
+    "iat",
+    "auth_time",
+    "nonce",
+    "sid",
+    "amr",
+    "tid",
+    "email",
+    "email_verified",
+    "name",
+    "locale",
+    "updated_at",
+    "roles",
+    "groups",
+    "jti",
 ];
 
 /// The description (OpenID Connect Discovery 1.0 §3, RFC 8414 §2).

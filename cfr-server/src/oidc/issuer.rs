@@ -65,7 +65,13 @@ mod tests {
         assert_eq!(parsed("https://ai.example.com/"), Ok("https://ai.example.com".into()));
         assert_eq!(parsed("http://localhost:4000"), Ok("http://localhost:4000".into()));
         assert_eq!(Issuer::parse("http://[::1]:4000").map(|issuer| issuer.at("/x")), Ok("http://[::1]:4000/x".into()));
-        for wrong in ["ai.example.com", "http://ai.example.com", "https://a.example/x", "https://a.example?x=1", "https://u@a.example"] {
+        for wrong in [
+            "ai.example.com",
+            "http://ai.example.com",
+            "https://a.example/x",
+            "https://a.example?x=1",
+            "https://u@a.example",
+        ] {
             assert!(Issuer::parse(wrong).is_err(), "{wrong}");
         }
     }

@@ -112,9 +112,8 @@ impl Provider {
         let client = hint.map(|hint| hint.aud.as_str()).or_else(|| params.get("client_id"));
         let client = self.known_client(client).await?;
         let wanted = params.get("post_logout_redirect_uri");
-        let known = client.as_ref().and_then(|client| {
-            client.post_logout_uris.iter().find(|known| Some(&***known) == wanted)
-        });
+        let known =
+            client.as_ref().and_then(|client| client.post_logout_uris.iter().find(|known| Some(&***known) == wanted));
         let state = params.get("state").map(|state| ("state", state));
         Ok(match known {
             Some(address) => Redirect::to(&with_params(address, state)).into_response(),

@@ -27,7 +27,8 @@ pub(crate) fn explanation(text: &str) -> Response {
 
 /// Asks whether a program of somebody else may know who somebody is.
 pub(super) fn consent(client: &str, email: &str, scopes: &[&str], request: &str, seal: &str) -> Response {
-    let lines: String = scopes.iter().filter_map(|scope| meaning(scope)).map(|line| format!("<li>{line}</li>")).collect();
+    let lines: String =
+        scopes.iter().filter_map(|scope| meaning(scope)).map(|line| format!("<li>{line}</li>")).collect();
     let body = format!(
         "<p><b>{}</b> wants to know who you are. You are signed in as {}. It would</p><ul>{lines}</ul>\
          <form method=\"post\" action=\"{CONSENT}\"><input type=\"hidden\" name=\"request\" value=\"{}\">\

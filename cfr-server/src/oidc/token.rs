@@ -86,7 +86,9 @@ pub(super) async fn revoke(
         ended.due_at = None; // the client knows
         let act = acting(&client, &visitor, provider.now());
         match provider.store.update_client_session(&ended, &act).await {
-            Err(StoreError::Conflict { .. }) => provider.end(provider.store.client_session(ended.id).await?, &act).await?,
+            Err(StoreError::Conflict { .. }) => {
+                provider.end(provider.store.client_session(ended.id).await?, &act).await?
+            }
             done => done?,
         }
         provider.told_to_end().await;
@@ -214,7 +216,8 @@ fn check_code(code: &Code, form: &Params, now: Timestamp) -> Result<(), OAuthErr
     }
     let verifier = form.get("code_verifier").unwrap_or_default();
     let answer = URL_SAFE_NO_PAD.encode(Sha256::digest(verifier.as_bytes()));
-    let proved = VERIFIER_LETTERS.contains(&verifier.len()) && bool::from(answer.as_bytes().ct_eq(code.challenge.as_bytes()));
+    let proved =
+        VERIFIER_LETTERS.contains(&verifier.len()) && bool::from(answer.as_bytes().ct_eq(code.challenge.as_bytes()));
     if proved { Ok(()) } else { Err(OAuthError::invalid_grant("code_verifier does not answer the code_challenge")) }
 }
 
@@ -259,7 +262,9 @@ mod tests {
         };
         let uri = "https://chat.example/cb";
         assert_eq!(check_code(&code, &form(uri, verifier), now), Ok(()));
-        for (uri, verifier) in [("https://chat.example/cb/", verifier), (uri, &verifier[1..]), (uri, "short"), (uri, "")] {
+        for (uri, verifier) in
+            [("https://chat.example/cb/", verifier), (uri, &verifier[1..]), (uri, "short"), (uri, "")]
+        {
             assert!(check_code(&code, &form(uri, verifier), now).is_err(), "{uri} {verifier}");
         }
         assert!(check_code(&code, &form(uri, verifier), code.expires_at).is_err());

@@ -1,7 +1,6 @@
 //! Clients are registered in the management API.
 
 use cfr_billing::identity::KeyKind;
-use cfr_billing::store::OidcStore as _;
 use cfr_server::auth::KeyWish;
 use serde_json::{Value, json};
 

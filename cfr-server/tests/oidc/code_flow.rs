@@ -72,7 +72,8 @@ async fn the_id_token_says_what_open_webui_reads() {
     let id = claims(&tokens.text("id_token"));
     assert_eq!(id["roles"], serde_json::json!(["user"]));
     assert_eq!(id["groups"], serde_json::json!(["acme"]));
-    for (name, expected) in [("nonce", "my nonce"), ("name", "Ada"), ("email", "ada@acme.example"), ("iss", &site.base)] {
+    for (name, expected) in [("nonce", "my nonce"), ("name", "Ada"), ("email", "ada@acme.example"), ("iss", &site.base)]
+    {
         assert_eq!(id[name], expected, "{name}");
     }
     let access = claims(&tokens.text("access_token"));
@@ -93,7 +94,10 @@ async fn who_is_not_signed_in_is_asked_and_comes_back() {
     assert!(back.location().starts_with(CALLBACK) && back.sent("code").is_some(), "{back:?}");
 
     let silent = site.authorize(&program, "", &[("prompt", "none")]).await.is(303);
-    assert_eq!((silent.sent("error").as_deref(), silent.sent("state").as_deref()), (Some("login_required"), Some("my state")));
+    assert_eq!(
+        (silent.sent("error").as_deref(), silent.sent("state").as_deref()),
+        (Some("login_required"), Some("my state"))
+    );
 }
 
 #[tokio::test]
@@ -157,7 +161,11 @@ async fn a_request_that_is_wrong_goes_back_to_the_client_with_an_error() {
     ] {
         let seen = site.authorize(&program, &cookie, &[change]).await.is(303);
         assert!(seen.location().starts_with(CALLBACK), "{seen:?}");
-        assert_eq!((seen.sent("error").as_deref(), seen.sent("iss")), (Some(error), Some(site.base.clone())), "{change:?}");
+        assert_eq!(
+            (seen.sent("error").as_deref(), seen.sent("iss")),
+            (Some(error), Some(site.base.clone())),
+            "{change:?}"
+        );
         assert_eq!(seen.sent("code"), None);
     }
 }

@@ -3,7 +3,6 @@
 use cfr_billing::identity::{User, UserStatus};
 use cfr_billing::oidc::Client;
 use cfr_billing::people::OutsideIdentity;
-use cfr_billing::store::{CatalogStore as _, PeopleStore as _};
 
 use crate::support::{Door, Program, Seen, Site};
 
@@ -23,9 +22,8 @@ impl Pair {
         let ada = theirs.user("ada@acme.example").await;
         theirs.app.books.store.verify_email(ada.id, "ada@acme.example", &theirs.act()).await.expect("proved");
         let back = format!("{}/oauth/with/acme/callback", door.base);
-        let program = theirs
-            .program_with(&ada, |client| Client { redirect_uris: vec![back.as_str().into()], ..client })
-            .await;
+        let program =
+            theirs.program_with(&ada, |client| Client { redirect_uris: vec![back.as_str().into()], ..client }).await;
         let more = format!(
             "[[sign_in.oidc]]\nid = \"acme\"\nissuer = \"{}\"\nclient_id = \"{}\"\ntenant = \"acme\"\n\
              client_secret_variable = \"ACME_SECRET\"\nunknown = \"{unknown}\"\ndomains = [\"acme.example\"]\n",
@@ -112,10 +110,8 @@ async fn new_people_become_users_or_wait() {
 #[tokio::test]
 async fn a_sign_in_that_began_in_another_browser_goes_nowhere() {
     let pair = Pair::start("create").await;
-    let (one, two) = (
-        pair.ours.get("/oauth/with/acme", &[]).await.is(303),
-        pair.ours.get("/oauth/with/acme", &[]).await.is(303),
-    );
+    let (one, two) =
+        (pair.ours.get("/oauth/with/acme", &[]).await.is(303), pair.ours.get("/oauth/with/acme", &[]).await.is(303));
     let path = one.location().strip_prefix(&pair.theirs.base).expect("the provider").to_owned();
     let back = pair.theirs.get(&path, &[("cookie", &pair.cookie)]).await.is(303);
     let path = back.location().strip_prefix(&pair.ours.base).expect("our callback").to_owned();

@@ -6,7 +6,6 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use cfr_billing::identity::{KeyKind, KeyRules, UserPatch, UserStatus};
 use cfr_billing::oidc::Ending;
-use cfr_billing::store::{CatalogStore as _, OidcStore as _, PeopleStore as _};
 use cfr_billing::usage::UsageFilter;
 use cfr_core::time::Clock as _;
 use cfr_server::auth::KeyWish;
@@ -43,7 +42,8 @@ async fn tokens_that_are_not_ours_or_not_for_this_open_nothing() {
     let (header, said) = (part(&access, 0), claims(&access));
     let encode = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
     let signature = access.rsplit('.').next().expect("three parts").to_owned();
-    let with = |header: &Value, said: &Value, signature: &str| format!("{}.{}.{signature}", encode(header), encode(said));
+    let with =
+        |header: &Value, said: &Value, signature: &str| format!("{}.{}.{signature}", encode(header), encode(said));
     let header_with = |name: &str, value: Value| {
         let mut header = header.clone();
         header[name] = value;
@@ -55,7 +55,11 @@ async fn tokens_that_are_not_ours_or_not_for_this_open_nothing() {
         said
     };
     let modulus = site.get("/.well-known/jwks.json", &[]).await.json()["keys"][0]["n"].as_str().expect("n").to_owned();
-    let confused = Header { typ: Some("at+jwt".into()), kid: header["kid"].as_str().map(Into::into), ..Header::new(Algorithm::HS256) };
+    let confused = Header {
+        typ: Some("at+jwt".into()),
+        kid: header["kid"].as_str().map(Into::into),
+        ..Header::new(Algorithm::HS256)
+    };
     for (what, token) in [
         ("alg none", with(&header_with("alg", json!("none")), &said, "")),
         ("alg none with a signature", with(&header_with("alg", json!("none")), &said, &signature)),
@@ -63,7 +67,10 @@ async fn tokens_that_are_not_ours_or_not_for_this_open_nothing() {
         ("other claims", with(&header, &richer, &signature)),
         ("an unknown key", with(&header_with("kid", json!("other")), &said, &signature)),
         ("no key", with(&header_with("kid", Value::Null), &said, &signature)),
-        ("signed with the public key", jsonwebtoken::encode(&confused, &said, &EncodingKey::from_secret(modulus.as_bytes())).expect("signed")),
+        (
+            "signed with the public key",
+            jsonwebtoken::encode(&confused, &said, &EncodingKey::from_secret(modulus.as_bytes())).expect("signed"),
+        ),
         ("an id token", id),
         ("no signature", access.trim_end_matches(|letter| letter != '.').to_owned()),
     ] {
@@ -119,8 +126,10 @@ async fn a_front_end_with_a_key_for_it_names_who_pays() {
     };
     let (key, plain) = (issue(true).await, issue(false).await);
     let named = |email: &str, secret: &str| {
-        let said = json!({ "iss": "open-webui", "sub": "1", "email": email, "exp": site.clock.now().as_second() + 300 });
-        jsonwebtoken::encode(&Header::new(Algorithm::HS256), &said, &EncodingKey::from_secret(secret.as_bytes())).expect("signed")
+        let said =
+            json!({ "iss": "open-webui", "sub": "1", "email": email, "exp": site.clock.now().as_second() + 300 });
+        jsonwebtoken::encode(&Header::new(Algorithm::HS256), &said, &EncodingKey::from_secret(secret.as_bytes()))
+            .expect("signed")
     };
     let header = "x-openwebui-user-jwt";
     site.chat(&key, &[(header, &named("Ada@acme.example", &key))]).await.is(200);

@@ -81,13 +81,13 @@ async fn a_client_is_told_that_somebody_signed_out_and_again_when_it_was_away() 
     let address = format!("http://{}/backchannel", socket.local_addr().expect("an address"));
     let mut serving = tokio::task::JoinSet::new();
     serving.spawn(async move { axum::serve(socket, Router::new().route("/backchannel", listen)).await });
-    let program = site
-        .program_with(&user, |client| Client { backchannel_uri: Some(address.as_str().into()), ..client })
-        .await;
+    let program =
+        site.program_with(&user, |client| Client { backchannel_uri: Some(address.as_str().into()), ..client }).await;
     let id = site.tokens(&program, &user).await.text("id_token");
     site.get(&format!("/oauth/logout?{}", encoded([("id_token_hint", &*id)])), &[]).await.is(200);
     for attempt in 0..2 {
-        let form = tokio::time::timeout(Duration::from_secs(30), heard.recv()).await.expect("it is told").expect("a form");
+        let form =
+            tokio::time::timeout(Duration::from_secs(30), heard.recv()).await.expect("it is told").expect("a form");
         let token = form.strip_prefix("logout_token=").expect("a token");
         let said = claims(token);
         assert_eq!(said["aud"], program.client.id.to_string(), "{attempt}");

@@ -9,7 +9,6 @@ use cfr_billing::audit_log::Act;
 use cfr_billing::identity::User;
 use cfr_billing::oidc::Client;
 use cfr_billing::plan::Terms;
-use cfr_billing::store::{CatalogStore as _, OidcStore as _};
 use cfr_core::id::ClientId;
 use cfr_core::time::{Clock as _, ManualClock, SystemClock, TimeZone};
 use cfr_server::config::Config;

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use cfr_billing::identity::{UserPatch, UserStatus};
-use cfr_billing::store::CatalogStore as _;
 
 use crate::support::{Site, part};
 

@@ -108,7 +108,8 @@ impl OidcStore for MemoryStore {
         limit: u32,
     ) -> Result<Vec<ClientSession>, StoreError> {
         let mut state = self.state();
-        let due = |session: &&mut ClientSession| session.ended_at.is_some() && session.due_at.is_some_and(|at| at <= now);
+        let due =
+            |session: &&mut ClientSession| session.ended_at.is_some() && session.due_at.is_some_and(|at| at <= now);
         let mut due: Vec<&mut ClientSession> = state.oidc.sessions.values_mut().filter(due).collect();
         due.sort_by_key(|session| (session.due_at, session.id));
         let claim = |session: &mut ClientSession| {

@@ -34,7 +34,11 @@ impl Reader<'_> {
             self.problem(line, "sign_in.oidc.id", "1 to 32 lower case letters, digits and `-`");
         }
         if !Url::parse(&section.issuer).is_ok_and(|url| is_safe(&url)) {
-            self.problem(line, "sign_in.oidc.issuer", "an address with https, as in https://login.example.com/realms/acme");
+            self.problem(
+                line,
+                "sign_in.oidc.issuer",
+                "an address with https, as in https://login.example.com/realms/acme",
+            );
         }
         if section.unknown == Unknown::Create && section.domains.is_empty() {
             let what = "needed with `unknown = \"create\"`: else everybody whom the provider knows becomes a user";
