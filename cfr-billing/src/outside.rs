@@ -53,8 +53,14 @@ impl OutsideHold {
     /// The life in the ledger whose rights are those of the hold.
     #[must_use]
     pub fn life(&self) -> Incarnation {
-        Incarnation { node: format!("{LIFE_PREFIX}{}", self.id).into(), epoch: EPOCH }
+        life(self.id)
     }
+}
+
+/// The life in the ledger whose rights are those of a hold.
+#[must_use]
+pub fn life(hold: HoldId) -> Incarnation {
+    Incarnation { node: format!("{LIFE_PREFIX}{hold}").into(), epoch: EPOCH }
 }
 
 /// A thing that another program has a name for.

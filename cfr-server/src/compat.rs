@@ -31,7 +31,7 @@ pub(crate) use self::litellm::LITELLM;
 pub(crate) use self::view::POCKETBASE;
 
 /// A body of any of these paths.
-pub const BODY_BYTES_MAX: usize = 64 * 1024;
+pub(crate) const BODY_BYTES_MAX: usize = 64 * 1024;
 
 /// Every path that is here for others.
 pub(crate) fn router() -> Router<Arc<App>> {

@@ -13,11 +13,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cfr_billing::escrow::{AsideAsk, Escrow};
-use cfr_billing::outside::OutsideHold;
+use cfr_billing::outside::{OutsideHold, life};
 use cfr_billing::store::PageRequest;
 use cfr_billing::store::{SettledHold, Store, StoreError};
 use cfr_billing::usage::UsageFilter;
-use cfr_core::id::HoldId;
+use cfr_core::id::{BudgetId, HoldId};
 use cfr_core::ledger::{AuthorizeError, BudgetLedger, Denial, HoldRequest, LedgerError, Settlement, UsageRecord};
 use cfr_core::money::{Charge, Money};
 use cfr_core::time::{Clock, Timestamp};
@@ -139,7 +139,7 @@ impl OutsideDesk {
     /// When the ledger cannot decide or write.
     pub(crate) async fn charge(
         &self,
-        path: &[cfr_core::id::BudgetId],
+        path: &[BudgetId],
         charge: Charge,
         record: UsageRecord,
     ) -> Result<(), LedgerError> {
@@ -148,13 +148,26 @@ impl OutsideDesk {
         let at = self.clock.now();
         let ask = HoldRequest { id, path: path.into(), amount: charge.price, amount_min: none, caller, model, at };
         match self.escrow.authorize(ask).await {
-            Ok(hold) => drop(hold.id),
-            Err(AuthorizeError::Denied(_)) => return Err(LedgerError::unavailable("an empty hold was denied")),
+            Ok(_) => {}
+            Err(AuthorizeError::Denied(_)) => return self.charge_beyond(path, record).await,
             Err(AuthorizeError::Ledger(LedgerError::AlreadyClosed { .. })) => return Ok(()),
             Err(AuthorizeError::Ledger(error)) => return Err(error),
         }
         let settled = self.escrow.settle(id, Settlement { charge, record: Box::new(record) })?;
         settled.committed.await
+    }
+
+    /// Books a call on budgets that are used beyond their limit: what they do not have is the operator's loss.
+    async fn charge_beyond(&self, path: &[BudgetId], record: UsageRecord) -> Result<(), LedgerError> {
+        let mut accounts = Vec::with_capacity(path.len());
+        for &budget in path {
+            let account = self.store.account(budget, self.clock.now()).await;
+            accounts.push(account.map_err(LedgerError::unavailable)?.account);
+        }
+        let life = life(record.id); // it never began, so there are no rights to charge
+        let (id, epoch, charged) = (record.id, life.epoch, record.charged_nanos);
+        let settled = SettledHold { id, epoch, accounts: accounts.into(), charged, record: Box::new(record) };
+        self.escrow.settle_aside(&life, vec![settled]).await.map_err(LedgerError::unavailable)
     }
 
     /// Ends holds whose time is over, until it is cancelled.
@@ -195,7 +208,7 @@ fn same(known: OutsideHold, asked: &OutsideHold) -> Result<OutsideHold, ReserveE
 mod tests {
     use cfr_billing::escrow::EscrowConfig;
     use cfr_billing::store::MemoryStore;
-    use cfr_core::id::{BudgetId, TenantId};
+    use cfr_core::id::TenantId;
     use cfr_core::ledger::{BudgetSpec, CallerIds, LimitPolicy, Scope};
     use cfr_core::money::Currency;
     use cfr_core::time::{Period, SystemClock, TimeZone};

@@ -9,7 +9,6 @@ use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
-use super::super::amount::Amount;
 use super::super::body::Body;
 use crate::error::ApiError;
 
@@ -71,18 +70,6 @@ impl Fields {
                 Err(wrong(name, "1 to 200 characters on one line are expected"))
             }
             text => Ok(text),
-        }
-    }
-
-    /// An amount that is not negative.
-    ///
-    /// # Errors
-    /// 400 for others.
-    pub(super) fn amount(&mut self, name: &'static str) -> Result<Option<Amount>, ApiError> {
-        let amount: Option<Amount> = self.take(name)?;
-        match amount {
-            Some(amount) if amount.0.is_sign_negative() && !amount.0.is_zero() => Err(wrong(name, "zero or more")),
-            amount => Ok(amount),
         }
     }
 
