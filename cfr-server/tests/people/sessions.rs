@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use cfr_billing::identity::{Role, TenantPatch, TenantStatus, UserPatch, UserStatus};
-use cfr_billing::store::{CatalogStore as _, PeopleStore as _};
 use serde_json::json;
 
 use super::support::{Browser, OTHER, PASSWORD, Site};

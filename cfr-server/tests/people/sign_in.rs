@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use cfr_billing::identity::{Role, UserStatus};
-use cfr_billing::store::PeopleStore as _;
 use serde_json::json;
 
 use super::support::{PASSWORD, Seen, Site};

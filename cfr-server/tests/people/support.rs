@@ -7,7 +7,7 @@ use std::time::Duration;
 use cfr_billing::audit_log::{Act, AuditFilter};
 use cfr_billing::identity::{NewTenant, NewUser, Role, Tenant, TenantKind, TenantSettings, User, UserStatus};
 use cfr_billing::people::Admission;
-use cfr_billing::store::{CatalogStore as _, PageRequest, PeopleStore as _};
+use cfr_billing::store::PageRequest;
 use cfr_core::money::Currency;
 use cfr_core::secret::Secret;
 use cfr_core::time::{Clock as _, ManualClock, TimeZone, Timestamp};
