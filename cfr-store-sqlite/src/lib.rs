@@ -33,4 +33,7 @@ mod page;
 mod row;
 mod writer;
 
+#[cfg(test)]
+mod plans;
+
 pub use open::{OpenError, SqliteOptions, SqliteStore, Synchronous};

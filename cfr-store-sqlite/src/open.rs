@@ -369,13 +369,14 @@ fn reading(path: &Path) -> SqliteConnectOptions {
 }
 
 fn common(path: &Path) -> SqliteConnectOptions {
-    SqliteConnectOptions::new()
+    let options = SqliteConnectOptions::new()
         .filename(path)
         .foreign_keys(true)
         .busy_timeout(BUSY_TIMEOUT)
         .pragma("temp_store", "memory")
-        .statement_cache_capacity(STATEMENTS_MAX)
-        .disable_statement_logging()
+        .statement_cache_capacity(STATEMENTS_MAX);
+    // Only a test listens to what is run: `plans.rs`.
+    if cfg!(test) { options } else { options.disable_statement_logging() }
 }
 
 fn readers(path: &Path) -> SqlitePool {
