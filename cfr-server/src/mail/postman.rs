@@ -29,7 +29,7 @@ const FIRST_DELAY: Duration = Duration::from_secs(30);
 /// The longest wait between two tries.
 const DELAY_MAX: Duration = Duration::from_secs(6 * 3_600);
 /// Tries of a letter: with these waits, about a day.
-pub const TRIES_MAX: u32 = 10;
+const TRIES_MAX: u32 = 10;
 
 /// Brings letters.
 #[derive(Debug)]

@@ -10,7 +10,7 @@ use super::attempts::network;
 use super::refusal::Refusal;
 
 /// Sign-ups of one network in a day, on one server.
-pub const PER_NETWORK_AND_DAY_MAX: u32 = 20;
+const PER_NETWORK_AND_DAY_MAX: u32 = 20;
 const DAY: Duration = Duration::from_hours(24);
 /// Networks that are remembered.
 const NETWORKS_REMEMBERED: usize = 100_000;
