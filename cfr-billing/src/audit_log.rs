@@ -16,8 +16,8 @@ use sha2::{Digest as _, Sha256};
 
 use crate::budget::{Budget, Grant};
 use crate::identity::{ApiKey, Tenant, User};
-use crate::people::OneTimeToken;
 use crate::outside::OutsideName;
+use crate::people::OneTimeToken;
 use crate::plan::{Product, ProductVersion};
 
 /// Bytes of a user agent that are kept.

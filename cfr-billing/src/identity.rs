@@ -302,7 +302,9 @@ impl User {
     pub fn check_change(&self, patch: &UserPatch) -> Result<(), StoreError> {
         self.check_not_erased()?;
         match patch.status {
-            Some(UserStatus::Erased) => Err(StoreError::invalid("a user is erased by `erase`, not by a change of state")),
+            Some(UserStatus::Erased) => {
+                Err(StoreError::invalid("a user is erased by `erase`, not by a change of state"))
+            }
             _ => Ok(()),
         }
     }

@@ -34,7 +34,8 @@ pub use ledger::{
 };
 pub use memory::MemoryStore;
 pub use node::{
-    ASIDE_PREFIXES, Boot, Incarnation, NodeState, ONE_LIFE_PREFIX, ONE_LIFE_PREFIXES, ONE_LIFE_REMEMBERED, Renewal, lives_once,
+    ASIDE_PREFIXES, Boot, Incarnation, NodeState, ONE_LIFE_PREFIX, ONE_LIFE_PREFIXES, ONE_LIFE_REMEMBERED, Renewal,
+    lives_once,
 };
 pub use oidc::{LOGOUTS_MAX, OidcStore, SIGNING_KEYS_PUBLISHED};
 pub use outside::OutsideStore;
@@ -44,8 +45,31 @@ pub use secrets::SecretStore;
 pub use view::{NO_PLATFORM_ADMIN, Reach, View};
 
 /// A store for money and for everything else.
-pub trait Store: LedgerStore + CatalogStore + BatchStore + PeopleStore + ClaimStore + SecretStore + OutsideStore + OidcStore + ProviderAccountStore {}
-impl<T: LedgerStore + CatalogStore + BatchStore + PeopleStore + ClaimStore + SecretStore + OutsideStore + OidcStore + ProviderAccountStore> Store for T {}
+pub trait Store:
+    LedgerStore
+    + CatalogStore
+    + BatchStore
+    + PeopleStore
+    + ClaimStore
+    + SecretStore
+    + OutsideStore
+    + OidcStore
+    + ProviderAccountStore
+{
+}
+impl<
+    T: LedgerStore
+        + CatalogStore
+        + BatchStore
+        + PeopleStore
+        + ClaimStore
+        + SecretStore
+        + OutsideStore
+        + OidcStore
+        + ProviderAccountStore,
+> Store for T
+{
+}
 
 /// What every budget of a path must satisfy before it is used: same currency.
 #[must_use]

@@ -34,8 +34,8 @@ mod surface;
 mod usage;
 mod wire;
 
-pub(crate) use place::{STUDIO, publisher};
 use place::{Place, Site};
+pub(crate) use place::{STUDIO, publisher};
 pub use surface::{GENERATE_SURFACE, GenerateSurface};
 
 /// What Google can do. Thoughts are charged and not shown.

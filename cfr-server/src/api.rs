@@ -41,8 +41,8 @@ mod oidc_clients;
 mod page;
 mod precondition;
 mod prices;
-pub(crate) mod problem;
 mod privacy;
+pub(crate) mod problem;
 mod products;
 mod provider_accounts;
 mod reports;
@@ -54,7 +54,7 @@ mod usage;
 mod users;
 
 use self::desk::Shared;
-pub use self::guard::SignIns;
+pub(crate) use self::guard::SignIns;
 pub(crate) use self::input::Json;
 use self::problem::Problem;
 pub(crate) use self::routes::operations;
@@ -92,7 +92,7 @@ pub struct ApiState {
     /// Tells the other replicas of new prices.
     pub broadcast: Arc<dyn Broadcast>,
     /// Who is signed in; none where nobody signs in.
-    pub sign_ins: Option<Arc<dyn SignIns>>,
+    pub(crate) sign_ins: Option<Arc<dyn SignIns>>,
     /// Changes that go on when whoever asked for them has left.
     pub running: TaskTracker,
 }

@@ -8,8 +8,8 @@ use std::path::PathBuf;
 use cfr_core::secret::Secret;
 use clap::{Args, Subcommand};
 
-pub(crate) mod admin;
 mod account;
+pub(crate) mod admin;
 mod ask;
 pub(crate) mod audit;
 mod budget;

@@ -21,8 +21,8 @@ use cfr_store_sqlite::Synchronous;
 use http::StatusCode;
 
 use crate::auth::KeyText;
-use crate::mail::MailConfig;
 use crate::federation::FederationConfig;
+use crate::mail::MailConfig;
 use crate::oidc::Issuer;
 use crate::secrets::MasterKeySource;
 use crate::serve::Proxies;
@@ -34,8 +34,8 @@ mod resolve;
 mod stored;
 
 pub use database::{DatabaseConfig, DatabaseUrl, FILE as DATABASE, Migration, PostgresUrl};
-pub use stored::{StoredUpstream, known as known_provider};
 pub use offer::{Offering, offer, offering, prices, prices_json, summary};
+pub use stored::{StoredUpstream, known as known_provider};
 
 /// Where the server listens when nobody says.
 pub const LISTEN: &str = "127.0.0.1:4000";

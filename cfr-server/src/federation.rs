@@ -20,8 +20,8 @@ use cfr_core::secret::Secret;
 use cfr_core::time::Clock;
 use openidconnect::core::{CoreAuthenticationFlow, CoreClient, CoreProviderMetadata};
 use openidconnect::{
-    AuthorizationCode, ClientId, ClientSecret, CsrfToken, EndpointMaybeSet, EndpointNotSet, EndpointSet, IssuerUrl, Nonce,
-    PkceCodeChallenge, PkceCodeVerifier, RedirectUrl, Scope, TokenResponse as _,
+    AuthorizationCode, ClientId, ClientSecret, CsrfToken, EndpointMaybeSet, EndpointNotSet, EndpointSet, IssuerUrl,
+    Nonce, PkceCodeChallenge, PkceCodeVerifier, RedirectUrl, Scope, TokenResponse as _,
 };
 
 use crate::auth::Keys;
@@ -70,19 +70,15 @@ impl Unsigned {
     /// What only the operator can do something about goes into the log.
     fn failed(provider: &str, why: impl std::fmt::Display) -> Self {
         tracing::warn!(provider, %why, "signing in with another provider failed");
-        Self::because("the other provider did not answer as it should; try again, and tell your administrator if it stays so")
+        Self::because(
+            "the other provider did not answer as it should; try again, and tell your administrator if it stays so",
+        )
     }
 }
 
 /// A provider as the library for clients wants it.
-type Remote = CoreClient<
-    EndpointSet,
-    EndpointNotSet,
-    EndpointNotSet,
-    EndpointNotSet,
-    EndpointMaybeSet,
-    EndpointMaybeSet,
->;
+type Remote =
+    CoreClient<EndpointSet, EndpointNotSet, EndpointNotSet, EndpointNotSet, EndpointMaybeSet, EndpointMaybeSet>;
 
 /// Who somebody is at a provider, proved.
 #[derive(Debug)]
@@ -107,7 +103,8 @@ impl Federation {
         clock: Arc<dyn Clock>,
     ) -> Option<Self> {
         let derived = Derived::new(keys.secret_for(PURPOSE)?);
-        let exchange = Exchange::new().inspect_err(|error| tracing::error!(%error, "nobody signs in elsewhere")).ok()?;
+        let exchange =
+            Exchange::new().inspect_err(|error| tracing::error!(%error, "nobody signs in elsewhere")).ok()?;
         let known = Mutex::default();
         (!providers.is_empty()).then_some(Self { providers, issuer, store, people, clock, derived, exchange, known })
     }
@@ -161,7 +158,8 @@ impl Federation {
         }
         let failed = |why: &dyn std::fmt::Display| Unsigned::failed(&provider.id, why);
         let issuer = IssuerUrl::new(provider.issuer.to_string()).map_err(|error| failed(&error))?;
-        let read = CoreProviderMetadata::discover_async(issuer, &self.exchange).await.map_err(|error| failed(&error))?;
+        let read =
+            CoreProviderMetadata::discover_async(issuer, &self.exchange).await.map_err(|error| failed(&error))?;
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         known.insert(Arc::clone(&provider.id), (now, read.clone()));
         Ok(read)

@@ -8,10 +8,10 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use axum::Json;
+use axum::Router;
 use axum::extract::{DefaultBodyLimit, FromRequest as _, Request, State};
 use axum::http::StatusCode;
 use axum::routing::post;
-use axum::Router;
 use cfr_billing::audit_log::{Act, Actor, ActorKind};
 use cfr_core::id::RequestId;
 use cfr_core::ledger::Scope;
@@ -52,7 +52,7 @@ pub(crate) struct Received {
 
 /// Takes reports.
 #[derive(Debug)]
-struct Desk {
+pub(crate) struct Desk {
     keys: Arc<Keys>,
     clock: Arc<dyn Clock>,
     rates: RateLimits,
@@ -90,10 +90,8 @@ impl Desk {
             requests_per_minute: NonZeroU32::new(most),
             parallel_requests_max: None,
         };
-        let limits = [
-            limit(Scope::User, address.map_or(0, serve::network), PER_NETWORK),
-            limit(Scope::Platform, 0, IN_ALL),
-        ];
+        let limits =
+            [limit(Scope::User, address.map_or(0, serve::network), PER_NETWORK), limit(Scope::Platform, 0, IN_ALL)];
         self.rates.admit(&limits).map(drop).map_err(|exceeded| Problem::too_many(exceeded.retry_after))
     }
 

@@ -10,10 +10,10 @@ pub mod state;
 
 pub mod auditor;
 mod notices;
-mod upkeep;
 #[cfg(feature = "redis")]
 pub mod redis;
 pub mod shared;
+mod upkeep;
 
 pub mod router;
 
@@ -27,9 +27,9 @@ pub mod accounts;
 pub mod api;
 pub mod auth;
 pub mod batches;
-pub mod mail;
 mod compat;
 pub mod federation;
+pub mod mail;
 pub mod oidc;
 pub mod people;
 

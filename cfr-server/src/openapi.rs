@@ -89,7 +89,10 @@ fn frame() -> OpenApi {
     let mut components = Components::new();
     components.schemas.insert(Problem::name().into(), Problem::schema());
     components.schemas.insert(FieldError::name().into(), FieldError::schema());
-    let scheme = Http::builder().scheme(HttpAuthScheme::Bearer).description(Some("An admin key, `cfr_adm_…`, or a service key with scopes, `cfr_svc_…`")).build();
+    let scheme = Http::builder()
+        .scheme(HttpAuthScheme::Bearer)
+        .description(Some("An admin key, `cfr_adm_…`, or a service key with scopes, `cfr_svc_…`"))
+        .build();
     components.add_security_scheme(ADMIN_KEY, SecurityScheme::Http(scheme));
     let scheme = Http::builder()
         .scheme(HttpAuthScheme::Bearer)

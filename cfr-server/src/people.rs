@@ -49,9 +49,9 @@ pub use visitor::Visitor;
 
 use self::attempts::Attempts;
 use self::hash::{Hasher, Match};
+use self::sign_ups::SignUps;
 use crate::api::SignIns;
 use crate::api::problem::Problem;
-use self::sign_ups::SignUps;
 use crate::mail::Letters;
 use crate::secrets::Vault;
 

@@ -25,14 +25,14 @@ use crate::batches::BatchDesk;
 use crate::compat::holds::OutsideDesk;
 use crate::config::{Config, Offering, PostgresUrl, Problems, Settings, offer, offering, prices, prices_json};
 use crate::database::Database;
+use crate::federation::Federation;
 use crate::mail::{Letters, MailProblem, Postman};
 use crate::notices::Listener;
 use crate::observe::Metrics;
-use crate::federation::Federation;
 use crate::oidc::{Issuer, Provider};
 use crate::people::{People, Sweeper};
-use crate::serve::Proxies;
 use crate::secrets::{MasterKeySource, Vault, VaultError};
+use crate::serve::Proxies;
 use crate::shared::Shared;
 use crate::upkeep;
 

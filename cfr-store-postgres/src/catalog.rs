@@ -4,7 +4,8 @@ use async_trait::async_trait;
 use cfr_billing::audit_log::{Act, AuditEvent, AuditFilter, Event};
 use cfr_billing::budget::{Budget, BudgetFilter, Grant, NewBudget};
 use cfr_billing::identity::{
-    ApiKey, KeyContext, KeyMac, KeyPatch, NewKey, NewSecret, NewTenant, NewUser, Tenant, TenantPatch, User, UserFilter, UserPatch, UserContext,
+    ApiKey, KeyContext, KeyMac, KeyPatch, NewKey, NewSecret, NewTenant, NewUser, Tenant, TenantPatch, User,
+    UserContext, UserFilter, UserPatch,
 };
 use cfr_billing::plan::{NewProduct, Product, ProductVersion};
 use cfr_billing::store::{CatalogStore, Page, PageRequest, StoreError};
@@ -17,8 +18,8 @@ use crate::PostgresStore;
 use crate::audit_log;
 use crate::identity::{key, tenant, user};
 use crate::ledger::grant;
-use crate::{report, usage};
 use crate::writer::write;
+use crate::{report, usage};
 
 pub(crate) mod budget;
 mod price;

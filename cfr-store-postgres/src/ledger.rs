@@ -5,8 +5,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use cfr_billing::budget::Grant;
 use cfr_billing::store::{
-    ASIDE_PREFIXES, AccountState, AccountsAudit, AcquireError, Boot, Correction, Finding, Incarnation, LeaseAsk, LeaseGrant,
-    LedgerStore, NewGrant, NodeState, Op, OrphanPolicy, Reclaimed, Renewal, StoreError,
+    ASIDE_PREFIXES, AccountState, AccountsAudit, AcquireError, Boot, Correction, Finding, Incarnation, LeaseAsk,
+    LeaseGrant, LedgerStore, NewGrant, NodeState, Op, OrphanPolicy, Reclaimed, Renewal, StoreError,
 };
 use cfr_core::id::{AccountId, BudgetId};
 use cfr_core::time::Timestamp;
@@ -25,9 +25,9 @@ mod hold;
 mod lease;
 mod node;
 mod orphan;
-pub(crate) mod rollup;
 #[cfg(test)]
 mod plans;
+pub(crate) mod rollup;
 
 /// How often the periods of an acquisition are opened: once, and again when one ends in the same moment.
 const OPENINGS_MAX: u32 = 3;

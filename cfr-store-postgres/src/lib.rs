@@ -11,20 +11,20 @@ mod catalog;
 mod ledger;
 
 mod batch;
-mod provider_account;
-mod secrets;
 mod claims;
 mod oidc;
-mod people;
 mod outside;
+mod people;
+mod provider_account;
+mod secrets;
 
 mod archive;
 mod audit;
 mod audit_log;
 mod chain;
 mod identity;
-mod usage;
 mod report;
+mod usage;
 
 mod agreement;
 mod notify;

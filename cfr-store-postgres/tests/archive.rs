@@ -66,7 +66,7 @@ async fn a_model_whose_name_postgres_cannot_keep_is_renamed_on_the_way() {
     let report = copy(&source, &target, "sqlite", at(3), &mut |_| {}).await.unwrap();
     assert_eq!(report.renamed, 3 + 3 + 1, "records, daily sums, and a hold");
     let days = target.usage_daily(&UsageFilter::default()).await.unwrap();
-    assert_eq!(days.iter().map(|day| (day.requests, day.charged_nanos)).collect::<Vec<_>>(), [(1, 7); 5]);
+    assert_eq!(days.iter().map(|day| (day.sums.requests, day.sums.charged_nanos)).collect::<Vec<_>>(), [(1, 7); 5]);
     let kept = |name: &str| days.iter().any(|day| &*day.model == name);
     assert!(kept("plain") && kept("nul\u{fffd}") && !kept("nul\0"));
 }

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use cfr_billing::audit_log::Act;
 use cfr_billing::budget::{BudgetFilter, GrantKind, NewBudget, ScopeId};
 use cfr_billing::identity::{
-    KeyKind, KeyMac, KeyRules, KeyStatus, NewKey, NewUser, Role, TenantPatch, TenantStatus, User, UserFilter, UserPatch,
-    UserStatus,
+    KeyKind, KeyMac, KeyRules, KeyStatus, NewKey, NewUser, Role, TenantPatch, TenantStatus, User, UserFilter,
+    UserPatch, UserStatus,
 };
 use cfr_billing::plan::{NewProduct, ProductVersion, Terms};
 use cfr_billing::store::{Boot, CatalogStore, Cursor, LedgerStore, NewGrant, PageRequest, StoreError};

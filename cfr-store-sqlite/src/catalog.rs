@@ -4,7 +4,8 @@ use async_trait::async_trait;
 use cfr_billing::audit_log::{Act, AuditEvent, AuditFilter, Event};
 use cfr_billing::budget::{Budget, BudgetFilter, Grant, NewBudget};
 use cfr_billing::identity::{
-    ApiKey, KeyContext, KeyMac, KeyPatch, NewKey, NewSecret, NewTenant, NewUser, Tenant, TenantPatch, User, UserFilter, UserPatch, UserContext,
+    ApiKey, KeyContext, KeyMac, KeyPatch, NewKey, NewSecret, NewTenant, NewUser, Tenant, TenantPatch, User,
+    UserContext, UserFilter, UserPatch,
 };
 use cfr_billing::plan::{NewProduct, Product, ProductVersion};
 use cfr_billing::store::{CatalogStore, Page, PageRequest, StoreError};

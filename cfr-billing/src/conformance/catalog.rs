@@ -232,7 +232,8 @@ pub async fn lists_are_paged_completely_and_once(store: &dyn Store) {
         }
         assert_eq!(found, made, "pages of {limit}, in the order of creation");
     }
-    let users = store.users(&UserFilter::of_tenant(node.tenant), PageRequest::default()).await.expect("the store works").items;
+    let users =
+        store.users(&UserFilter::of_tenant(node.tenant), PageRequest::default()).await.expect("the store works").items;
     assert_eq!(users.iter().map(|user| &*user.email).collect::<Vec<_>>().len(), 7);
     let last = UserFilter::of_tenant(*made.last().expect("some were made"));
     let others = store.users(&last, PageRequest::default()).await.expect("the store works");

@@ -106,7 +106,16 @@ pub async fn a_report_adds_up_what_its_filter_finds(store: &dyn Store) {
         UsageFilter { from: Some(sample.at), to: Some(written[9].at), ..Default::default() },
     ];
     for filter in filters {
-        for by in [&[][..], &[Day], &[Model], &[Tenant, Model], &[User], &[Currency], &[User, Currency], &[Day, Tenant, User, Key, Model]] {
+        for by in [
+            &[][..],
+            &[Day],
+            &[Model],
+            &[Tenant, Model],
+            &[User],
+            &[Currency],
+            &[User, Currency],
+            &[Day, Tenant, User, Key, Model],
+        ] {
             let rows = store.usage_report(&filter, by).await.expect("the store works");
             assert_eq!(rows, expected_report(&written, &filter, by), "{filter:?} by {by:?}");
         }

@@ -11,8 +11,8 @@ use super::StoreError;
 use crate::audit_log::{Act, AuditEvent, AuditFilter, Event};
 use crate::budget::{Budget, BudgetFilter, Grant, NewBudget};
 use crate::identity::{
-    ApiKey, KeyContext, KeyMac, KeyPatch, NewKey, NewSecret, NewTenant, NewUser, Tenant, TenantPatch, User, UserContext,
-    UserFilter, UserPatch,
+    ApiKey, KeyContext, KeyMac, KeyPatch, NewKey, NewSecret, NewTenant, NewUser, Tenant, TenantPatch, User,
+    UserContext, UserFilter, UserPatch,
 };
 use crate::plan::{NewProduct, Product, ProductVersion};
 use crate::usage::{Dimension, ReportRow, UsageDay, UsageFilter};

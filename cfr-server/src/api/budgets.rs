@@ -158,10 +158,7 @@ pub(crate) struct BudgetQuery {
 /// List budgets in the order of their creation.
 #[utoipa::path(get, path = "/budgets", operation_id = "list_budgets", tag = "budgets", params(BudgetQuery),
     responses((status = 200, description = "A page of budgets", body = Listing<Budget>), Problems))]
-pub(crate) async fn list(
-    desk: Desk,
-    Params(query): Params<BudgetQuery>,
-) -> Result<Answer<Listing<Budget>>, Problem> {
+pub(crate) async fn list(desk: Desk, Params(query): Params<BudgetQuery>) -> Result<Answer<Listing<Budget>>, Problem> {
     let page = page_request(query.cursor.as_deref(), query.limit)?;
     let tenant = lookup::tenant_filter(&*desk.store, query.tenant.as_deref()).await?;
     let scope_id = match (query.scope, &query.subject) {
@@ -194,10 +191,7 @@ pub(crate) async fn create(
     params(("budget" = schema::BudgetId, Path, description = "Id")),
     responses((status = 200, description = "The budget", body = Budget,
         headers(("etag" = String, description = "Its version, for `if-match`"))), Problems))]
-pub(crate) async fn show(
-    desk: Desk,
-    Path(budget): Path<String>,
-) -> Result<Versioned<Budget>, Problem> {
+pub(crate) async fn show(desk: Desk, Path(budget): Path<String>) -> Result<Versioned<Budget>, Problem> {
     let row = desk.store.budget(lookup::id(&budget, "budget")?).await?;
     with_balance(&desk, row).await.map(|budget| Versioned::ok(budget.version, budget))
 }
@@ -257,7 +251,11 @@ async fn subject(desk: &Desk, scope: Scope, name: Option<&str>) -> Result<Subjec
     Ok(Subject { scope_id: ScopeId(id), tenant })
 }
 
-async fn subject_ids(store: &dyn CatalogStore, scope: Scope, name: Option<&str>) -> Result<(u128, Option<TenantId>), Problem> {
+async fn subject_ids(
+    store: &dyn CatalogStore,
+    scope: Scope,
+    name: Option<&str>,
+) -> Result<(u128, Option<TenantId>), Problem> {
     let Some(name) = name else {
         let message = format_args!("name the {} that it limits", scope.name());
         return if scope == Scope::Platform { Ok((0, None)) } else { Err(Problem::invalid_field("subject", message)) };

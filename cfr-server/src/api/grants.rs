@@ -14,10 +14,10 @@ use cfr_core::time::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::budgets::require_currency;
 use super::desk::Desk;
 use super::guard::Acting;
 use super::idempotency::IDEMPOTENCY_KEY;
-use super::budgets::require_currency;
 use super::input::{Checks, Json, Params, WORD_CHARS_MAX};
 use super::money::Money;
 use super::page::{Listing, page_request};

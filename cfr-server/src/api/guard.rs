@@ -27,7 +27,7 @@ const IMPERSONATING: HeaderName = HeaderName::from_static("x-cfr-impersonating")
 
 /// Knows who is signed in by a browser's cookie.
 #[async_trait]
-pub trait SignIns: Debug + Send + Sync + 'static {
+pub(crate) trait SignIns: Debug + Send + Sync + 'static {
     /// Who is signed in, if somebody is.
     ///
     /// # Errors
@@ -49,11 +49,7 @@ pub(crate) struct Acting(pub(crate) Act);
 ///
 /// # Errors
 /// 401 for everybody else, 403 for who is locked out.
-pub(crate) async fn admit(
-    State(shared): State<Shared>,
-    request: Request,
-    next: Next,
-) -> Result<Response, Problem> {
+pub(crate) async fn admit(State(shared): State<Shared>, request: Request, next: Next) -> Result<Response, Problem> {
     let (mut head, body) = request.into_parts();
     let access = access(shared.parts(), &head).await?;
     let impersonated = access.impersonated;

@@ -129,9 +129,9 @@ async fn take(store: &dyn Store, claim: &Claim) -> Result<Option<KeptAnswer>, Pr
         Claimed::New => Ok(None),
         Claimed::Answered(answer) => Ok(Some(answer)),
         Claimed::Other => Err(another_request()),
-        Claimed::Running { since, .. } if claim.at < since + RUNNING_FOR => Err(Problem::conflict(
-            "the first request with this `idempotency-key` still runs: repeat this in a moment",
-        )),
+        Claimed::Running { since, .. } if claim.at < since + RUNNING_FOR => {
+            Err(Problem::conflict("the first request with this `idempotency-key` still runs: repeat this in a moment"))
+        }
         Claimed::Running { request, since } => replace(store, claim, request, since).await,
     }
 }
@@ -185,7 +185,8 @@ async fn keep(store: &dyn Store, claim: &Claim, response: Response) -> Result<Re
     let kept = head.extensions.get::<Kept>().map(|kept| kept.0.clone()).or_else(|| text(&body));
     let answer = match kept.filter(|_| head.status.is_success()) {
         Some(body) => {
-            let header = |name: &HeaderName| Some((name.as_str().into(), head.headers.get(name)?.to_str().ok()?.into()));
+            let header =
+                |name: &HeaderName| Some((name.as_str().into(), head.headers.get(name)?.to_str().ok()?.into()));
             KeptAnswer { status: head.status.as_u16(), headers: KEPT_HEADERS.iter().filter_map(header).collect(), body }
         }
         None => lost(claim.request),

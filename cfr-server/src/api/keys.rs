@@ -267,11 +267,7 @@ pub(crate) async fn rotate(
 #[utoipa::path(post, path = "/keys/{key}/revoke", operation_id = "revoke_key", tag = "keys",
     params(("key" = schema::KeyId, Path, description = "Id")),
     responses((status = 200, description = "The key as it is now", body = Key), Problems))]
-pub(crate) async fn revoke(
-    desk: Desk,
-    Acting(act): Acting,
-    Path(key): Path<String>,
-) -> Result<Answer<Key>, Problem> {
+pub(crate) async fn revoke(desk: Desk, Acting(act): Acting, Path(key): Path<String>) -> Result<Answer<Key>, Problem> {
     let id: KeyId = lookup::id(&key, "key")?;
     if desk.access.subject == Subject::Key(id) {
         return Err(Problem::conflict(

@@ -13,12 +13,12 @@ use cfr_core::price::{PRICE_TABLE_BYTES_MAX, PriceEntry, PriceTable, PriceUpdate
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::PriceDesk;
 use super::desk::Desk;
 use super::guard::Acting;
 use super::input::{self, Params};
 use super::page::{Listing, page_request};
 use super::problem::{Problem, Problems};
-use super::PriceDesk;
 
 mod audit;
 mod view;
@@ -81,10 +81,7 @@ pub(crate) struct PriceQuery {
 /// List prices in the order of the table.
 #[utoipa::path(get, path = "/prices", operation_id = "list_prices", tag = "prices", params(PriceQuery),
     responses((status = 200, description = "A page of prices", body = Listing<Price>), Problems))]
-pub(crate) async fn list(
-    desk: Desk,
-    Params(query): Params<PriceQuery>,
-) -> Result<Answer<Listing<Price>>, Problem> {
+pub(crate) async fn list(desk: Desk, Params(query): Params<PriceQuery>) -> Result<Answer<Listing<Price>>, Problem> {
     let page = page_request(query.cursor.as_deref(), query.limit)?;
     Ok(Answer(select(desk.prices().current().entries(), &query, page.after, page.limit)))
 }

@@ -56,7 +56,6 @@ struct SignIn {
 
 /// Everything that is kept of a person.
 #[derive(Debug, Serialize, ToSchema)]
-#[expect(dead_code, reason = "it only describes what is written piece by piece")]
 pub(crate) struct PersonalData {
     /// When it was read.
     exported_at: String,

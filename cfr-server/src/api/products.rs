@@ -240,10 +240,7 @@ pub(crate) struct ProductQuery {
 /// List products in the order of their creation.
 #[utoipa::path(get, path = "/products", operation_id = "list_products", tag = "products", params(ProductQuery),
     responses((status = 200, description = "A page of products", body = Listing<Product>), Problems))]
-pub(crate) async fn list(
-    desk: Desk,
-    Params(query): Params<ProductQuery>,
-) -> Result<Answer<Listing<Product>>, Problem> {
+pub(crate) async fn list(desk: Desk, Params(query): Params<ProductQuery>) -> Result<Answer<Listing<Product>>, Problem> {
     let page = page_request(query.cursor.as_deref(), query.limit)?;
     Ok(Answer(Listing::of(desk.store.products(page).await?, |row| Product::from(row).for_caller(&desk))))
 }
@@ -270,10 +267,7 @@ pub(crate) async fn create(
 #[utoipa::path(get, path = "/products/{product}", operation_id = "get_product", tag = "products",
     params(("product" = String, Path, description = "Id or code")),
     responses((status = 200, description = "The product", body = Product), Problems))]
-pub(crate) async fn show(
-    desk: Desk,
-    Path(product): Path<String>,
-) -> Result<Answer<Product>, Problem> {
+pub(crate) async fn show(desk: Desk, Path(product): Path<String>) -> Result<Answer<Product>, Problem> {
     Ok(Answer(Product::from(lookup::product(&*desk.store, &product).await?).for_caller(&desk)))
 }
 

@@ -168,7 +168,8 @@ impl Joining {
             Some(None) => None,
             None => settings.signup_product,
         };
-        let domains = self.signup_domains.map(|domains| domains.iter().map(|domain| domain.to_lowercase().into()).collect());
+        let domains =
+            self.signup_domains.map(|domains| domains.iter().map(|domain| domain.to_lowercase().into()).collect());
         let settings = TenantSettings {
             signup: self.signup.unwrap_or(settings.signup),
             signup_domains: domains.unwrap_or(settings.signup_domains),
@@ -203,7 +204,11 @@ fn check_settings(settings: &TenantSettings, letters_are_sent: bool) -> Result<(
     let needs_domain = settings.signup == SignupMode::Open && domains.is_empty();
     checks.require(!needs_domain, "signup_domains", "`open` is for addresses of the domains that are named here");
     let needs_mail = settings.signup.takes_sign_ups() && !letters_are_sent;
-    checks.require(!needs_mail, "signup", "addresses are proved by letters: set up `[mail]` in the server's configuration");
+    checks.require(
+        !needs_mail,
+        "signup",
+        "addresses are proved by letters: set up `[mail]` in the server's configuration",
+    );
     checks.finish()
 }
 
@@ -273,10 +278,7 @@ pub(crate) struct TenantQuery {
 /// List tenants in the order of their creation.
 #[utoipa::path(get, path = "/tenants", operation_id = "list_tenants", tag = "tenants", params(TenantQuery),
     responses((status = 200, description = "A page of tenants", body = Listing<Tenant>), Problems))]
-pub(crate) async fn list(
-    desk: Desk,
-    Params(query): Params<TenantQuery>,
-) -> Result<Answer<Listing<Tenant>>, Problem> {
+pub(crate) async fn list(desk: Desk, Params(query): Params<TenantQuery>) -> Result<Answer<Listing<Tenant>>, Problem> {
     let page = page_request(query.cursor.as_deref(), query.limit)?;
     Ok(Answer(Listing::of(desk.store.tenants(page).await?, Tenant::from)))
 }
@@ -301,10 +303,7 @@ pub(crate) async fn create(
     params(("tenant" = String, Path, description = "Id or slug")),
     responses((status = 200, description = "The tenant", body = Tenant,
         headers(("etag" = String, description = "Its version, for `if-match`"))), Problems))]
-pub(crate) async fn show(
-    desk: Desk,
-    Path(tenant): Path<String>,
-) -> Result<Versioned<Tenant>, Problem> {
+pub(crate) async fn show(desk: Desk, Path(tenant): Path<String>) -> Result<Versioned<Tenant>, Problem> {
     Ok(lookup::tenant(&*desk.store, &tenant).await?.into())
 }
 

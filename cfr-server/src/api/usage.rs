@@ -316,10 +316,7 @@ pub(crate) async fn list(
 /// Sum usage up per day (UTC), tenant, user, key and model.
 #[utoipa::path(get, path = "/usage/daily", operation_id = "list_usage_daily", tag = "usage", params(DailyQuery),
     responses((status = 200, description = "The days", body = Listing<UsageDay>), Problems))]
-pub(crate) async fn daily(
-    desk: Desk,
-    Params(query): Params<DailyQuery>,
-) -> Result<Answer<Listing<UsageDay>>, Problem> {
+pub(crate) async fn daily(desk: Desk, Params(query): Params<DailyQuery>) -> Result<Answer<Listing<UsageDay>>, Problem> {
     let DailyQuery { tenant, user, key, model, from, to } = query;
     let filter = filter(&desk, UsageQuery { tenant, user, key, model, from, to, ..UsageQuery::default() }).await?;
     let mut memo = Memo::new(&*desk.store);

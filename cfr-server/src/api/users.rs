@@ -131,10 +131,7 @@ pub(crate) struct UserQuery {
 /// List users in the order of their creation.
 #[utoipa::path(get, path = "/users", operation_id = "list_users", tag = "users", params(UserQuery),
     responses((status = 200, description = "A page of users", body = Listing<User>), Problems))]
-pub(crate) async fn list(
-    desk: Desk,
-    Params(query): Params<UserQuery>,
-) -> Result<Answer<Listing<User>>, Problem> {
+pub(crate) async fn list(desk: Desk, Params(query): Params<UserQuery>) -> Result<Answer<Listing<User>>, Problem> {
     let page = page_request(query.cursor.as_deref(), query.limit)?;
     let tenant = lookup::tenant_filter(&*desk.store, query.tenant.as_deref()).await?;
     let filter = UserFilter { tenant, status: query.status };

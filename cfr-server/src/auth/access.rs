@@ -130,4 +130,25 @@ const fn reach(user: &User) -> Reach {
 }
 
 #[cfg(test)]
-mod tests;
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nobody_has_more_than_who_runs_the_platform_and_a_guest_has_least() {
+        let all = Permissions::of(Holder::PlatformAdmin);
+        for holder in [Holder::TenantAdmin, Holder::User, Holder::Guest, Holder::Service] {
+            assert!(all.has_all(Permissions::of(holder)), "{holder:?}");
+        }
+        assert!(Permissions::of(Holder::TenantAdmin).has_all(Permissions::of(Holder::User)));
+        assert!(Permissions::of(Holder::User).has_all(Permissions::of(Holder::Guest)));
+        assert_eq!(Permissions::of(Holder::Guest).iter().count(), 2, "their budget and their usage");
+    }
+
+    #[test]
+    fn a_scope_is_the_name_of_a_permission_and_nothing_else() {
+        for permission in Permission::ALL {
+            assert_eq!(Permission::named(permission.name()), Some(*permission));
+        }
+        assert_eq!(Permissions::named(["users:*", "all", ""].into_iter()), Permissions::NONE);
+    }
+}

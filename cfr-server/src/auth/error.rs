@@ -34,8 +34,10 @@ pub enum AuthError {
     #[error("the user is not active")]
     UserNotActive,
     /// The holder of a key names a user whom it may not act for.
-    #[error("the header x-openwebui-user-jwt names nobody: it must be signed with this key, not be older than five minutes, and \
-             name the proved address of a user of the key's tenant")]
+    #[error(
+        "the header x-openwebui-user-jwt names nobody: it must be signed with this key, not be older than five minutes, and \
+             name the proved address of a user of the key's tenant"
+    )]
     UnknownUser,
     /// Nobody gave the user or the tenant a budget.
     #[error("no budget: neither the user nor the tenant has one")]

@@ -161,7 +161,16 @@ impl Keys {
         broadcast: Arc<dyn Broadcast>,
     ) -> Self {
         let memories = Cache::new(KEYS_REMEMBERED);
-        Self { store, clock, pepper, broadcast, operator: None, memories, generation: AtomicU64::new(0), used: Mutex::default() }
+        Self {
+            store,
+            clock,
+            pepper,
+            broadcast,
+            operator: None,
+            memories,
+            generation: AtomicU64::new(0),
+            used: Mutex::default(),
+        }
     }
 
     /// Also accepts this key, which is in no store, for the management API.

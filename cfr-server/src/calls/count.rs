@@ -23,7 +23,9 @@ const JSON: HeaderValue = HeaderValue::from_static("application/json");
 pub async fn count(app: Arc<App>, asked: Asked, request: Request<Body>) -> Response {
     let dialect = asked.operation().dialect();
     let counted = match read(&app, asked, request).await {
-        Ok((admitted, call)) => app.gateway.count(&admitted.caller, call).await.map_err(|error| api_error(error, &app.settings)),
+        Ok((admitted, call)) => {
+            app.gateway.count(&admitted.caller, call).await.map_err(|error| api_error(error, &app.settings))
+        }
         Err(error) => Err(error),
     };
     match counted {

@@ -22,8 +22,8 @@ use super::{
 };
 use crate::auth::KeyText;
 use crate::oidc::Issuer;
-use crate::serve::Proxies;
 use crate::secrets::{MasterKeySource, master};
+use crate::serve::Proxies;
 
 mod account;
 mod answering;

@@ -191,11 +191,7 @@ pub async fn delete_file(
     Ok(Json(DeletedFile { id, object: "file", deleted: true }))
 }
 
-pub(super) async fn caller(
-    app: &App,
-    headers: &HeaderMap,
-    address: Option<IpAddr>,
-) -> Result<Arc<Caller>, ApiError> {
+pub(super) async fn caller(app: &App, headers: &HeaderMap, address: Option<IpAddr>) -> Result<Arc<Caller>, ApiError> {
     Ok(app.callers.caller(headers, address).await?.0)
 }
 

@@ -139,7 +139,10 @@ impl People {
         product_version: Option<ProductVersionId>,
     ) -> Result<Admission, Refusal> {
         let email = token.email.clone().ok_or(Refusal::DeadToken)?;
-        if new.name.trim().is_empty() || new.name.chars().count() > NAME_CHARS_MAX || new.name.contains(char::is_control) {
+        if new.name.trim().is_empty()
+            || new.name.chars().count() > NAME_CHARS_MAX
+            || new.name.contains(char::is_control)
+        {
             return Err(Refusal::invalid("name", "1 to 200 characters on one line"));
         }
         let whose = Whose::named(&email, &new.name);

@@ -3,12 +3,12 @@
 
 use std::sync::Arc;
 
+use axum::Router;
 use axum::extract::{Form, Query, State};
 use axum::http::header::{ACCEPT_LANGUAGE, RETRY_AFTER};
 use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::response::Response;
 use axum::routing::{get, post};
-use axum::Router;
 use cfr_billing::identity::Language;
 use cfr_core::secret::Secret;
 use serde::Deserialize;
@@ -168,12 +168,14 @@ fn own_session<'a>(visitor: &'a Visitor, token: &str) -> Result<&'a str, Refusal
 }
 
 fn password_page(words: &'static Words, back: &Back, reason: Option<&str>) -> Page {
-    Page::new(words, words.sign_in).reason(reason).form(
-        "/auth/pages/sign-in",
-        words.sign_in,
-        &[Field::email(words.email), Field::password(words.password), Field::hidden("return_to", back.path())],
-    )
-    .link(words.forgot, "/auth/forgot-password")
+    Page::new(words, words.sign_in)
+        .reason(reason)
+        .form(
+            "/auth/pages/sign-in",
+            words.sign_in,
+            &[Field::email(words.email), Field::password(words.password), Field::hidden("return_to", back.path())],
+        )
+        .link(words.forgot, "/auth/forgot-password")
 }
 
 fn code_page(words: &'static Words, back: &Back, reason: Option<&str>) -> Page {
@@ -221,10 +223,7 @@ fn refuse(refusal: Refusal, words: &'static Words, page: impl FnOnce(Option<&str
     response
 }
 
-fn with<const N: usize>(
-    headers: [(HeaderName, HeaderValue); N],
-    mut response: Response,
-) -> Response {
+fn with<const N: usize>(headers: [(HeaderName, HeaderValue); N], mut response: Response) -> Response {
     for (name, value) in headers {
         response.headers_mut().append(name, value);
     }

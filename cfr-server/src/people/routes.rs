@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use axum::Json as Answer;
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, FromRequestParts, Path, State};
 use axum::http::header::{CACHE_CONTROL, REFERRER_POLICY, SET_COOKIE, STRICT_TRANSPORT_SECURITY};
@@ -9,7 +10,6 @@ use axum::http::request::Parts;
 use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::middleware;
 use axum::response::{IntoResponse, Response};
-use axum::Json as Answer;
 use cfr_billing::people::SignedIn;
 use cfr_core::id::SessionId;
 use cfr_core::secret::Secret;
@@ -22,8 +22,8 @@ use super::session::{Opened, had_factors};
 use super::setup::NewAdmin;
 use super::sign_in::{Entered, HALF_LASTS};
 use super::view::{
-    Address, AppSeed, ChangePassword, ChangeProfile, Code, Ended, Factors, Me, MySession, MySessions, MyUser, Proof,
-    Join, Joined, RecoveryCodes, Renewed, ResetPassword, SetUp, SignIn, SignInState, SignUp, Token,
+    Address, AppSeed, ChangePassword, ChangeProfile, Code, Ended, Factors, Join, Joined, Me, MySession, MySessions,
+    MyUser, Proof, RecoveryCodes, Renewed, ResetPassword, SetUp, SignIn, SignInState, SignUp, Token,
 };
 use super::{People, Refusal, Visitor, cookie, page};
 use crate::api::input::{Checks, Json};
@@ -184,11 +184,7 @@ async fn sign_in(State(people): Desk, Ours(visitor): Ours, Json(body): Json<Sign
 /// Present the second factor after the password.
 #[utoipa::path(post, path = "/second-factor", operation_id = "present_second_factor", tag = "people", request_body = Code,
     responses((status = 200, description = "Signed in", body = SignInState), Problems))]
-async fn second_factor(
-    State(people): Desk,
-    Ours(visitor): Ours,
-    Json(body): Json<Code>,
-) -> Result<Response, Problem> {
+async fn second_factor(State(people): Desk, Ours(visitor): Ours, Json(body): Json<Code>) -> Result<Response, Problem> {
     let half = cookie::read(&visitor.headers, cookie::HALF).ok_or(Refusal::NotHalfSignedIn)?;
     let opened = people.second_factor(&visitor, half, &body.code).await?;
     Ok(signed_in_state(&people, &opened))
@@ -245,11 +241,7 @@ async fn sessions(State(people): Desk, Current(me): Current) -> Result<Answer<My
 /// Sign all other browsers out.
 #[utoipa::path(delete, path = "/sessions", operation_id = "end_other_sessions", tag = "people",
     responses((status = 200, description = "How many were signed out", body = Ended), Problems))]
-async fn end_others(
-    State(people): Desk,
-    visitor: Visitor,
-    Current(me): Current,
-) -> Result<Answer<Ended>, Problem> {
+async fn end_others(State(people): Desk, visitor: Visitor, Current(me): Current) -> Result<Answer<Ended>, Problem> {
     Ok(Answer(Ended { ended: people.end_others(&visitor, &me).await? }))
 }
 
@@ -271,11 +263,7 @@ async fn end_session(
 /// Begin with an app that shows codes. It protects nothing until a code of it is confirmed.
 #[utoipa::path(post, path = "/factors/totp", operation_id = "begin_totp", tag = "people",
     responses((status = 200, description = "What the app needs, shown once", body = AppSeed), Problems))]
-async fn begin_app(
-    State(people): Desk,
-    visitor: Visitor,
-    Entrant(me): Entrant,
-) -> Result<Answer<AppSeed>, Problem> {
+async fn begin_app(State(people): Desk, visitor: Visitor, Entrant(me): Entrant) -> Result<Answer<AppSeed>, Problem> {
     let begun = people.begin_app(&visitor, &me).await?;
     Ok(Answer(AppSeed { url: begun.url.expose().to_owned(), secret: begun.typed.expose().to_owned() }))
 }

@@ -13,6 +13,7 @@ fn row(permission: Permission) -> String {
 
 #[test]
 fn every_permission_is_documented_with_its_holders() {
-    let missing: Vec<_> = Permission::ALL.iter().map(|permission| row(*permission)).filter(|row| !ACCESS.contains(row)).collect();
+    let missing: Vec<_> =
+        Permission::ALL.iter().map(|permission| row(*permission)).filter(|row| !ACCESS.contains(row)).collect();
     assert!(missing.is_empty(), "docs/access.md lacks:\n{}", missing.join("\n"));
 }

@@ -29,7 +29,15 @@ async fn a_path_or_a_query_with_sql_in_it_finds_nothing() {
             let status = api.get(&format!("/{path}/{text}")).await.status.as_u16();
             assert!(matches!(status, 400 | 404), "/{path}/{text}: {status}");
         }
-        for query in ["users?tenant", "keys?user", "usage?model", "usage?key", "audit-events?actor", "audit-events?action", "tenants?cursor"] {
+        for query in [
+            "users?tenant",
+            "keys?user",
+            "usage?model",
+            "usage?key",
+            "audit-events?actor",
+            "audit-events?action",
+            "tenants?cursor",
+        ] {
             let answer = api.get(&format!("/{query}={text}")).await;
             let none = answer.body["items"].as_array().is_some_and(Vec::is_empty);
             assert!(none || matches!(answer.status.as_u16(), 400 | 404), "/{query}={text}: {}", answer.body);

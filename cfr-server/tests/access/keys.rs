@@ -72,7 +72,8 @@ async fn a_key_has_limits_and_a_budget_of_its_own() {
     let rich = api.post("/keys", rich).await.created();
     assert_eq!(api.chat(secret(&rich)).await.status, 200);
     assert_eq!(api.chat(secret(&rich)).await.status, 429);
-    let wrong = json!({"user": "anna@acme.example", "name": "x", "budget": {"limit": {"amount": "1", "currency": "USD"}}});
+    let wrong =
+        json!({"user": "anna@acme.example", "name": "x", "budget": {"limit": {"amount": "1", "currency": "USD"}}});
     api.post("/keys", wrong).await.is_problem(422, "invalid");
 }
 

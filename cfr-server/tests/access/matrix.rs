@@ -23,7 +23,8 @@ fn operations() -> Vec<Operation> {
     for (path, item) in document["paths"].as_object().expect("paths") {
         let Some(path) = path.strip_prefix("/api/v1") else { continue };
         for (method, operation) in item.as_object().expect("operations") {
-            let permission = operation[ACCESS_FIELD]["permission"].as_str().expect("every operation asks for something");
+            let permission =
+                operation[ACCESS_FIELD]["permission"].as_str().expect("every operation asks for something");
             all.push(Operation {
                 method: method.to_uppercase().parse().expect("a method"),
                 path: path.to_owned(),

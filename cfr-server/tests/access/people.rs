@@ -81,7 +81,11 @@ impl World {
         let scopes: Vec<_> = Permissions::of(Holder::Service).iter().map(|scope| scope.name()).collect();
         let any = Permissions::of(Holder::AnyKey);
         let keys = [
-            ("service key", json!({"kind": "service", "tenant": "acme", "scopes": scopes}), Permissions::of(Holder::Service)),
+            (
+                "service key",
+                json!({"kind": "service", "tenant": "acme", "scopes": scopes}),
+                Permissions::of(Holder::Service),
+            ),
             ("service key without scopes", json!({"kind": "service", "tenant": "acme"}), Permissions::NONE),
             ("key of a user", json!({"user": self.own.user}), Permissions::NONE),
             ("admin key", json!({"kind": "admin"}), Permissions::of(Holder::PlatformAdmin)),

@@ -1,5 +1,6 @@
 //! The whole router in process, over a folder of its own, as the demo configures it.
 #![allow(clippy::expect_used, clippy::panic, reason = "a test that cannot be set up fails")]
+#![allow(dead_code, reason = "each suite uses a part of it")]
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -131,7 +132,6 @@ impl Api {
     }
 
     /// Reports a key as found, without being anybody.
-    #[allow(dead_code, reason = "not every suite reports one")]
     pub(crate) async fn report_leak(&self, body: Value) -> Answer {
         let request = Request::builder().method(Method::POST).uri(cfr_server::leaks::PATH);
         let request = request.header("content-type", "application/json").body(Body::from(body.to_string()));
@@ -139,19 +139,16 @@ impl Api {
     }
 
     /// What lies under the API.
-    #[allow(dead_code, reason = "not every suite looks there")]
     pub(crate) fn books(&self) -> &Books {
         &self.app.books
     }
 
     /// Follows a stream of events.
-    #[allow(dead_code, reason = "not every suite follows one")]
     pub(crate) async fn follow(&self, target: &str) -> Events {
         self.follow_from(target, "").await
     }
 
     /// The same from behind an event on.
-    #[allow(dead_code, reason = "not every suite follows one")]
     pub(crate) async fn follow_from(&self, target: &str, last: &str) -> Events {
         let mut request = Request::builder().uri(format!("/api/v1{target}"));
         request = request.header("authorization", format!("Bearer {}", self.key));
@@ -196,13 +193,11 @@ pub(crate) struct Events {
     body: Body,
     text: String,
     /// The id of the last one that had one.
-    #[allow(dead_code, reason = "not every suite goes on from it")]
     pub(crate) last_id: String,
 }
 
 impl Events {
     /// The name and the data of the next event.
-    #[allow(dead_code, reason = "not every suite follows one")]
     pub(crate) async fn next(&mut self) -> (String, Value) {
         loop {
             if let Some((event, rest)) = self.text.split_once("\n\n") {

@@ -21,12 +21,12 @@ use crate::catalog::{budget, product};
 use crate::error::Fault;
 use crate::identity::{key, tenant, user};
 use crate::ledger::grant;
-use crate::{oidc, outside};
 use crate::people::{credential, identity};
 use crate::provider_account;
-use crate::secrets;
 use crate::row::{Fields, query};
+use crate::secrets;
 use crate::usage;
+use crate::{oidc, outside};
 
 /// A read transaction, and the sections that were begun in it.
 #[derive(Debug)]
@@ -215,9 +215,8 @@ fn identity_row(row: &PgRow) -> Result<IdentityRow, Fault> {
 }
 
 fn key_row(row: &PgRow) -> Result<KeyRow, Fault> {
-    let mac = |bytes: Vec<u8>| {
-        bytes.try_into().map(KeyMac).map_err(|_| StoreError::unavailable("a key's MAC is damaged"))
-    };
+    let mac =
+        |bytes: Vec<u8>| bytes.try_into().map(KeyMac).map_err(|_| StoreError::unavailable("a key's MAC is damaged"));
     let (present, old) = (mac(row.bytes("mac")?)?, row.bytes_opt("old_mac")?.map(mac).transpose()?);
     Ok(KeyRow { key: key::from_row(row)?, mac: present, old_mac: old, revoked_at: row.time_opt("revoked_at")? })
 }

@@ -27,10 +27,10 @@ use crate::error::Fault;
 use crate::identity::user::normal;
 use crate::ledger::rollup::{self, Days};
 use crate::provider_account;
-use crate::{oidc, secrets};
 use crate::row::{self, query};
 use crate::usage::day_number;
 use crate::writer::Tx;
+use crate::{oidc, secrets};
 
 mod batch;
 

@@ -122,7 +122,8 @@ pub(crate) async fn list(
 
 /// Key, user, tenant, product and budgets; every step is one row by its key, the budgets are one indexed read.
 pub(crate) async fn context(connection: &mut PgConnection, mac: &KeyMac) -> Result<Option<KeyContext>, Fault> {
-    let query = query("SELECT *, mac <> $1 AS superseded FROM api_keys WHERE mac = $1 OR old_mac = $1").bind(&mac.0[..]);
+    let query =
+        query("SELECT *, mac <> $1 AS superseded FROM api_keys WHERE mac = $1 OR old_mac = $1").bind(&mac.0[..]);
     let Some(row) = query.fetch_optional(&mut *connection).await? else { return Ok(None) };
     let (key, superseded) = (from_row(&row)?, row.flag("superseded")?);
     let user = match key.user {

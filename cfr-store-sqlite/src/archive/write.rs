@@ -12,8 +12,8 @@ use cfr_billing::provider_account::SealedAccount;
 use cfr_billing::secrets::DataKey;
 use cfr_billing::store::StoreError;
 use cfr_billing::store::archive::{
-    AccountRow, BatchRow, CorrectionRow, HoldRow, HoldState, IdentityRow, KeyRow, LeaseRow, NodeRow, PriceRow, ProductRow,
-    Rows as Archived,
+    AccountRow, BatchRow, CorrectionRow, HoldRow, HoldState, IdentityRow, KeyRow, LeaseRow, NodeRow, PriceRow,
+    ProductRow, Rows as Archived,
 };
 use cfr_billing::usage::UsageDay;
 use cfr_core::id::{KeyId, ProductVersionId, TenantId, UserId};
@@ -25,10 +25,10 @@ use crate::error::Fault;
 use crate::identity::user::normal;
 use crate::ledger::rollup::{self, Days};
 use crate::provider_account;
-use crate::{oidc, secrets};
 use crate::row::{accounts_blob, json, word};
 use crate::usage::{day_number, push_record};
 use crate::writer::Tx;
+use crate::{oidc, secrets};
 
 /// Writes rows of one section as they are.
 pub(super) async fn rows(tx: &mut Tx<'_>, rows: &Archived) -> Result<(), Fault> {

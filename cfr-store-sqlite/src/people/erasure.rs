@@ -44,10 +44,8 @@ const FORGET: [&str; 4] = [
     "DELETE FROM outside_names WHERE kind = 'user' AND id = ?1",
 ];
 /// And by their address.
-const FORGET_BY_ADDRESS: [&str; 2] = [
-    "DELETE FROM one_time_tokens WHERE email_normal = ?1",
-    "DELETE FROM mails WHERE lower(trim(entry->>'to')) = ?1",
-];
+const FORGET_BY_ADDRESS: [&str; 2] =
+    ["DELETE FROM one_time_tokens WHERE email_normal = ?1", "DELETE FROM mails WHERE lower(trim(entry->>'to')) = ?1"];
 
 async fn revoke_keys(tx: &mut Tx<'_>, user: UserId, act: &Act) -> Result<(), Fault> {
     let sql = "SELECT id FROM api_keys WHERE user_id = ?1 ORDER BY id";

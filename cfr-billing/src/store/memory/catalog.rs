@@ -10,13 +10,14 @@ use cfr_core::money::Currency;
 use cfr_core::time::{TimeZone, Timestamp};
 use jiff::tz;
 
-use super::{MemoryStore, oidc};
 use super::books::Budgets;
 use super::tables::{check_free, check_slug, check_version, page};
+use super::{MemoryStore, oidc};
 use crate::audit_log::{Act, Action, AuditEvent, AuditFilter, Event};
 use crate::budget::{Budget, BudgetFilter, Grant, NewBudget, ScopeId};
 use crate::identity::{
-    ApiKey, KeyContext, KeyMac, KeyPatch, KeyStatus, NewSecret, NOT_ACTIVATED, NOT_PENDING, NewKey, NewTenant, NewUser, Tenant, TenantPatch, TenantStatus, User, UserContext, UserFilter, UserPatch, UserStatus,
+    ApiKey, KeyContext, KeyMac, KeyPatch, KeyStatus, NOT_ACTIVATED, NOT_PENDING, NewKey, NewSecret, NewTenant, NewUser,
+    Tenant, TenantPatch, TenantStatus, User, UserContext, UserFilter, UserPatch, UserStatus,
 };
 use crate::oidc::Ending;
 use crate::people::Activation;

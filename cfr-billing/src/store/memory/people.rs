@@ -40,9 +40,7 @@ impl People {
         self.identities.retain(|_, owner| *owner != user.id);
         self.sessions.retain(|_, session| session.user != user.id);
         let is_theirs = |email: &str| email.trim().to_lowercase() == user.email.trim().to_lowercase();
-        self.tokens.retain(|_, token| {
-            token.user != Some(user.id) && !token.email.as_deref().is_some_and(is_theirs)
-        });
+        self.tokens.retain(|_, token| token.user != Some(user.id) && !token.email.as_deref().is_some_and(is_theirs));
         self.mails.retain(|_, mail| !is_theirs(&mail.to));
     }
 

@@ -71,7 +71,12 @@ pub(super) fn check_scopes(desk: &Desk, kind: KeyKind, scopes: &[Arc<str>]) -> R
         KeyKind::Service => Holder::Service,
         KeyKind::Admin => Holder::PlatformAdmin,
         _ if scopes.is_empty() => return Ok(()),
-        _ => return Err(Problem::invalid_field("scopes", "keys of users call models: only service and admin keys have scopes")),
+        _ => {
+            return Err(Problem::invalid_field(
+                "scopes",
+                "keys of users call models: only service and admin keys have scopes",
+            ));
+        }
     };
     let all = Permissions::of(holder);
     let unknown = scopes.iter().find(|scope| !Permission::named(scope).is_some_and(|scope| all.has(scope)));
@@ -95,6 +100,8 @@ pub(super) async fn check_owner_may(desk: &Desk, user: Option<UserId>) -> Result
     };
     match product.iter().any(|feature| &**feature == API_ACCESS) {
         true => Ok(()),
-        false => Err(Problem::forbidden("your product has no keys of your own: ask your administrator for one with `api_access`")),
+        false => Err(Problem::forbidden(
+            "your product has no keys of your own: ask your administrator for one with `api_access`",
+        )),
     }
 }

@@ -6,9 +6,9 @@ use cfr_core::price::{AUDIT_AHEAD, Change, PriceFinding as CoreFinding, PriceFin
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use crate::api::desk::Desk;
 use crate::api::problem::{Problem, Problems};
 use crate::api::products::worst_case_contribution;
-use crate::api::desk::Desk;
 use crate::api::schema;
 
 /// What an audit of prices found.
