@@ -653,7 +653,7 @@ mod tests {
             with(|event| event.actor.agent = Some("wget".into())),
             with(|event| event.origin = None),
             with(|event| event.origin = event.origin.map(|origin| Origin { salt: None, ..origin })),
-            with(|event| event.origin = event.origin.map(|origin| Origin { hash: [0; 32], salt: None })),
+            with(|event| event.origin = event.origin.map(|_| Origin { hash: [0; 32], salt: None })),
         ] {
             assert!(matches!(broken, Err(BrokenChain::Changed { seq: 1 })), "{broken:?}");
         }

@@ -550,7 +550,8 @@ impl ApiKey {
         self.check_lives()?;
         self.prefix = Arc::clone(&secret.prefix);
         self.last4 = Arc::clone(&secret.last4);
-        self.grace_until = Some(grace_until);
+        // As a store keeps it: to the microsecond.
+        self.grace_until = Timestamp::from_microsecond(grace_until.as_microsecond()).ok();
         self.version += 1;
         Ok(())
     }

@@ -71,6 +71,15 @@ impl<
 {
 }
 
+/// Migrations that a database lacks, in few words: their names are in the order in which they follow each other.
+#[must_use]
+pub fn missing_migrations(names: &[String]) -> String {
+    match names {
+        [first, .., last] => format!("{} migrations, {first} to {last}", names.len()),
+        names => format!("the migration {}", names.concat()),
+    }
+}
+
 /// What every budget of a path must satisfy before it is used: same currency.
 #[must_use]
 pub fn path_currency(budgets: &[BudgetSpec]) -> Option<Currency> {

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use cfr_billing::escrow::{Escrow, EscrowConfig};
-use cfr_billing::store::{CatalogStore, Store, StoreError};
+use cfr_billing::store::{CatalogStore, Store, StoreError, missing_migrations};
 use cfr_core::broadcast::Broadcast;
 use cfr_core::gateway::{Gateway, GatewayConfig};
 use cfr_core::ledger::{BudgetLedger, LedgerError};
@@ -61,8 +61,8 @@ pub enum StartError {
     },
     /// The schema is not up to date, and it is not for this command to change it.
     #[error(
-        "{database} lacks the migrations {missing:?}; run `cfr-server migrate`, or use the version of the servers that run \
-         on it"
+        "{database} lacks {}; run `cfr-server migrate`, or use the version of the servers that run on it",
+        missing_migrations(missing)
     )]
     OlderSchema {
         /// The database.

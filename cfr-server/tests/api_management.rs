@@ -319,10 +319,13 @@ async fn a_grant_asked_for_many_times_at_once_is_booked_once() {
     let body = json!({"amount": {"amount": "5", "currency": "EUR"}, "reason": "top-up of May"});
     let ask = || api.send(Method::POST, &grants, &[("idempotency-key", "may")], Some(body.clone()));
     let answers = tokio::join!(ask(), ask(), ask(), ask());
-    let first = answers.0.created();
-    for answer in [answers.1, answers.2, answers.3] {
-        assert_eq!(answer.created(), first);
+    let mut made = Vec::new();
+    for answer in [answers.0, answers.1, answers.2, answers.3] {
+        let too_early = answer.status == StatusCode::CONFLICT;
+        made.push(if too_early { ask().await.created() } else { answer.created() });
     }
+    let first = made[0].clone();
+    assert!(made.iter().all(|grant| *grant == first), "{made:?}");
     let budget = api.get(&format!("/budgets/{}", person.budget)).await.ok();
     assert_eq!(amount(&budget["balance"]["granted"]), "15 EUR");
     let listed = api.get(&grants).await.ok();
@@ -333,7 +336,7 @@ async fn a_grant_asked_for_many_times_at_once_is_booked_once() {
 
     let other = json!({"amount": {"amount": "6", "currency": "EUR"}, "reason": "top-up of May"});
     let reused = api.send(Method::POST, &grants, &[("idempotency-key", "may")], Some(other)).await;
-    reused.is_problem(409, "conflict");
+    assert_eq!(reused.status, StatusCode::UNPROCESSABLE_ENTITY, "{}", reused.body);
 }
 
 #[tokio::test]

@@ -27,7 +27,7 @@ const LIMIT_NANOS: i64 = 1_000_000_000;
 /// A command that has not ended after this long does not end by itself.
 const END_TIMEOUT: Duration = Duration::from_secs(30);
 /// Every so-many-th flush of a connection fails. One that opens and migrates the database needs fewer.
-const FLUSHES: u32 = 40;
+const FLUSHES: u32 = 80;
 /// Failed flushes after which the test ends.
 const FAILURES: usize = 4;
 /// Not even one page.

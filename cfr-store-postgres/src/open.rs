@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use cfr_billing::store::StoreError;
+use cfr_billing::store::{StoreError, missing_migrations};
 use cfr_core::time::Timestamp;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{ConnectOptions, Connection, PgConnection, Postgres, Row, Transaction};
@@ -153,7 +153,7 @@ pub enum OpenError {
         known: i64,
     },
     /// An older version wrote it, and it is not to be brought up to date now.
-    #[error("the database lacks the migrations {missing:?}; start the server once, or run its `migrate` command")]
+    #[error("the database lacks {}; start the server once, or run its `migrate` command", missing_migrations(missing))]
     OlderSchema {
         /// What is missing.
         missing: Vec<String>,

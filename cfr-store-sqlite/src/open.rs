@@ -9,7 +9,7 @@ use sqlx::pool::PoolConnection;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{ConnectOptions, Connection, Sqlite, SqliteConnection};
 
-use cfr_billing::store::StoreError;
+use cfr_billing::store::{StoreError, missing_migrations};
 use cfr_core::time::Timestamp;
 use tokio::sync::Mutex;
 
@@ -104,7 +104,7 @@ pub enum OpenError {
         known: i64,
     },
     /// An older version wrote it, and it is not to be brought up to date now.
-    #[error("the database lacks the migrations {missing:?}; start the server once, or run its `migrate` command")]
+    #[error("the database lacks {}; start the server once, or run its `migrate` command", missing_migrations(missing))]
     OlderSchema {
         /// What is missing.
         missing: Vec<String>,

@@ -14,7 +14,9 @@ use super::history::play;
 use crate::audit_log::Act;
 use crate::budget::{NewBudget, ScopeId};
 use crate::identity::{KeyKind, KeyMac, KeyRules, NewKey, TenantPatch, User};
+use crate::oidc::SigningKey;
 use crate::outside::Named;
+use crate::people::OutsideIdentity;
 use crate::plan::{NewProduct, Terms};
 use crate::store::archive::{Archive, CopyError, CopyProgress, Rows, Section, copy, count};
 use crate::store::{
@@ -150,6 +152,7 @@ impl MovedBooks {
         store.add_data_key(&super::secrets::key(&node, Some(node.tenant)), None, &act).await.expect("it is the first");
         let provider = super::provider_account::account(&node, None, "main");
         store.add_provider_account(&provider, &act).await.expect("the name is free");
+        people(&node, &user).await;
         let (tenant, by, now) = (node.tenant, node.by.clone(), node.now);
         Self { now, by, budgets: vec![budget], account, open, suspended, settled, tenant }
     }
@@ -261,6 +264,25 @@ async fn catalog(node: &Node<'_>) -> User {
         store.save_prices(&[table; 32], "a rule", &[table; 100], &Act::of_system(now)).await.expect("a table");
     }
     user
+}
+
+/// How a user signs in, here and with another provider, and a program that they signed in to.
+async fn people(node: &Node<'_>, user: &User) {
+    let (store, act) = (node.store, Act::of_system(node.now));
+    let none = store.credentials(user.id).await.expect("the user exists");
+    let known = super::people::with_password(&none, "größer");
+    store.set_credentials(&known, None, &act).await.expect("they are the first");
+    let identity = OutsideIdentity { issuer: "https://login.example".into(), subject: "größer".into() };
+    store.link_identity(user.id, &identity, &act).await.expect("it is nobody's");
+    let key = SigningKey {
+        seq: 1,
+        kid: "kid-1".into(),
+        public: serde_json::json!({ "kty": "RSA" }),
+        private: "sealed".into(),
+        created_at: node.now,
+    };
+    store.add_signing_key(&key, &act).await.expect("it is the first");
+    super::oidc::opened(node).await;
 }
 
 fn key(number: u8, kind: KeyKind, user: &User) -> NewKey {

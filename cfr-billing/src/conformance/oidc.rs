@@ -198,7 +198,7 @@ fn client(node: &Node<'_>) -> Client {
 }
 
 /// Somebody of their own, signed in to a client of its own.
-async fn opened(node: &Node<'_>) -> ClientSession {
+pub(super) async fn opened(node: &Node<'_>) -> ClientSession {
     let (client, user, act) = (client(node), node.user().await, Act::of_system(node.now));
     node.store.add_client(&client, &SecretHash([1; 32]), &act).await.expect("the id is new");
     let session = client_session(node.now, &client, user.id);

@@ -354,6 +354,7 @@ mod tests {
             "budget": {"amount": budget, "currency": "EUR"},
             "period": {"kind": "calendar_month"},
             "models": ["*"],
+            "margin_bps": Margin::DEFAULT.bps(),
         }))
         .expect("terms")
     }

@@ -173,6 +173,7 @@ pub(crate) struct ReportQuery {
     #[param(value_type = Option<schema::Time>)]
     pub(crate) to: Option<Timestamp>,
     /// `json` when absent.
+    #[param(inline)]
     pub(crate) format: Option<Format>,
 }
 

@@ -128,14 +128,6 @@ pub(crate) struct CreateTenant {
     /// The currency of its budgets; `EUR` when absent.
     #[schema(value_type = Option<schema::CurrencyCode>)]
     pub(crate) currency: Option<String>,
-    /// How people join it and sign in.
-    #[serde(flatten)]
-    pub(crate) joining: Joining,
-}
-
-/// How people join a tenant and sign in there; what is absent stays, or is as usual.
-#[derive(Debug, Default, Deserialize, ToSchema)]
-pub(crate) struct Joining {
     /// Who may become a user; `invite` when nobody says. `request` and `open` need mail.
     #[schema(value_type = Option<schema::SignupMode>)]
     pub(crate) signup: Option<SignupMode>,
@@ -152,6 +144,28 @@ pub(crate) struct Joining {
     /// The language of people who have not chosen one; `en` when nobody says.
     #[schema(value_type = Option<schema::Language>)]
     pub(crate) locale: Option<Language>,
+}
+
+/// How people join a tenant and sign in there; what is none stays, or is as usual.
+#[derive(Debug, Default)]
+struct Joining {
+    signup: Option<SignupMode>,
+    signup_domains: Option<Vec<String>>,
+    signup_product: Option<Option<String>>,
+    mfa_required: Option<MfaRequired>,
+    locale: Option<Language>,
+}
+
+macro_rules! joining {
+    ($body:ident) => {
+        Joining {
+            signup: $body.signup,
+            signup_domains: $body.signup_domains,
+            signup_product: $body.signup_product,
+            mfa_required: $body.mfa_required,
+            locale: $body.locale,
+        }
+    };
 }
 
 /// Domains of one tenant.
@@ -257,9 +271,22 @@ pub(crate) struct ChangeTenant {
     #[serde(default, deserialize_with = "nullable")]
     #[schema(value_type = Option<u32>)]
     pub(crate) users_max: Option<Option<u32>>,
-    /// How people join it and sign in.
-    #[serde(flatten)]
-    pub(crate) joining: Joining,
+    /// Who may become a user; `invite` when nobody says. `request` and `open` need mail.
+    #[schema(value_type = Option<schema::SignupMode>)]
+    pub(crate) signup: Option<SignupMode>,
+    /// Domains whose addresses may sign up, at most 100; `open` needs one.
+    #[schema(example = json!(["acme.example"]))]
+    pub(crate) signup_domains: Option<Vec<String>>,
+    /// The id or code of the product of who signs up; `null` for none.
+    #[serde(default, deserialize_with = "nullable")]
+    #[schema(value_type = Option<String>)]
+    pub(crate) signup_product: Option<Option<String>>,
+    /// Who needs a second factor; `admins` when nobody says.
+    #[schema(value_type = Option<schema::MfaRequired>)]
+    pub(crate) mfa_required: Option<MfaRequired>,
+    /// The language of people who have not chosen one; `en` when nobody says.
+    #[schema(value_type = Option<schema::Language>)]
+    pub(crate) locale: Option<Language>,
 }
 
 /// Which tenants.
@@ -293,7 +320,7 @@ pub(crate) async fn create(
     Json(body): Json<CreateTenant>,
 ) -> Result<Versioned<Tenant>, Problem> {
     let new = body.check()?;
-    let settings = body.joining.over(TenantSettings::default(), &desk, new.currency).await?;
+    let settings = joining!(body).over(TenantSettings::default(), &desk, new.currency).await?;
     let row = desk.store.create_tenant(&NewTenant { settings, ..new }, &act).await?;
     Ok(Versioned::created(row.version, row.into()))
 }
@@ -327,7 +354,7 @@ pub(crate) async fn change(
     checks.finish()?;
     let row = lookup::tenant(&*desk.store, &tenant).await?;
     if_match.check(row.version)?;
-    let settings = body.joining.over(row.settings.clone(), &desk, row.currency).await?;
+    let settings = joining!(body).over(row.settings.clone(), &desk, row.currency).await?;
     let patch = TenantPatch {
         name: body.name.map(Into::into),
         status: body.status,

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use cfr_core::secret::Secret;
 use lettre::message::Mailbox;
+use lettre::transport::smtp::AsyncSmtpTransportBuilder;
 use lettre::{AsyncSmtpTransport, Tokio1Executor};
 use url::{Host, Url};
 
@@ -38,12 +39,16 @@ pub enum MailProblem {
 
 /// Reads the address of an SMTP server, without asking it.
 pub(super) fn transport(url: &Secret) -> Result<AsyncSmtpTransport<Tokio1Executor>, MailProblem> {
+    Ok(builder(url)?.timeout(Some(super::postman::ANSWER_TIMEOUT)).build())
+}
+
+/// What is known of a server before anything is connected.
+fn builder(url: &Secret) -> Result<AsyncSmtpTransportBuilder, MailProblem> {
     let parsed = Url::parse(url.expose()).map_err(|_| MailProblem::NotSmtp)?;
     if !is_encrypted(&parsed) && !is_this_machine(&parsed) {
         return Err(MailProblem::NotEncrypted);
     }
-    let builder = AsyncSmtpTransport::<Tokio1Executor>::from_url(url.expose()).map_err(|_| MailProblem::NotSmtp)?;
-    Ok(builder.timeout(Some(super::postman::ANSWER_TIMEOUT)).build())
+    AsyncSmtpTransport::<Tokio1Executor>::from_url(url.expose()).map_err(|_| MailProblem::NotSmtp)
 }
 
 fn is_encrypted(url: &Url) -> bool {
@@ -68,7 +73,7 @@ impl MailConfig {
     /// # Errors
     /// What is wrong with the server's address.
     pub fn check_server(url: &Secret) -> Result<(), MailProblem> {
-        transport(url).map(drop)
+        builder(url).map(drop)
     }
 
     /// Reads a mail address, with or without a name.

@@ -83,7 +83,7 @@ async fn models_and_health_are_shown_as_there() {
     let models = world.get("/model/info").await.json();
     let mini = models["data"].as_array().expect("models").iter().find(|model| model["model_name"] == "gpt-4o-mini");
     let info = &mini.expect("it is offered")["model_info"];
-    assert_eq!((info["input_cost_per_token"].to_string(), &info["mode"]), ("0.00000015".to_owned(), &json!("chat")));
+    assert_eq!((info["input_cost_per_token"].to_string(), &info["mode"]), ("1.5e-7".to_owned(), &json!("chat")));
     assert_eq!(world.get("/health/liveliness").await.status, 200);
     assert_eq!(world.get("/health/readiness").await.json()["status"], json!("healthy"));
     world.site.stop().await;

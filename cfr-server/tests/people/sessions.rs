@@ -71,8 +71,11 @@ async fn people_see_their_browsers_and_sign_others_out() {
     let site = Site::start().await;
     site.user("ada@acme.example", Role::User).await;
     site.user("bob@acme.example", Role::User).await;
-    let (first, second) = (site.signed_in("ada@acme.example").await, site.signed_in("ada@acme.example").await);
-    let (third, stranger) = (site.signed_in("ada@acme.example").await, site.signed_in("bob@acme.example").await);
+    let first = site.signed_in("ada@acme.example").await;
+    site.clock.advance(HOUR / 60);
+    let (second, stranger) = (site.signed_in("ada@acme.example").await, site.signed_in("bob@acme.example").await);
+    site.clock.advance(HOUR / 60);
+    let third = site.signed_in("ada@acme.example").await;
     let listed = first.get("/auth/sessions").await.is(200).json();
     let items = listed["items"].as_array().expect("a list");
     assert_eq!(

@@ -35,6 +35,7 @@ pub(crate) struct ExportQuery {
     #[param(value_type = Option<schema::Time>)]
     pub(crate) to: Option<Timestamp>,
     /// `jsonl` or `csv`; `jsonl` when absent.
+    #[param(inline)]
     pub(crate) format: Option<Format>,
 }
 

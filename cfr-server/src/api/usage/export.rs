@@ -39,6 +39,7 @@ pub(crate) struct ExportQuery {
     #[param(value_type = Option<schema::Time>)]
     pub(crate) to: Option<Timestamp>,
     /// `csv` or `jsonl`; `csv` when absent.
+    #[param(inline)]
     pub(crate) format: Option<Format>,
 }
 
