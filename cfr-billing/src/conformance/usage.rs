@@ -219,10 +219,11 @@ async fn write(node: &Node<'_>, account: AccountId, tenant: TenantId, number: u3
     settled.record.model_served = ["gpt-4o", "claude", "gemini"][number as usize % 3].into();
     settled.record.usage = Usage::text(u64::from(number) + 1, u64::from(number) * 2);
     (settled.record.caller.user, settled.record.caller.key) = (
-        (number % 4 > 0).then(|| UserId::from_u128((number % 4).into())),
+        (!number.is_multiple_of(4)).then(|| UserId::from_u128((number % 4).into())),
         Some(KeyId::from_u128((number % 5 + 1).into())),
     );
-    (settled.record.latency_ms, settled.record.first_byte_ms) = (number * 10, (number % 2 == 0).then_some(number));
+    (settled.record.latency_ms, settled.record.first_byte_ms) =
+        (number * 10, number.is_multiple_of(2).then_some(number));
     settled.record.status = if number % 6 == 5 { 502 } else { 200 };
     let record = (*settled.record).clone();
     node.commit(&[Op::Settle(settled)]).await;

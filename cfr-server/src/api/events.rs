@@ -147,8 +147,9 @@ impl Tail {
         let Some((budget, shown)) = &mut self.budget else { return Ok(()) };
         let balance = Balance::from(self.desk.balance(*budget).await?);
         let body = serde_json::json!({ "budget": *budget, "balance": balance });
-        if body.to_string() != *shown {
-            *shown = body.to_string();
+        let text = body.to_string();
+        if text != *shown {
+            *shown = text;
             self.ready.push_back(event("balance", &body)?);
         }
         Ok(())

@@ -179,7 +179,7 @@ struct Upload {
 
 /// A megabyte of JSON takes milliseconds: not on a thread that forwards answers.
 async fn load(desk: &Desk, body: Bytes) -> Result<Upload, Problem> {
-    let prices = Arc::clone(&desk.prices());
+    let prices = Arc::clone(desk.prices());
     let imported = desk.store.latest_prices().await?;
     let now = desk.now();
     let read = move || {

@@ -63,7 +63,6 @@ impl GuardedRoutes {
     }
 
     /// What answers, and its description.
-    #[must_use]
     pub fn split(self) -> (Router<Shared>, OpenApi) {
         self.0.split_for_parts()
     }

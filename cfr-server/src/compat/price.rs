@@ -70,6 +70,7 @@ impl<'a> Priced<'a> {
 /// How another program says what a call cost: the price in the budget's currency, the provider's cost in dollars, or what was
 /// used.
 #[derive(Debug, Clone, Copy)]
+#[expect(clippy::large_enum_variant, reason = "made once per call of another program and taken apart at once")]
 pub(super) enum Told {
     /// What the customer pays.
     Price(Amount),

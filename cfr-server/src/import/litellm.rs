@@ -170,7 +170,7 @@ fn period(desk: &Desk<'_>, row: &Row) -> Result<Period, String> {
     let days = match unit {
         "d" => Some(number),
         "w" => number.checked_mul(7),
-        "h" if number % 24 == 0 => Some(number / 24),
+        "h" if number.is_multiple_of(24) => Some(number / 24),
         _ => None,
     };
     let days = days.filter(|days| (1..=3_660).contains(days)).ok_or_else(refused)?;

@@ -224,7 +224,7 @@ fn check_code(code: &Code, form: &Params, now: Timestamp) -> Result<(), OAuthErr
 /// The scopes of the new tokens: those that the client names, of those that it was given.
 fn narrowed(session: &ClientSession, form: &Params) -> Result<Vec<Arc<str>>, OAuthError> {
     let wanted: Vec<&str> = form.words("scope").collect();
-    if let Some(more) = wanted.iter().find(|scope| !session.scopes.iter().any(|given| &***scope == &**given)) {
+    if let Some(more) = wanted.iter().find(|scope| !session.scopes.iter().any(|given| ***scope == **given)) {
         return Err(OAuthError::new("invalid_scope", format!("scope: `{more}` was not given")));
     }
     let kept = |scope: &&Arc<str>| wanted.is_empty() || wanted.contains(&&***scope);

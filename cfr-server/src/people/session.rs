@@ -69,11 +69,10 @@ pub fn check_active(user: &User, tenant: &Tenant) -> Result<(), Refusal> {
 /// Whether a user of this tenant must have a second factor.
 #[must_use]
 pub fn needs_second_factor(user: &User, tenant: &Tenant) -> bool {
-    match (user.role, tenant.settings.mfa_required) {
-        (Role::Admin, _) | (_, MfaRequired::Everybody) => true,
-        (Role::TenantAdmin, MfaRequired::Admins) => true,
-        _ => false,
-    }
+    matches!(
+        (user.role, tenant.settings.mfa_required),
+        (Role::Admin, _) | (_, MfaRequired::Everybody) | (Role::TenantAdmin, MfaRequired::Admins)
+    )
 }
 
 /// Whether a session had all the factors that its user must have. What another provider vouches for is enough, but not for

@@ -74,7 +74,7 @@ async fn an_administrator_who_looks_like_a_user_sees_what_they_see_and_changes_n
     let shown = world.ask(&admin, Method::GET, "/keys", &[], None).await;
     assert_eq!(shown.header("x-cfr-impersonating"), Some(&*world.own.user));
     let keys: Vec<_> = shown.body["items"].as_array().expect("a list").iter().map(|key| id(key).to_owned()).collect();
-    assert_eq!(keys, [world.own.key.clone()]);
+    assert_eq!(keys, std::slice::from_ref(&world.own.key));
     world.ask(&admin, Method::GET, "/tenants", &[], None).await.is_problem(403, "forbidden");
     let rename = json!({"name": "mine"});
     let key = format!("/keys/{}", world.own.key);

@@ -12,7 +12,10 @@ use crate::store::StoreError;
 use crate::store::claims::{Claim, ClaimStore, Claimed, KeptAnswer};
 
 #[derive(Debug, Default)]
-pub(super) struct Claims(HashMap<(Arc<str>, Arc<str>), (Claim, Option<KeptAnswer>)>);
+pub(super) struct Claims(HashMap<(Arc<str>, Arc<str>), Kept>);
+
+/// A claim, and the answer once there is one.
+type Kept = (Claim, Option<KeptAnswer>);
 
 impl Claims {
     /// The claim, if its request still has the name.

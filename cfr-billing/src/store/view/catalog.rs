@@ -117,7 +117,7 @@ impl CatalogStore for View {
     }
 
     async fn users(&self, filter: &UserFilter, page: PageRequest) -> Result<Page<User>, StoreError> {
-        let filter = UserFilter { tenant: self.tenant_of(filter.tenant)?, ..filter.clone() };
+        let filter = UserFilter { tenant: self.tenant_of(filter.tenant)?, ..*filter };
         let Some(own) = self.reach.user() else { return self.store.users(&filter, page).await };
         let mut users = one(self.store.user(own).await?, own.as_u128(), page);
         users.items.retain(|user| filter.wants(user));

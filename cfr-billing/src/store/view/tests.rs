@@ -134,7 +134,7 @@ async fn what_belongs_to_others_is_not_there() {
         assert_eq!(view.user_by_email(&world.foreign.email).await.expect("an answer"), None);
         assert_eq!(view.tenant_by_slug("rival").await.expect("an answer"), None);
         let users = view.users(&UserFilter::default(), PageRequest::default()).await.expect("a list").items;
-        assert_eq!(users, [world.own.clone()]);
+        assert_eq!(users, std::slice::from_ref(&world.own));
         assert!(view.budgets(&BudgetFilter::default(), PageRequest::default()).await.expect("a list").items.is_empty());
         assert!(view.keys(None, None, PageRequest::default()).await.expect("a list").items.is_empty());
     }

@@ -45,7 +45,10 @@ impl Filter {
         self.0.iter().all(|(field, wanted)| match record.get(field) {
             Some(Value::String(value)) => value == wanted,
             Some(Value::Null) => wanted.is_empty(),
-            Some(other) => other.to_string() == *wanted,
+            Some(other) => {
+                let text = other.to_string();
+                text == *wanted
+            }
             None => false,
         })
     }
