@@ -1,6 +1,6 @@
 //! The management API under `/api/v1`: resources with stable ids, pages, versions and problem details.
 //!
-//! Every route names the permission that it asks for, and handlers see the world through a [`desk::Desk`] that is bound to
+//! Every route names the permission that it asks for, and handlers see the world through a `desk::Desk` that is bound to
 //! what their caller may reach. Every change of a budget goes through the escrow engine,
 //! so that running leases learn of it, and every change that a key can feel empties the key cache.
 

@@ -1,6 +1,6 @@
 //! Signing in with an account at another provider: Keycloak, Entra, Google and whoever else speaks OpenID Connect.
 //!
-//! [`FederationConfig`] names the providers, [`Federation`] sends a browser there and takes it back, [`exchange`] is how they are
+//! [`FederationConfig`] names the providers, [`Federation`] sends a browser there and takes it back, `exchange` is how they are
 //! asked. Somebody is known by the provider's name and theirs there (`iss` and `sub`), never by an address: who has an account
 //! here links the other one while they are signed in.
 //!

@@ -1,8 +1,8 @@
 //! An OpenID provider: programs of a tenant, such as its Open WebUI, let people sign in with their account here.
 //!
-//! In reading order: [`authorize`] asks who somebody is and sends the program a code, [`token`] changes it into tokens, [`claims`]
-//! says what those say, [`signing`] signs them, [`logout`] ends it all and [`backchannel`] tells the programs. Codes and refresh
-//! tokens are not kept: [`derived`]. What a token opens on `/v1`: [`crate::auth`].
+//! In reading order: `authorize` asks who somebody is and sends the program a code, `token` changes it into tokens, `claims`
+//! says what those say, `signing` signs them, `logout` ends it all and `backchannel` tells the programs. Codes and refresh
+//! tokens are not kept: `derived`. What a token opens on `/v1`: [`crate::auth`].
 //!
 //! OAuth 2.0 (RFC 6749) with the advice of RFC 9700: codes only, always with PKCE, addresses compared letter by letter, `iss`
 //! in every answer (RFC 9207), refresh tokens that follow each other; OpenID Connect Core 1.0.

@@ -203,6 +203,7 @@ pub(crate) async fn erase_tenant(
     desk.changed().await;
     end_keys(&desk, tenant.id, &act).await?;
     erase_people(&desk, tenant.id, &act).await?;
+    forget_accounts(&desk, tenant.id, &act).await?;
     desk.vault().shred(tenant.id, &act).await.map_err(Problem::internal)?;
     desk.changed().await;
     Ok(Versioned::ok(tenant.version, Tenant::from(tenant)))
@@ -217,6 +218,20 @@ async fn end_keys(desk: &Desk, tenant: TenantId, act: &Act) -> Result<(), Proble
         }
         let Some(next) = keys.next else { return Ok(()) };
         page.after = Some(next);
+    }
+}
+
+/// What the tenant had at providers of its own: without the key that is shredded next, nothing could open it.
+async fn forget_accounts(desk: &Desk, tenant: TenantId, act: &Act) -> Result<(), Problem> {
+    let store = desk.within(None)?;
+    loop {
+        let accounts = store.provider_accounts(Some(tenant), PageRequest::default()).await?.items;
+        if accounts.is_empty() {
+            return Ok(());
+        }
+        for account in accounts {
+            store.remove_provider_account(account.account.id, act).await?;
+        }
     }
 }
 

@@ -213,7 +213,12 @@ pub(crate) async fn change(
         locale: body.locale,
         product_version: product_version(&desk, body.product.as_deref(), currency).await?,
     };
+    let before = row.role;
     let row = desk.store.update_user(row.id, row.version, &patch, &act).await?;
+    if row.role != before {
+        // What somebody may do has changed: they sign in anew for it.
+        desk.of_user(&row)?.end_sessions(row.id, None, &act).await?;
+    }
     if patch.product_version.is_some() {
         forget_budgets(&desk, row.id).await?;
     }
