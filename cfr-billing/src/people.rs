@@ -256,8 +256,6 @@ pub struct Admission {
     pub password: Option<Arc<str>>,
     /// The identity at another provider.
     pub identity: Option<OutsideIdentity>,
-    /// A token for the new user, whose id it gets, and the letter that brings it.
-    pub follow_up: Option<(OneTimeToken, Mail)>,
 }
 
 /// A pending user who is made an active one, in one transaction: a place in the tenant, the terms, a budget by them, a

@@ -130,17 +130,20 @@ impl RunningAccounts {
         Arc::clone(&self.known.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Reads them anew: who answers from now on.
+    /// Reads them anew: who answers from now on. An account whose secret cannot be opened at this moment, as while somebody
+    /// writes the file with the master key, goes on as it was.
     ///
     /// # Errors
     /// When the store cannot be read. Then everything stays as it was.
     pub(crate) async fn read(&self) -> Result<Upstreams, StoreError> {
         self.vault.forget();
+        let former = self.known();
         let (mut known, mut upstreams) = (Vec::new(), self.configured.clone());
         for sealed in self.active().await? {
             let id = sealed.account.id;
-            match self.made(sealed).await {
-                Ok((stored, upstream)) => {
+            let stored = self.stored(&sealed, &former).await;
+            match stored.and_then(|stored| Ok((self.desk.upstream(&stored)?, stored))) {
+                Ok((upstream, stored)) => {
                     upstreams.insert(stored.upstream.name.as_str().into(), upstream);
                     known.push(stored);
                 }
@@ -163,11 +166,19 @@ impl RunningAccounts {
         }
     }
 
-    async fn made(&self, sealed: SealedAccount) -> Result<(StoredUpstream, Arc<dyn Upstream>), String> {
-        let secret = opened(&self.vault, &sealed).await.map_err(|error| error.to_string())?;
-        let stored = StoredUpstream::new(&sealed.account, secret)?;
-        let upstream = self.desk.upstream(&stored)?;
-        Ok((stored, upstream))
+    async fn stored(&self, sealed: &SealedAccount, former: &[StoredUpstream]) -> Result<StoredUpstream, String> {
+        let error = match opened(&self.vault, sealed).await {
+            Ok(secret) => return StoredUpstream::new(&sealed.account, secret),
+            Err(error) => error,
+        };
+        let name = sealed.account.id.to_string();
+        match former.iter().find(|one| one.upstream.name == name).filter(|_| error.may_pass()) {
+            Some(one) => {
+                tracing::error!(account = name, %error, "an account at a provider goes on as it was");
+                Ok(one.clone())
+            }
+            None => Err(error.to_string()),
+        }
     }
 }
 

@@ -195,7 +195,7 @@ pub struct LedgerConfig {
 }
 
 /// One server that answers.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct UpstreamConfig {
     /// Its name in targets, logs and metrics.
     pub name: String,
@@ -219,7 +219,7 @@ pub struct UpstreamConfig {
 }
 
 /// A model under a name of our own.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct DeploymentConfig {
     /// The upstream's name for it.
     pub model: String,

@@ -267,6 +267,23 @@ async fn a_copy_of_the_data_is_restored_with_the_master_key_and_not_without() {
 }
 
 #[tokio::test]
+async fn an_account_goes_on_while_the_master_key_cannot_be_read() {
+    let (provider, place) = (Provider::start().await, Place::new());
+    let server = place.serve().await;
+    let acme = customer(&server, "acme", 1_000_000_000, json!({})).await;
+    let made = add(&admin(&server), &provider, "main", None, PLATFORM_KEY).await;
+    until_answered_with(&server, &acme, &provider, Some(PLATFORM_KEY)).await;
+
+    std::fs::write(place.0.path().join("data/master.key"), "").unwrap();
+    patch(&server, &format!("/api/v1/provider-accounts/{}", id(&made)), json!({"name": "renamed"})).await;
+    while !server.log().contains("goes on as it was") {
+        assert_eq!(call(&server, &acme).await.status, 200);
+    }
+    assert_eq!(call(&server, &acme).await.status, 200);
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn the_master_key_is_replaced_under_a_running_server() {
     let (provider, place) = (Provider::start().await, Place::new());
     let server = place.serve().await;

@@ -183,10 +183,6 @@ async fn admit(tx: &mut Tx<'_>, new: &Admission, act: &Act) -> Result<User, Faul
     if let Some(identity) = &new.identity {
         identity::insert(tx, user.id, identity).await?;
     }
-    if let Some((token, mail)) = &new.follow_up {
-        token::insert(tx, &OneTimeToken { user: Some(user.id), ..token.clone() }).await?;
-        mail::insert(tx, mail).await?;
-    }
     audit_log::created(tx, act, Action::UserCreated, user).await
 }
 

@@ -179,19 +179,15 @@ pub async fn who_is_pending_takes_no_place(store: &dyn Store) {
     let version = publish(&node, "starter", 500).await;
     let small = NewTenant { users_max: Some(0), ..new_tenant("small") };
     let small = store.create_tenant(&small, &act).await.expect("the slug is free").id;
-    let verify = OneTimeToken { tenant: Some(small), ..token(&node, TokenKind::VerifyEmail, None, 1) };
     let identity = OutsideIdentity::new("https://id.example.org", "42");
     let asked = Admission {
         status: UserStatus::Pending,
         email_verified: false,
         identity: Some(identity.clone()),
-        follow_up: Some((verify.clone(), mail(node.now, 1))),
         ..admission(None, NewUser { product_version: Some(version.id), ..new_user(small, "ada@example.org") })
     };
     let user = store.admit(&asked, &act).await.expect("it takes no place");
     assert_eq!((user.status, user.email_verified_at), (UserStatus::Pending, None));
-    assert_eq!(found(&node, &verify).await.and_then(|token| token.user), Some(user.id));
-    assert_eq!(store.claim_mails(node.now, node.now, 1).await.expect("the store works").len(), 1);
     assert_eq!(store.user_of_identity(&identity).await.expect("the store works"), Some(user.id));
     assert_eq!(budgets_of(&node, &user).await, 0);
     let full = store.activate(&activation(&user), &act).await;
@@ -199,7 +195,7 @@ pub async fn who_is_pending_takes_no_place(store: &dyn Store) {
     let waits = UserFilter { tenant: Some(small), status: Some(UserStatus::Pending) };
     let waiting = store.users(&waits, PageRequest::default()).await.expect("the store works").items;
     assert_eq!(waiting, [user]);
-    let twice = Admission { user: new_user(small, "b@example.org"), follow_up: None, ..asked };
+    let twice = Admission { user: new_user(small, "b@example.org"), ..asked };
     assert_conflict(store.admit(&twice, &act).await);
 }
 
@@ -501,7 +497,6 @@ fn admission(token: Option<&OneTimeToken>, user: NewUser) -> Admission {
         email_verified: true,
         password: Some("$argon2id$".into()),
         identity: None,
-        follow_up: None,
     }
 }
 

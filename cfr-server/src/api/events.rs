@@ -5,7 +5,6 @@
 
 use std::collections::{HashSet, VecDeque};
 use std::convert::Infallible;
-use std::sync::Arc;
 use std::time::Duration;
 
 use axum::http::HeaderMap;
@@ -13,7 +12,7 @@ use axum::response::Sse;
 use axum::response::sse::{Event, KeepAlive};
 use cfr_billing::audit_log::{AuditEvent as AuditRow, AuditFilter};
 use cfr_billing::budget::{BudgetFilter, ScopeId};
-use cfr_billing::store::{PageRequest, Reach};
+use cfr_billing::store::{PAGE_ROWS_MAX, PageRequest, Reach};
 use cfr_billing::usage::UsageFilter;
 use cfr_core::id::{BudgetId, RequestId, TenantId};
 use cfr_core::ledger::Scope;
@@ -38,6 +37,8 @@ const ASK_EVERY: Duration = Duration::from_secs(1);
 const LASTS: Duration = Duration::from_mins(5);
 /// Usage records of one moment, at most: the newest. `/usage` has all of them.
 const RECORDS_MAX: u32 = 100;
+/// Changes that are told after a pause, at most: the newest. `/audit-events` has all of them.
+const CHANGES_MAX: u32 = PAGE_ROWS_MAX;
 /// How long ago a request may have begun that is told of when it ends.
 const BEGAN_WITHIN: Duration = Duration::from_hours(1);
 /// The header in which browsers name the last event that they got.
@@ -157,10 +158,10 @@ impl Tail {
 
     async fn ask_changes(&mut self) -> Result<(), Problem> {
         let Some(seq) = &mut self.seq else { return Ok(()) };
-        let page = self.desk.store.audit_events(&AuditFilter::default(), PageRequest::default()).await?;
-        let mut changes: Vec<Arc<AuditRow>> =
-            page.items.into_iter().take_while(|row| row.seq > *seq).map(Arc::new).collect();
-        while let Some(row) = changes.pop() {
+        let newest = PageRequest { after: None, limit: CHANGES_MAX };
+        let page = self.desk.store.audit_events(&AuditFilter::default(), newest).await?;
+        let unseen: Vec<AuditRow> = page.items.into_iter().take_while(|row| row.seq > *seq).collect();
+        for row in unseen.into_iter().rev() {
             *seq = row.seq;
             let raw: &RawValue = serde_json::from_str(&row.changes).map_err(Problem::internal)?;
             let waits = &*row.action == "user.created" && row.changes.contains(r#""status":"pending""#);

@@ -39,7 +39,6 @@ use crate::auth::access::Subject;
 struct Person {
     exported_at: Timestamp,
     profile: User,
-    keys: Vec<Key>,
     budgets: Vec<Budget>,
     identities: Vec<OutsideIdentity>,
     sessions: Vec<SignIn>,
@@ -82,9 +81,11 @@ pub(crate) struct PersonalData {
 pub(crate) async fn download(desk: Desk, Path(user): Path<String>) -> Result<Response, Problem> {
     let user = lookup::user(&*desk.store, &user).await?;
     let person = serde_json::to_string(&person(&desk, &user).await?).map_err(Problem::internal)?;
-    let head = person.strip_suffix('}').unwrap_or(&person).to_owned() + ",\"usage\":[";
+    let head = person.strip_suffix('}').unwrap_or(&person).to_owned() + ",\"keys\":[";
     let text = |text: &'static str| stream::iter([Ok(text.into())]);
     let parts = stream::iter([Ok(head.into())])
+        .chain(keys(&desk, &user))
+        .chain(text("],\"usage\":["))
         .chain(usage(&desk, &user).await?)
         .chain(text("],\"audit_events\":["))
         .chain(events(&desk, &user))
@@ -95,7 +96,6 @@ pub(crate) async fn download(desk: Desk, Path(user): Path<String>) -> Result<Res
 async fn person(desk: &Desk, user: &Row) -> Result<Person, Problem> {
     let mut memo = Memo::new(&*desk.store);
     let of_user = BudgetFilter { scope: Some(Scope::User), scope_id: Some(ScopeId(user.id.as_u128())), tenant: None };
-    let keys = desk.store.keys(None, Some(user.id), PageRequest { after: None, limit: 1_000 }).await?;
     let mut budgets = Vec::new();
     for budget in desk.store.budgets(&of_user, PageRequest::default()).await?.items {
         let balance = desk.balance(budget.spec.id).await?;
@@ -106,7 +106,6 @@ async fn person(desk: &Desk, user: &Row) -> Result<Person, Problem> {
     Ok(Person {
         exported_at: desk.now(),
         profile: users::present(user.clone(), &mut memo).await?,
-        keys: keys.items.into_iter().map(Key::from).collect(),
         budgets,
         identities: people.identities(user.id).await?,
         sessions: sessions
@@ -119,6 +118,18 @@ async fn person(desk: &Desk, user: &Row) -> Result<Person, Problem> {
             })
             .collect(),
     })
+}
+
+fn keys(desk: &Desk, user: &Row) -> impl Stream<Item = Result<Bytes, Problem>> + Send + 'static {
+    let (store, user) = (Arc::clone(&desk.store), user.id);
+    let fetch = move |page| {
+        let store = Arc::clone(&store);
+        async move {
+            let rows = store.keys(None, Some(user), page).await?;
+            Ok(Page { items: rows.items.into_iter().map(Key::from).collect(), next: rows.next })
+        }
+    };
+    export::written(fetch, |rows: Vec<Key>, first| export::json_elements(&rows, first))
 }
 
 async fn usage(

@@ -108,7 +108,7 @@ impl Access {
     /// Whether who asks proved recently who they are. A key does so with every request.
     #[must_use]
     pub fn is_proved(&self, now: Timestamp) -> bool {
-        self.proved_at.is_none_or(|at| now.duration_since(at).unsigned_abs() <= PROOF_LASTS)
+        self.proved_at.is_none_or(|at| now.duration_since(at).unsigned_abs() < PROOF_LASTS)
     }
 }
 

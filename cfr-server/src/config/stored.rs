@@ -10,7 +10,7 @@ use cfr_providers::upstream::Manner;
 use super::{UpstreamConfig, UpstreamKind};
 
 /// An account of the store, ready to be called.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct StoredUpstream {
     /// The tenant that it serves; none for the platform's, which serve everybody.
     pub owner: Option<TenantId>,

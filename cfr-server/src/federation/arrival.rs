@@ -78,7 +78,6 @@ impl Federation {
             email_verified: true,
             password: None,
             identity: Some(arrival.identity()),
-            follow_up: None,
         };
         match self.store.admit(&admission, &visitor.act(None, self.clock.now())).await {
             Ok(user) => Ok(user),

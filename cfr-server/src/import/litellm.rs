@@ -227,7 +227,6 @@ async fn user(desk: &Desk<'_>, row: &Row) -> Became {
         email_verified: false,
         password: None,
         identity: None,
-        follow_up: None,
     };
     let (outcome, made) = desk.user(&admission).await?;
     let Some(made) = made.filter(|_| desk.apply) else { return Ok((outcome, note)) };

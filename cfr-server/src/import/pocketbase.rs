@@ -207,7 +207,6 @@ async fn user(desk: &Desk<'_>, row: &Row) -> Result<(Outcome, String, Option<Use
         email_verified: row.flag("verified"),
         password: password.filter(|hash| hash.starts_with("$2")).map(Into::into),
         identity: None,
-        follow_up: None,
     };
     let (outcome, made) = desk.user(&admission).await?;
     Ok((outcome, described(row, status), made))

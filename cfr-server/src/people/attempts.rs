@@ -16,6 +16,7 @@ use cfr_core::time::{Clock, Timestamp};
 use quick_cache::unsync::Cache;
 
 use super::{Refusal, secret};
+use crate::serve::network;
 
 /// Failures that cost no wait: people mistype.
 const FREE_FAILURES: u32 = 2;
@@ -130,14 +131,6 @@ impl Attempts {
     /// Who tried is who they say: failures before it are forgotten.
     pub fn succeeded(&self, attempt: &Attempt) {
         self.accounts.lock().unwrap_or_else(PoisonError::into_inner).remove(&attempt.account);
-    }
-}
-
-/// The network that an address stands for: an IPv4 address itself, of IPv6 the 64 bits that one customer has.
-pub(super) fn network(address: IpAddr) -> u128 {
-    match address.to_canonical() {
-        IpAddr::V4(address) => address.to_ipv6_mapped().to_bits(),
-        IpAddr::V6(address) => address.to_bits() & !u128::from(u64::MAX),
     }
 }
 

@@ -156,7 +156,6 @@ impl People {
             email_verified: true,
             password: Some(password),
             identity: None,
-            follow_up: None,
         })
     }
 

@@ -104,7 +104,6 @@ impl People {
             email_verified: false,
             password: Some(hash),
             identity: None,
-            follow_up: None,
         };
         match self.store.admit(&admission, act).await {
             Err(StoreError::NotFound { what: "token" }) => Err(Refusal::DeadToken),

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use quick_cache::unsync::Cache;
 
-use super::attempts::network;
 use super::refusal::Refusal;
+use crate::serve::network;
 
 /// Sign-ups of one network in a day, on one server.
 const PER_NETWORK_AND_DAY_MAX: u32 = 20;

@@ -1,7 +1,5 @@
 //! Who does something dangerous proves shortly before who they are, with everything that they have for it.
 
-use std::time::Duration;
-
 use cfr_billing::audit_log::{Action, Event};
 use cfr_billing::people::SignedIn;
 use cfr_core::secret::Secret;
@@ -11,9 +9,7 @@ use serde_json::json;
 use super::attempts::{Attempt, What};
 use super::session::{Opened, SECOND_FACTOR};
 use super::{People, Refusal, Visitor};
-
-/// How long a proof counts.
-pub const PROOF_LASTS: Duration = Duration::from_mins(5);
+use crate::auth::access::PROOF_LASTS;
 
 /// Passes who proved within the last [`PROOF_LASTS`] who they are.
 ///

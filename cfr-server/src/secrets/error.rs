@@ -73,6 +73,19 @@ pub enum VaultError {
 }
 
 impl VaultError {
+    /// Whether it may be right again without any change of what was sealed: a key or a database that cannot be read now.
+    #[must_use]
+    pub const fn may_pass(&self) -> bool {
+        match self {
+            Self::NoMasterKey
+            | Self::BadMasterKey { .. }
+            | Self::UnknownMasterKey { .. }
+            | Self::File { .. }
+            | Self::Store(_) => true,
+            Self::Damaged { .. } | Self::DamagedDataKey { .. } | Self::Shredded | Self::TooLong => false,
+        }
+    }
+
     pub(super) fn damaged(place: Place<'_>) -> Self {
         Self::Damaged { table: place.table, row: place.row.into(), column: place.column }
     }

@@ -113,7 +113,6 @@ impl Site {
             email_verified: true,
             password: password.map(Into::into),
             identity: None,
-            follow_up: None,
         };
         self.app.books.store.admit(&admission, &self.act()).await.expect("a user")
     }

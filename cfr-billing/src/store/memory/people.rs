@@ -112,9 +112,6 @@ impl State {
         if let Some(identity) = &new.identity {
             self.people.link(user.id, identity)?;
         }
-        if let Some((token, mail)) = &new.follow_up {
-            self.people.issue(OneTimeToken { user: Some(user.id), ..token.clone() }, Some(mail));
-        }
         self.log.record(&Event::created(Action::UserCreated, &user), act);
         Ok(user)
     }
