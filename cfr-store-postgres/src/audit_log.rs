@@ -7,12 +7,10 @@ use sqlx::postgres::PgRow;
 use sqlx::{PgConnection, Postgres, QueryBuilder};
 
 use crate::error::Fault;
+use crate::lock::AdvisoryLock;
 use crate::page::{page_of, rows_wanted};
 use crate::row::{Fields, damaged, query, uuid, word};
 use crate::writer::Tx;
-
-/// The advisory lock under which the log grows: "cfr2".
-const LOCK: i64 = 0x6366_7232;
 
 /// Tells that a thing was made, and hands it on.
 pub(crate) async fn created<S: Subject>(tx: &mut Tx<'_>, act: &Act, action: Action, made: S) -> Result<S, Fault> {
@@ -35,7 +33,7 @@ pub(crate) async fn changed<S: Subject>(
 /// Seals an event behind the last one, at the moment of the transaction. Whoever tells of something else waits until this
 /// transaction ends, so it comes last in a change.
 pub(crate) async fn record(tx: &mut Tx<'_>, act: &Act, event: &Event) -> Result<(), Fault> {
-    query("SELECT pg_advisory_xact_lock($1)").bind(LOCK).execute(tx.connection()).await?;
+    AdvisoryLock::AuditLog.take(tx.connection()).await?;
     let act = Act { by: act.by.clone(), at: tx.now };
     let event = end(tx.connection()).await?.append(&act, event);
     insert(tx.connection(), &event).await

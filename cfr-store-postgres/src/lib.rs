@@ -32,6 +32,7 @@ mod partition;
 
 mod bulk;
 mod error;
+mod lock;
 mod migrate;
 mod page;
 mod row;

@@ -6,14 +6,12 @@ use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
 use sqlx::{Connection, PgConnection, SqlStr};
 
 use crate::error::{code, code_of};
+use crate::lock::AdvisoryLock;
 use crate::open::OpenError;
 use crate::row::query;
 
 /// Where the applied migrations are noted. The name is also how we recognise a schema of ours.
 const TABLE: &str = "cfr_migrations";
-
-/// The advisory lock under which the schema is changed: "cfr1".
-const LOCK: i64 = 0x6366_7231;
 
 /// Every migration, oldest first. A published one is never edited: its checksum is in every database.
 const MIGRATIONS: &[(i64, &str, &str)] = &[
@@ -62,7 +60,7 @@ pub(crate) async fn kind(connection: &mut PgConnection) -> Result<Kind, OpenErro
 /// wait: the lock ends with the transaction, as a pooler needs it.
 pub(crate) async fn run(connection: &mut PgConnection) -> Result<(), OpenError> {
     let mut transaction = connection.begin().await?;
-    query("SELECT pg_advisory_xact_lock($1)").bind(LOCK).execute(&mut *transaction).await?;
+    AdvisoryLock::Schema.take(&mut transaction).await?;
     check(&mut transaction).await?;
     migrator().run_direct(None, &mut *transaction, false).await.map_err(explain)?;
     Ok(transaction.commit().await?)

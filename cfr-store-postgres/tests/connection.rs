@@ -17,6 +17,7 @@ use cfr_core::money::Currency;
 use cfr_core::time::TimeZone;
 use cfr_store_postgres::{OpenError, PostgresStore};
 use cfr_testbed::{NEEDS_PASSWORD, Postgres, Proxy};
+use sqlx::{Connection, PgConnection};
 use support::*;
 
 async fn refused(url: &str) -> OpenError {
@@ -87,6 +88,38 @@ async fn a_name_is_taken_while_its_process_lives_and_free_when_it_is_gone() {
     second.register("other", Boot(2), at(1)).await.expect("another name is free");
     first.close().await.unwrap();
     assert_eq!(second.register("node", Boot(2), at(2)).await.expect("its process is gone").epoch, 2);
+}
+
+#[tokio::test]
+async fn a_life_that_lost_the_lock_on_its_name_is_alive_until_its_time_is_over() {
+    let home = Home::new().await;
+    let (first, second) = (home.open().await, home.open().await);
+    let ttl = std::time::Duration::from_secs(3_600);
+    let node = first.register("node", Boot(1), at(0)).await.unwrap();
+    let mut thief = PgConnection::connect(&home.url).await.unwrap();
+    take_the_lock_from_everybody(&mut thief, "node").await;
+    let noted = async {
+        while raw(&home.url, "SELECT locked::text FROM nodes").await.unwrap() == "true" {
+            first.renew(&node, ttl, at(0)).await.expect("it lives");
+        }
+    };
+    tokio::time::timeout(LOSS_NOTED, noted).await.expect("a renewal notes that the name is not ours");
+    thief.close().await.unwrap();
+    let refused = second.register("node", Boot(2), at(3_599)).await.unwrap_err();
+    assert!(matches!(&refused, StoreError::NodeInUse { .. }), "{refused}");
+    assert_eq!(second.register("node", Boot(2), at(3_600)).await.expect("its time is over").epoch, 2);
+}
+
+/// The longest that a process needs to notice that its connection is gone.
+const LOSS_NOTED: std::time::Duration = std::time::Duration::from_secs(10);
+
+/// As after a lost connection, with somebody else who was faster.
+async fn take_the_lock_from_everybody(thief: &mut PgConnection, node: &str) {
+    let end = "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND pid <> pg_backend_pid() \
+         AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
+    assert!(!sqlx::query(end).fetch_all(&mut *thief).await.unwrap().is_empty(), "somebody held the lock");
+    let take = "SELECT pg_advisory_lock(hashtextextended(current_schema() || ' ' || $1, 0))";
+    sqlx::query(take).bind(node).execute(thief).await.unwrap();
 }
 
 /// A store behind a network, and what the operations below need.

@@ -15,14 +15,12 @@ use super::hold::{self, JournaledHold};
 use super::lease::Return;
 use super::{booking, lease, node};
 use crate::error::Fault;
+use crate::lock::AdvisoryLock;
 use crate::row::{Fields, query, uuid};
 use crate::writer::Tx;
 
 /// How long a released hold is remembered: seven days.
 const RELEASED_KEPT_MICROS: i64 = 7 * 24 * 3_600 * 1_000_000;
-
-/// The advisory lock under which one process at a time reclaims: "cfr2".
-const LOCK: i64 = 0x6366_7232;
 
 /// Holds or leases that one transaction ends, at most: as long as it lasts nobody else books on their accounts.
 const PIECE_MAX: i64 = 500;
@@ -45,7 +43,7 @@ pub(super) async fn reclaim(
     policy: OrphanPolicy,
     before: &Progress,
 ) -> Result<Progress, Fault> {
-    query("SELECT pg_advisory_xact_lock($1)").bind(LOCK).execute(tx.connection()).await?;
+    AdvisoryLock::Reclaim.take(tx.connection()).await?;
     let mut progress = Progress { found: before.found.clone(), after: before.after.clone(), over: false };
     if before.found == Reclaimed::default() && before.after.is_none() {
         forget_ended(tx).await?;
