@@ -140,6 +140,8 @@ actions! {
     PasswordChanged => "password.changed",
     /// A user got a second factor.
     FactorAdded => "factor.added",
+    /// A user gave a second factor another name.
+    FactorRenamed => "factor.renamed",
     /// A user lost a second factor, by themselves or by an administrator.
     FactorRemoved => "factor.removed",
     /// A user got new recovery codes; the ones before are void.
@@ -204,6 +206,22 @@ actions! {
     ClientSessionOpened => "client_session.opened",
     /// A client's hold of somebody ended.
     ClientSessionEnded => "client_session.ended",
+    /// A subscription was made.
+    SubscriptionCreated => "subscription.created",
+    /// A subscription got another state, other terms or other seats.
+    SubscriptionChanged => "subscription.changed",
+    /// Money was to be granted or taken, and waits for a second person.
+    ProposalMade => "proposal.created",
+    /// A second person agreed: the money was booked.
+    ProposalApproved => "proposal.approved",
+    /// A second person did not agree.
+    ProposalRejected => "proposal.rejected",
+    /// Somebody asked to be told more.
+    LeadReceived => "lead.created",
+    /// What is noted of such a person was changed.
+    LeadChanged => "lead.changed",
+    /// Such a person was forgotten.
+    LeadRemoved => "lead.removed",
 }
 
 /// Something that is done to one thing, as a store keeps it.

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::plan::ProductVersion;
 use crate::store::StoreError;
+use crate::subscription::Subscription;
 
 /// What a tenant is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -595,8 +596,10 @@ pub struct KeyContext {
     pub user: Option<User>,
     /// The tenant; none for keys of the operator.
     pub tenant: Option<Tenant>,
-    /// The terms: the user's product.
+    /// The terms: the user's product, or that of the tenant's subscription.
     pub product: Option<ProductVersion>,
+    /// The last subscription of the user that began, or else of the tenant.
+    pub subscription: Option<Subscription>,
     /// The active budgets of the path, in order: key, user, tenant, product, platform.
     pub budgets: Vec<BudgetSpec>,
 }
@@ -608,8 +611,10 @@ pub struct UserContext {
     pub user: User,
     /// Their tenant.
     pub tenant: Tenant,
-    /// The terms: the user's product.
+    /// The terms: the user's product, or that of the tenant's subscription.
     pub product: Option<ProductVersion>,
+    /// The last subscription of the user that began, or else of the tenant.
+    pub subscription: Option<Subscription>,
     /// The active budgets of the path, in order: key, user, tenant, product, platform.
     pub budgets: Vec<BudgetSpec>,
 }

@@ -6,12 +6,15 @@
 //! plan        what is sold: products and their immutable terms
 //! identity    who buys and uses it: tenants, users, keys
 //! people      how users prove who they are: credentials, sessions, one-time tokens
+//! subscription who is on which terms for as long as they pay
 //! budget      how much of it: limits per period, and the money granted to them
+//! approval    large amounts that wait for a second person
 //! escrow      the ledger engine: decides holds in memory, inside rights that the store leased to this node
 //! store       where all of it is kept: two traits, and a store in memory
 //! outside     what other programs were told: holds for their calls, their names for what is here
 //! batch       files and batches that callers have at providers
 //! usage       what was used, request by request and day by day
+//! lead        who asked to be told more
 //! conformance what every store must do, as tests (feature `conformance`)
 //! ```
 //! The way of one charge: [`Escrow`] holds the worst case in memory and queues the hold; its committer writes it with
@@ -53,6 +56,7 @@
 //! [`Escrow`]: escrow::Escrow
 //! [`LedgerStore`]: store::LedgerStore
 
+pub mod approval;
 pub mod audit_log;
 pub mod batch;
 pub mod budget;
@@ -60,6 +64,7 @@ pub mod budget;
 pub mod conformance;
 pub mod escrow;
 pub mod identity;
+pub mod lead;
 pub mod oidc;
 pub mod outside;
 pub mod people;
@@ -67,4 +72,5 @@ pub mod plan;
 pub mod provider_account;
 pub mod secrets;
 pub mod store;
+pub mod subscription;
 pub mod usage;

@@ -6,12 +6,14 @@
 use cfr_core::ledger::BudgetSpec;
 use cfr_core::money::Currency;
 
+mod approval;
 pub mod archive;
 pub mod batch;
 mod catalog;
 pub mod claims;
 mod error;
 mod finding;
+mod lead;
 mod ledger;
 pub mod memory;
 mod node;
@@ -21,13 +23,16 @@ mod people;
 pub mod provider_account;
 pub mod rules;
 mod secrets;
+mod subscription;
 mod view;
 
+pub use approval::ApprovalStore;
 pub use batch::BatchStore;
 pub use catalog::{CatalogStore, Cursor, PAGE_ROWS_MAX, Page, PageRequest};
 pub use claims::ClaimStore;
 pub use error::StoreError;
 pub use finding::{AccountsAudit, AuditRule, Correction, FINDINGS_PER_RULE_MAX, Finding, Findings, Sum};
+pub use lead::LeadStore;
 pub use ledger::{
     AccountState, Accounts, AcquireError, LeaseAsk, LeaseGrant, LedgerStore, NewGrant, Op, OpenedHold, OrphanPolicy,
     Reclaimed, SettledHold,
@@ -42,6 +47,7 @@ pub use outside::OutsideStore;
 pub use people::{MAILS_MAX, PeopleStore};
 pub use provider_account::ProviderAccountStore;
 pub use secrets::SecretStore;
+pub use subscription::{DUE_MAX, SubscriptionStore};
 pub use view::{NO_PLATFORM_ADMIN, Reach, View};
 
 /// A store for money and for everything else.
@@ -55,6 +61,9 @@ pub trait Store:
     + OutsideStore
     + OidcStore
     + ProviderAccountStore
+    + SubscriptionStore
+    + ApprovalStore
+    + LeadStore
 {
 }
 impl<
@@ -66,7 +75,10 @@ impl<
         + SecretStore
         + OutsideStore
         + OidcStore
-        + ProviderAccountStore,
+        + ProviderAccountStore
+        + SubscriptionStore
+        + ApprovalStore
+        + LeadStore,
 > Store for T
 {
 }

@@ -117,6 +117,9 @@ id!(/** A program that people sign in to with their account here (OpenID Connect
 id!(/** What one sign-in at one client has become: a code, then tokens that follow each other. */ ClientSessionId, "cse");
 id!(/** An account at a provider: where calls go, and what signs them. */ ProviderAccountId, "pac");
 id!(/** A key that seals secrets in the database, itself wrapped by the master key. */ DataKeyId, "dek");
+id!(/** Terms that somebody is on for as long as they pay. */ SubscriptionId, "sub");
+id!(/** Money that is granted or taken when a second person agrees. */ ProposalId, "pro");
+id!(/** Somebody who asked to be told more. */ LeadId, "lea");
 
 /// The hold of a request has the request's id: one request, one hold, one charge.
 pub type HoldId = RequestId;

@@ -22,6 +22,7 @@ use tokio_util::task::TaskTracker;
 use utoipa_axum::routes;
 
 mod activation;
+mod approvals;
 mod audit;
 mod budgets;
 mod desk;
@@ -34,6 +35,7 @@ mod impersonation;
 pub(crate) mod input;
 mod invitations;
 mod keys;
+mod leads;
 mod lookup;
 mod money;
 mod nodes;
@@ -49,6 +51,7 @@ mod reports;
 mod routes;
 pub(crate) mod schema;
 mod secrets;
+mod subscriptions;
 mod tenants;
 mod usage;
 mod users;
@@ -91,6 +94,8 @@ pub struct ApiState {
     pub accounts: Arc<AccountDesk>,
     /// Tells the other replicas of new prices.
     pub broadcast: Arc<dyn Broadcast>,
+    /// What one person may grant to a budget within a day alone, in nano-units of its currency; none for everything.
+    pub second_person_above: Option<i64>,
     /// Who is signed in; none where nobody signs in.
     pub(crate) sign_ins: Option<Arc<dyn SignIns>>,
     /// Changes that go on when whoever asked for them has left.
@@ -173,6 +178,10 @@ pub fn routes() -> GuardedRoutes {
         .route(P::UsersWrite, routes!(invitations::resend))
         .proved(P::UsersImpersonate, routes!(impersonation::begin))
         .route(P::UsersImpersonate, routes!(impersonation::end))
+        .route(P::SubscriptionsRead, routes!(subscriptions::list))
+        .proved(P::SubscriptionsWrite, routes!(subscriptions::create))
+        .route(P::SubscriptionsRead, routes!(subscriptions::show))
+        .proved(P::SubscriptionsWrite, routes!(subscriptions::change))
         .route(P::KeysRead, routes!(keys::list))
         .proved(P::KeysWrite, routes!(keys::create))
         .route(P::KeysSelf, routes!(keys::own))
@@ -186,6 +195,15 @@ pub fn routes() -> GuardedRoutes {
         .route(P::BudgetsWrite, routes!(budgets::change))
         .route(P::BudgetsRead, routes!(grants::list))
         .proved(P::LedgerAdjust, routes!(grants::create))
+        .route(P::LedgerAdjust, routes!(approvals::list))
+        .route(P::LedgerAdjust, routes!(approvals::show))
+        .proved(P::LedgerAdjust, routes!(approvals::approve))
+        .proved(P::LedgerAdjust, routes!(approvals::reject))
+        .route(P::LeadsRead, routes!(leads::list))
+        .route(P::LeadsRead, routes!(leads::show))
+        .route(P::LeadsWrite, routes!(leads::change))
+        .route(P::LeadsWrite, routes!(leads::remove))
+        .proved(P::LeadsWrite, routes!(leads::forget))
         .route(P::UsageRead, routes!(usage::list))
         .route(P::UsageRead, routes!(usage::daily))
         .route(P::UsageRead, routes!(usage::export::download))

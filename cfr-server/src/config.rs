@@ -47,6 +47,8 @@ pub const FILE: &str = "cfr.toml";
 pub const BODY_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// The largest form with files when nothing else is configured: OpenAI takes recordings of 25 MB and images of 50 MB.
 pub const FORM_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// How long a session of the realtime API may last when nobody says: OpenAI ends its own then.
+pub const REALTIME_SESSION_MAX: Duration = Duration::from_mins(60);
 /// How long running calls may take to finish at the end, when nobody says.
 pub const DRAIN: Duration = Duration::from_secs(30);
 /// What the only process of an SQLite file calls itself.
@@ -61,6 +63,8 @@ pub const REDIS_PREFIX: &str = "cfr";
 pub const REDIS_TIMEOUT: Duration = Duration::from_millis(50);
 /// What cached answers may take of the memory when nobody says.
 pub const CACHE_MEMORY_BYTES: usize = 64 * 1024 * 1024;
+/// How long leads are kept after they were last changed, when nobody says.
+pub const LEADS_KEPT: Duration = Duration::from_hours(365 * 24);
 /// Dollars for one euro, in millionths, when nobody says: a rate that an operator should set.
 pub const USD_PER_EUR_E6: i64 = 1_160_000;
 
@@ -99,6 +103,8 @@ pub struct Config {
     pub mail: Option<MailConfig>,
     /// Other providers that people may sign in with.
     pub sign_in: Vec<FederationConfig>,
+    /// Hosts inside the network that are called when people sign in and out: other providers, and programs of tenants.
+    pub sign_in_hosts: Vec<String>,
     /// Whose word counts for where requests come from.
     pub proxies: Proxies,
     /// Hosts inside the network that accounts of the store may name.
@@ -156,6 +162,12 @@ pub struct Settings {
     pub budget_status: StatusCode,
     /// Whether answers say what they cost.
     pub cost_headers: bool,
+    /// How long a session of the realtime API may last.
+    pub realtime_session_max: Duration,
+    /// What one person may grant to a budget within a day alone, in nano-units of its currency; none for everything.
+    pub second_person_above: Option<i64>,
+    /// How long leads are kept after they were last changed.
+    pub leads_kept: Duration,
 }
 
 /// How long a call and its parts may take.
@@ -425,6 +437,9 @@ impl Default for Settings {
             form_bytes_max: FORM_BYTES_MAX,
             budget_status: StatusCode::PAYMENT_REQUIRED,
             cost_headers: false,
+            realtime_session_max: REALTIME_SESSION_MAX,
+            second_person_above: None,
+            leads_kept: LEADS_KEPT,
         }
     }
 }

@@ -17,7 +17,7 @@ pub mod template;
 
 pub use config::{MailConfig, MailProblem};
 pub use postman::Postman;
-pub use template::Template;
+pub use template::{Change, Template};
 
 use crate::oidc::Issuer;
 use crate::secrets::{Place, Vault, VaultError};
@@ -28,13 +28,27 @@ pub struct Letters {
     vault: Arc<Vault>,
     public_url: Option<Issuer>,
     sent: bool,
+    sales: Option<Arc<str>>,
 }
 
 impl Letters {
-    /// Letters whose gaps this vault seals. `sent` says whether there is somebody to bring them.
+    /// Letters whose gaps this vault seals. Without `mail` there is nobody to bring them.
     #[must_use]
-    pub const fn new(vault: Arc<Vault>, public_url: Option<Issuer>, sent: bool) -> Self {
-        Self { vault, public_url, sent }
+    pub fn new(vault: Arc<Vault>, public_url: Option<Issuer>, mail: Option<&MailConfig>) -> Self {
+        let sales = mail.and_then(|mail| mail.sales.as_ref()).map(|sales| sales.email.to_string().into());
+        Self { vault, public_url, sent: mail.is_some(), sales }
+    }
+
+    /// The address of who is told when somebody asks to be told more.
+    #[must_use]
+    pub fn sales(&self) -> Option<&str> {
+        self.sales.as_deref()
+    }
+
+    /// Under which address browsers reach the server, if somebody said so.
+    #[must_use]
+    pub const fn public_url(&self) -> Option<&Issuer> {
+        self.public_url.as_ref()
     }
 
     /// Whether letters reach anybody.

@@ -15,6 +15,7 @@ use crate::api::problem::{FieldError, Problem};
 use crate::error::APPLICATION_JSON;
 use crate::people::{self, cookie};
 
+mod names;
 #[expect(dead_code, reason = "its functions only describe what other modules answer")]
 mod surface;
 
@@ -36,6 +37,8 @@ const TAGS: &[(&str, &str)] = &[
     ("users", "People inside tenants"),
     ("invitations", "Who may become a user of a tenant"),
     ("people", "Signing in: passwords, second factors, sessions"),
+    ("subscriptions", "Who is on which terms, since when, and for how long"),
+    ("leads", "Who asked to be told more"),
     ("keys", "API keys; a secret is shown once"),
     ("budgets", "Limits per period, live balances, grants"),
     ("usage", "What was used and charged"),
@@ -66,6 +69,7 @@ pub fn description() -> OpenApi {
     let mut document = frame().nest(api::BASE_PATH, management);
     document = document.nest(people::routes::BASE_PATH, people());
     document.merge(surface::Surface::openapi());
+    document.components.iter_mut().for_each(names::name_parts);
     document
 }
 

@@ -6,7 +6,7 @@ use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{any, get, post};
 use axum::{Json, Router};
 use cfr_core::id::RequestId;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use crate::error::{ApiError, Reason};
 use crate::serve::Peer;
 use crate::state::App;
-use crate::{anthropic, api, compat, federation, gemini, leaks, models, oidc, openai, openapi, people};
+use crate::{anthropic, api, compat, federation, gemini, leads, leaks, models, oidc, openai, openapi, people, realtime};
 
 /// Where OpenAI's clients find everything.
 const SURFACE: &str = "/v1";
@@ -38,6 +38,8 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/v1/responses/{id}", get(openai::show_response).delete(openai::delete_response))
         .route("/v1/responses/{id}/cancel", post(openai::cancel_response))
         .route("/v1/responses/{id}/input_items", get(openai::list_input_items))
+        .route("/v1/realtime", get(realtime::realtime))
+        .route("/v1/realtime/{*path}", any(realtime::other_ways))
         .route("/v1/moderations", post(openai::moderations))
         .route("/v1/rerank", post(openai::rerank))
         .route("/v2/rerank", post(openai::rerank))
@@ -71,7 +73,8 @@ pub fn router(app: Arc<App>) -> Router {
         .merge(app.oidc.clone().map(oidc::routes).unwrap_or_default())
         .merge(app.federation.clone().map(federation::routes).unwrap_or_default())
         .nest_service(people::routes::BASE_PATH, people::routes::router(Arc::clone(&app.books.people)))
-        .merge(leaks::router(Arc::clone(&app.keys), Arc::clone(&app.clock)))
+        .merge(leaks::router(Arc::clone(&app.keys), Arc::clone(&app.books.store) as _, Arc::clone(&app.clock)))
+        .merge(leads::router(Arc::clone(&app.books.store), app.books.letters.clone(), Arc::clone(&app.clock)))
         .nest_service(api::BASE_PATH, api::router(app.api_state()))
         .layer(middleware::from_fn_with_state(app, identify))
 }

@@ -25,7 +25,7 @@ use crate::batches::BatchDesk;
 use crate::compat::holds::OutsideDesk;
 use crate::config::{Config, Offering, PostgresUrl, Problems, Settings, offer, offering, prices, prices_json};
 use crate::database::Database;
-use crate::federation::Federation;
+use crate::federation::{Federation, FederationConfig};
 use crate::mail::{Letters, MailProblem, Postman};
 use crate::notices::Listener;
 use crate::observe::Metrics;
@@ -223,23 +223,31 @@ impl Books {
             None => keys,
         });
         let vault = Arc::new(Vault::new(Arc::clone(&store) as _, Arc::clone(&clock), master_key(config)));
-        let letters = Letters::new(Arc::clone(&vault), config.public_url.clone(), config.mail.is_some());
-        let people = People::new(Arc::clone(&store), Arc::clone(&vault), letters.clone(), Arc::clone(&clock));
-        let people = Arc::new(people);
+        let letters = Letters::new(Arc::clone(&vault), config.public_url.clone(), config.mail.as_ref());
+        let people = People::new(
+            Arc::clone(&store),
+            Arc::clone(&vault),
+            Arc::clone(&keys),
+            letters.clone(),
+            Arc::clone(&clock),
+        );
+        let doors = config.public_url.is_some().then(|| config.sign_in.iter().map(FederationConfig::door).collect());
+        let people = Arc::new(people.with_doors(doors.unwrap_or_default()));
         Ok(Self { store, escrow, keys, clock, broadcast, vault, letters, people, database, shared })
     }
 
     /// An OpenID provider for the people here; none where keys are not hashed.
-    fn provider(&self, issuer: Issuer) -> Option<Provider> {
+    fn provider(&self, issuer: Issuer, inside: &[String]) -> Option<Provider> {
         let (people, keys) = (Arc::clone(&self.people), Arc::clone(&self.keys));
         let (vault, clock) = (Arc::clone(&self.vault), Arc::clone(&self.clock));
-        Provider::new(issuer, Arc::clone(&self.store), people, keys, vault, clock)
+        Provider::new(issuer, Arc::clone(&self.store), people, keys, vault, clock, inside)
     }
 
     /// Signing in with other providers; none where there are none.
     fn federation(&self, config: &Config) -> Option<Federation> {
         let (store, people, clock) = (Arc::clone(&self.store), Arc::clone(&self.people), Arc::clone(&self.clock));
-        Federation::new(config.sign_in.clone(), config.public_url.clone()?, store, people, &self.keys, clock)
+        let inside = &config.sign_in_hosts;
+        Federation::new(config.sign_in.clone(), config.public_url.clone()?, store, people, &self.keys, clock, inside)
     }
 
     /// Writes what is open, gives back what was leased, and closes the database.
@@ -375,7 +383,8 @@ impl App {
         let (settings, proxies) = (config.settings, config.proxies.clone());
         let (audit, halts) = (config.ledger.audit, config.ledger.halt_on_violation);
         let federation = books.federation(&config).map(Arc::new);
-        let oidc = config.public_url.clone().and_then(|issuer| books.provider(issuer)).map(Arc::new);
+        let issuer = config.public_url.clone();
+        let oidc = issuer.and_then(|issuer| books.provider(issuer, &config.sign_in_hosts)).map(Arc::new);
         let clock = Arc::clone(&books.clock);
         let account_desk = Arc::new(AccountDesk::new(&config));
         let accounts = RunningAccounts {
@@ -405,7 +414,7 @@ impl App {
         let (clock, halted) = (Arc::clone(&books.clock), Arc::clone(&halt));
         let batches = BatchDesk::new(gateway.clone(), batches, money, clock, halted, settings.body_bytes_max);
         let batches = Arc::new(batches);
-        tasks.spawn(upkeep::run(Arc::clone(&books.keys), Arc::clone(&books.store), Arc::clone(&books.clock)));
+        tasks.spawn(upkeep::run(Arc::clone(&books.keys), Arc::clone(&books.store), Arc::clone(&books.clock), settings.leads_kept));
         tasks.spawn(Arc::clone(&batches).work());
         let outside = (Arc::clone(&books.store), Arc::clone(&books.escrow), Arc::clone(&books.clock));
         tasks.spawn(OutsideDesk::new(outside.0, outside.1, outside.2).work());
@@ -475,6 +484,7 @@ impl App {
             letters: self.books.letters.clone(),
             accounts: Arc::clone(&self.account_desk),
             broadcast: Arc::clone(&self.books.broadcast),
+            second_person_above: self.settings.second_person_above,
             sign_ins: Some(Arc::clone(&self.books.people) as _),
             running: self.running.clone(),
         }

@@ -10,13 +10,16 @@ mod open;
 mod catalog;
 mod ledger;
 
+mod approval;
 mod batch;
 mod claims;
+mod lead;
 mod oidc;
 mod outside;
 mod people;
 mod provider_account;
 mod secrets;
+mod subscription;
 
 mod archive;
 mod audit;

@@ -33,6 +33,7 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (16, "drop_in", include_str!("../migrations/0016_drop_in.sql")),
     (17, "reports", include_str!("../migrations/0017_reports.sql")),
     (18, "erasure", include_str!("../migrations/0018_erasure.sql")),
+    (19, "sales", include_str!("../migrations/0019_sales.sql")),
 ];
 
 /// What a schema is to us.

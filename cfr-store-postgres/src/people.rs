@@ -5,7 +5,7 @@ use cfr_billing::audit_log::{Act, Action, Event};
 use cfr_billing::identity::{ApiKey, User};
 use cfr_billing::oidc::Ending;
 use cfr_billing::people::{
-    Activation, Admission, Credentials, Mail, OneTimeToken, OutsideIdentity, SecretHash, Session, SignedIn, TokenKind,
+    Activation, Admission, AttemptCount, Credentials, Mail, OneTimeToken, OutsideIdentity, SecretHash, Session, SignedIn, TokenKind,
 };
 use cfr_billing::store::{Page, PageRequest, PeopleStore, StoreError};
 use cfr_core::id::{MailId, SessionId, TenantId, TokenId, UserId};
@@ -18,10 +18,11 @@ use crate::identity::{key, user};
 use crate::oidc;
 use crate::writer::{Tx, write};
 
+mod attempts;
 pub(crate) mod credential;
 mod erasure;
 pub(crate) mod identity;
-mod mail;
+pub(crate) mod mail;
 mod session;
 mod token;
 
@@ -153,6 +154,16 @@ impl PeopleStore for PostgresStore {
         write!(self, Timestamp::MIN, |tx| mail::delete(tx, id)).await
     }
 
+    async fn count_attempts(
+        &self,
+        subject: &SecretHash,
+        more: u32,
+        now: Timestamp,
+        until: Timestamp,
+    ) -> Result<AttemptCount, StoreError> {
+        write!(self, Timestamp::MIN, |tx| attempts::count(tx, subject, more, now, until)).await
+    }
+
     async fn sweep(&self, now: Timestamp) -> Result<u64, StoreError> {
         write!(self, Timestamp::MIN, |tx| sweep(tx, now)).await
     }
@@ -199,5 +210,5 @@ async fn activate(tx: &mut Tx<'_>, new: &Activation, act: &Act) -> Result<(User,
 }
 
 async fn sweep(tx: &mut Tx<'_>, now: Timestamp) -> Result<u64, Fault> {
-    Ok(session::sweep(tx, now).await? + token::sweep(tx, now).await?)
+    Ok(session::sweep(tx, now).await? + token::sweep(tx, now).await? + attempts::sweep(tx, now).await?)
 }

@@ -5,6 +5,7 @@ mod support;
 
 use std::net::Ipv4Addr;
 
+use cfr_billing::approval::Consent;
 use cfr_billing::audit_log::Act;
 use cfr_billing::budget::{Budget, GrantKind};
 use cfr_billing::identity::{NewTenant, Tenant, TenantKind};
@@ -219,6 +220,7 @@ fn top_up(world: &World, key: &str) -> NewGrant {
         reason: "".into(),
         actor: Act::of_system(at(0)).by,
         overcommit: false,
+        consent: Consent::NotNeeded,
     }
 }
 

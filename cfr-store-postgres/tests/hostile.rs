@@ -5,6 +5,7 @@ mod support;
 
 use std::sync::Arc;
 
+use cfr_billing::approval::Consent;
 use cfr_billing::audit_log::Act;
 use cfr_billing::budget::{GrantKind, NewBudget, ScopeId};
 use cfr_billing::store::{
@@ -97,6 +98,7 @@ async fn money_that_is_bought_while_the_next_period_opens_follows_into_it() {
         reason: "".into(),
         actor: Act::of_system(at(0)).by,
         overcommit: false,
+        consent: Consent::NotNeeded,
     };
     opener.grant(&bought("before", 30), at(1)).await.unwrap();
 

@@ -3,6 +3,7 @@
 
 mod support;
 
+use cfr_billing::approval::Consent;
 use cfr_billing::audit_log::Act;
 use cfr_billing::budget::{Budget, GrantKind, NewBudget};
 use cfr_billing::store::{
@@ -137,6 +138,7 @@ async fn racing_nodes_open_a_period_once_and_roll_over_once() {
         reason: "".into(),
         actor: Act::of_system(at(0)).by,
         overcommit: false,
+        consent: Consent::NotNeeded,
     };
     let first_day = nodes.iter().map(|node| node.store.grant(&bought, at(1)));
     let grants: Vec<_> = join_all(first_day).await.into_iter().map(Result::unwrap).collect();

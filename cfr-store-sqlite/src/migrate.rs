@@ -25,6 +25,7 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (13, "drop_in", include_str!("../migrations/0013_drop_in.sql")),
     (14, "reports", include_str!("../migrations/0014_reports.sql")),
     (15, "erasure", include_str!("../migrations/0015_erasure.sql")),
+    (16, "sales", include_str!("../migrations/0016_sales.sql")),
 ];
 
 /// What a database file is to us.

@@ -5,6 +5,7 @@ mod support;
 
 use std::sync::Arc;
 
+use cfr_billing::approval::Consent;
 use cfr_billing::audit_log::Act;
 use cfr_billing::budget::{BudgetFilter, GrantKind, NewBudget, ScopeId};
 use cfr_billing::identity::{
@@ -232,6 +233,7 @@ async fn bought_money_rolls_over_and_included_money_does_not() {
         reason: "".into(),
         actor: Act::of_system(at(0)).by,
         overcommit: false,
+        consent: Consent::NotNeeded,
     };
     store.grant(&bought, at(1)).await.unwrap();
     assert_eq!(store.account(budget, at(2)).await.unwrap().granted, 800);

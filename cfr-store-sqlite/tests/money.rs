@@ -3,6 +3,7 @@
 
 mod support;
 
+use cfr_billing::approval::Consent;
 use cfr_billing::audit_log::Act;
 use cfr_billing::budget::GrantKind;
 use cfr_billing::store::Op;
@@ -160,6 +161,7 @@ async fn a_grant_happens_once_per_key() {
         reason: "bought".into(),
         actor: Act::of_system(at(0)).by,
         overcommit: false,
+        consent: Consent::NotNeeded,
     };
     let first = store.grant(&grant, at(1)).await.unwrap();
     assert_eq!(store.grant(&grant, at(2)).await.unwrap(), first);
@@ -186,6 +188,7 @@ async fn time_never_goes_back_behind_what_was_booked() {
         reason: "".into(),
         actor: Act::of_system(at(0)).by,
         overcommit: false,
+        consent: Consent::NotNeeded,
     };
     assert_eq!(store.grant(&grant, at(500)).await.unwrap().at, at(1_000));
 }

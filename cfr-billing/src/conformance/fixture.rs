@@ -9,6 +9,7 @@ use cfr_core::ledger::{CallerIds, LimitPolicy, ReleaseReason, Scope, UsageRecord
 use cfr_core::money::Currency;
 use cfr_core::time::{Period, TimeZone, Timestamp};
 
+use crate::approval::Consent;
 use crate::audit_log::{Act, Actor, ActorKind};
 use crate::budget::{GrantKind, NewBudget, ScopeId};
 use crate::identity::{NewTenant, NewUser, Role, TenantKind, User};
@@ -197,6 +198,7 @@ pub(super) fn top_up(budget: BudgetId, amount: i64, key: &str) -> NewGrant {
         reason: "a rule".into(),
         actor: Arc::new(Actor::of_kind(ActorKind::Operator)),
         overcommit: false,
+        consent: Consent::NotNeeded,
     }
 }
 

@@ -15,15 +15,18 @@ use serde::{Serialize, Serializer};
 use sha2::{Digest as _, Sha256};
 
 use super::{LedgerStore, StoreError};
+use crate::approval::Proposal;
 use crate::audit_log::AuditEvent;
 use crate::budget::{Budget, Grant};
 use crate::identity::{ApiKey, KeyMac, Tenant, User};
+use crate::lead::Lead;
 use crate::oidc::{Client, ClientSession, SigningKey};
 use crate::outside::OutsideName;
 use crate::people::{Credentials, OutsideIdentity, SecretHash};
 use crate::plan::ProductVersion;
 use crate::provider_account::SealedAccount;
 use crate::secrets::DataKey;
+use crate::subscription::Subscription;
 use crate::usage::UsageDay;
 
 mod copy;
@@ -194,6 +197,12 @@ sections! {
     DataKeys(DataKey) "data keys";
     /// By id.
     ProviderAccounts(SealedAccount) "provider accounts";
+    /// By id.
+    Subscriptions(Subscription) "subscriptions";
+    /// By id.
+    Proposals(Proposal) "proposals";
+    /// By id.
+    Leads(Lead) "leads";
     /// By kind and name.
     OutsideNames(OutsideName) "names that other programs use";
     /// By user.

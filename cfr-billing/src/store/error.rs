@@ -40,6 +40,9 @@ pub enum StoreError {
         /// What is wrong with it.
         what: Arc<str>,
     },
+    /// One person alone may not grant or take so much: propose it, for another one to agree.
+    #[error("one person alone may not grant or take so much of this budget within a day")]
+    NeedsSecondPerson,
     /// Another process runs under this node's name.
     #[error(
         "another process runs as node `{node}` (last seen {seen_at}); give every replica a name of its own, or stop the other one"

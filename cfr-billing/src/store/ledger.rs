@@ -14,6 +14,7 @@ use smallvec::SmallVec;
 use super::StoreError;
 use super::finding::{AccountsAudit, Correction, Finding};
 use super::node::{Boot, Incarnation, NodeState, Renewal};
+use crate::approval::Consent;
 use crate::audit_log::{Actor, ActorKind};
 use crate::budget::{Grant, GrantKind};
 
@@ -394,7 +395,9 @@ pub trait LedgerStore: Debug + Send + Sync + 'static {
     ///
     /// # Errors
     /// [`StoreError::Conflict`] when the key was used with other terms, or when a negative amount would leave less than
-    /// is settled and leased and `overcommit` is not set.
+    /// is settled and leased and `overcommit` is not set, or when the proposal that it books is not open to its actor;
+    /// [`StoreError::NeedsSecondPerson`] when it is more than one person may grant alone. Both are judged in the transaction
+    /// that books.
     async fn grant(&self, grant: &NewGrant, now: Timestamp) -> Result<Grant, StoreError>;
 
     /// Recomputes every sum from its parts and the hash chain from its rows, and names every difference; empty when the
@@ -446,6 +449,8 @@ pub struct NewGrant {
     pub actor: Arc<Actor>,
     /// Whether it may leave less than is already used.
     pub overcommit: bool,
+    /// Whose consent it has.
+    pub consent: Consent,
 }
 
 impl NewGrant {
@@ -460,6 +465,7 @@ impl NewGrant {
             reason: "".into(),
             actor: Arc::new(Actor::of_kind(ActorKind::System)),
             overcommit: true,
+            consent: Consent::NotNeeded,
         }
     }
 }

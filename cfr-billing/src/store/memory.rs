@@ -5,11 +5,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use cfr_core::ledger::BudgetSpec;
 use cfr_core::time::{Clock, Timestamp};
 
+use self::approval::Proposals;
 use self::batch::Batches;
 use self::books::Books;
 use self::catalog::Catalog;
 use self::claims::Claims;
 pub use self::fault::Faults;
+use self::lead::Leads;
 use self::log::Log;
 use self::oidc::Oidc;
 use self::outside::Outside;
@@ -19,12 +21,14 @@ use self::recall::{Bells, Questions};
 use self::secrets::DataKeys;
 use crate::budget::{Budget, ScopeId};
 
+mod approval;
 mod batch;
 mod books;
 mod catalog;
 mod claims;
 mod fault;
 mod keys;
+mod lead;
 mod ledger;
 mod log;
 mod oidc;
@@ -33,6 +37,7 @@ mod people;
 mod provider_account;
 mod recall;
 mod secrets;
+mod subscription;
 mod tables;
 
 /// A [`super::Store`] in memory. It keeps everything it was ever told.
@@ -59,6 +64,8 @@ struct State {
     data_keys: DataKeys,
     provider_accounts: ProviderAccounts,
     outside: Outside,
+    proposals: Proposals,
+    leads: Leads,
     log: Log,
     questions: Questions,
 }

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use cfr_billing::approval::Consent;
 use cfr_billing::audit_log::{Actor, ActorKind};
 use cfr_billing::budget::GrantKind;
 use cfr_billing::escrow::{Escrow, EscrowConfig};
@@ -186,6 +187,7 @@ pub(crate) fn top_up(budget: BudgetId, amount: i64, key: &str) -> NewGrant {
         reason: "a test".into(),
         actor: Arc::new(Actor::of_kind(ActorKind::Operator)),
         overcommit: false,
+        consent: Consent::NotNeeded,
     }
 }
 

@@ -19,7 +19,7 @@ use super::money::{Money, Period, Window};
 use super::page::{Listing, page_request};
 use super::precondition::{IfMatch, Versioned};
 use super::problem::{Problem, Problems};
-use super::{lookup, schema};
+use super::{approvals, lookup, schema};
 
 /// A limit per period for one key, user, tenant or product, or for everybody.
 #[derive(Debug, Serialize, ToSchema)]
@@ -216,6 +216,7 @@ pub(crate) async fn change(
     require_currency(&mut checks, "limit", &body.limit, row.spec.currency);
     checks.finish()?;
     let included = limit.map_or(row.spec.included_nanos, |limit| limit.nanos());
+    approvals::check_alone(&desk, row.spec.id, included.saturating_sub(row.spec.included_nanos), &act).await?;
     let change = desk.store.set_budget_limit(row.spec.id, row.version, included, &act);
     let row = desk.recalled(row.spec.id, change).await?;
     desk.changed().await;

@@ -5,10 +5,12 @@ use std::sync::Arc;
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use cfr_billing::budget::{Budget, Grant};
-use cfr_billing::identity::User;
-use cfr_billing::store::{CatalogStore, NewGrant, OidcStore, Store, StoreError, View};
+use cfr_billing::identity::{ApiKey, User};
+use cfr_billing::store::{
+    ApprovalStore, CatalogStore, NewGrant, OidcStore, Store, StoreError, SubscriptionStore, View,
+};
 use cfr_core::broadcast::Broadcast;
-use cfr_core::id::{BudgetId, TenantId};
+use cfr_core::id::{BudgetId, KeyId, TenantId};
 use cfr_core::ledger::{Balance, BudgetLedger as _};
 use cfr_core::time::{Clock, Timestamp};
 
@@ -85,6 +87,26 @@ impl Desk {
         &self.shared.0.accounts
     }
 
+    /// What one person may grant to a budget within a day alone; none for everything.
+    pub(crate) fn second_person_above(&self) -> Option<i64> {
+        self.shared.0.second_person_above
+    }
+
+    /// Subscriptions of everybody. Whose one is says only itself: [`Desk::within`] says whether that is in reach.
+    pub(crate) fn subscriptions(&self) -> &dyn SubscriptionStore {
+        &*self.shared.0.store
+    }
+
+    /// Proposals about every budget, likewise.
+    pub(crate) fn approvals(&self) -> &dyn ApprovalStore {
+        &*self.shared.0.store
+    }
+
+    /// The key with this id, wherever it belongs: for who is behind it.
+    pub(crate) async fn any_key(&self, id: KeyId) -> Result<ApiKey, StoreError> {
+        self.shared.0.store.key(id).await
+    }
+
     /// Seals secrets.
     pub(crate) fn vault(&self) -> &Arc<Vault> {
         &self.shared.0.vault
@@ -140,9 +162,12 @@ impl Desk {
     }
 
     /// Grants money to a budget within reach, or takes some.
-    pub(crate) async fn grant(&self, new: &NewGrant) -> Result<Grant, Problem> {
+    ///
+    /// # Errors
+    /// [`StoreError::NeedsSecondPerson`] among others.
+    pub(crate) async fn grant(&self, new: &NewGrant) -> Result<Grant, StoreError> {
         self.view.check_grant(new.budget, new.amount).await?;
-        Ok(self.shared.0.escrow.grant(new).await?)
+        self.shared.0.escrow.grant(new).await
     }
 
     /// Changes the terms of a budget; running leases learn of it.

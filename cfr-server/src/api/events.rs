@@ -55,7 +55,8 @@ struct Change<'a> {
 }
 
 /// Follow what happens: `usage` for each request that ends, `balance` when the own budget or that of the tenant changes,
-/// `change` for each event of the audit log, `user_waiting` when somebody signed up. The id of an event is its place in the
+/// `change` for each event of the audit log, `user_waiting` when somebody signed up, `lead` when somebody asked to be told
+/// more. The id of an event is its place in the
 /// audit log; send the last one as `last-event-id` to go on from there.
 #[utoipa::path(get, path = "/events", operation_id = "follow_events", tag = "usage",
     params(("last-event-id" = Option<String>, Header, description = "The last event that was seen")),
@@ -167,7 +168,11 @@ impl Tail {
             let waits = &*row.action == "user.created" && row.changes.contains(r#""status":"pending""#);
             let change =
                 Change { at: row.at, action: &row.action, target: &row.target, tenant: row.tenant, changes: raw };
-            let name = if waits { "user_waiting" } else { "change" };
+            let name = match &*row.action {
+                "lead.created" => "lead",
+                _ if waits => "user_waiting",
+                _ => "change",
+            };
             self.ready.push_back(event(name, &change)?.id(row.seq.to_string()));
         }
         Ok(())

@@ -25,6 +25,16 @@ pub(crate) enum Format {
     Csv,
 }
 
+/// How rows are written into a file of any length, a page at a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum FileFormat {
+    /// One JSON object per line.
+    Jsonl,
+    /// Comma separated values with a first line of names (RFC 4180).
+    Csv,
+}
+
 impl Format {
     const fn media_type(self) -> HeaderValue {
         HeaderValue::from_static(match self {

@@ -6,14 +6,16 @@ use axum::Json as Answer;
 use axum::extract::{FromRequestParts, Path};
 use axum::http::StatusCode;
 use axum::http::request::Parts;
+use axum::response::{IntoResponse as _, Response};
 use cfr_billing::budget::{Grant as Row, GrantKind};
-use cfr_billing::store::NewGrant;
+use cfr_billing::store::{NewGrant, StoreError};
 use cfr_core::id::{BudgetId, GrantId};
 use cfr_core::money::{Currency, Money as Amount};
 use cfr_core::time::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::approvals::{self, Approval};
 use super::budgets::require_currency;
 use super::desk::Desk;
 use super::guard::Acting;
@@ -53,7 +55,7 @@ pub(crate) struct Grant {
 }
 
 impl Grant {
-    fn present(row: Row, currency: Currency) -> Self {
+    pub(super) fn present(row: Row, currency: Currency) -> Self {
         Self {
             id: row.id,
             budget: row.budget,
@@ -148,22 +150,33 @@ pub(crate) async fn list(
     Ok(Answer(Listing::of(rows, |row| Grant::present(row, spec.currency))))
 }
 
-/// Grant money to a budget's current period, or take some. A repetition with the same key gives the first one's answer.
+/// Grant money to a budget's current period, or take some. A repetition with the same key gives the first one's answer. What is
+/// more than one person may grant alone waits for another one: see `/approvals`.
 #[utoipa::path(post, path = "/budgets/{budget}/grants", operation_id = "create_grant", tag = "budgets", request_body = CreateGrant,
     params(("budget" = schema::BudgetId, Path, description = "Id"),
         ("idempotency-key" = String, Header, description = "1 to 64 characters that no other grant has")),
-    responses((status = 201, description = "The grant", body = Grant), Problems))]
+    responses((status = 201, description = "The grant", body = Grant),
+        (status = 202, description = "It waits for a second person", body = Approval), Problems))]
 pub(crate) async fn create(
     desk: Desk,
     Acting(act): Acting,
     Path(budget): Path<String>,
     IdempotencyKey(idempotency_key): IdempotencyKey,
     Json(body): Json<CreateGrant>,
-) -> Result<(StatusCode, Answer<Grant>), Problem> {
-    let spec = desk.store.budget(lookup::id(&budget, "budget")?).await?.spec;
+) -> Result<Response, Problem> {
+    let known = desk.store.budget(lookup::id(&budget, "budget")?).await?;
+    let spec = &known.spec;
     let overcommit = body.overcommit;
     let (kind, amount, reason) = body.check(spec.currency)?;
-    let new = NewGrant { budget: spec.id, kind, amount, idempotency_key, reason, actor: act.by, overcommit };
-    let row = desk.grant(&new).await?;
-    Ok((StatusCode::CREATED, Answer(Grant::present(row, spec.currency))))
+    let consent = approvals::consent(&desk, &act).await?;
+    let actor = Arc::clone(&act.by);
+    let new = NewGrant { budget: spec.id, kind, amount, idempotency_key, reason, actor, overcommit, consent };
+    match desk.grant(&new).await {
+        Ok(row) => Ok((StatusCode::CREATED, Answer(Grant::present(row, spec.currency))).into_response()),
+        Err(StoreError::NeedsSecondPerson) => {
+            let waiting = approvals::propose(&desk, &known, &new, &act).await?;
+            Ok((StatusCode::ACCEPTED, Answer(waiting)).into_response())
+        }
+        Err(error) => Err(error.into()),
+    }
 }

@@ -250,6 +250,7 @@ fn token_for(tenant: TenantId, email: &str, offer: Offer, hash: SecretHash, now:
         epoch: 0,
         email: Some(email.into()),
         offer: Some(offer),
+        challenge: None,
         created_at: now,
         expires_at: now + INVITATION_LASTS,
     }

@@ -11,6 +11,7 @@ use cfr_billing::budget::{BudgetFilter, ScopeId};
 use cfr_billing::identity::{KeyStatus, Role, TenantPatch, TenantStatus, User as Row, UserFilter, UserStatus};
 use cfr_billing::people::OutsideIdentity;
 use cfr_billing::store::{Page, PageRequest};
+use cfr_billing::subscription::{SubscriptionFilter, SubscriptionStatus};
 use cfr_billing::usage::UsageFilter;
 use cfr_core::id::TenantId;
 use cfr_core::ledger::Scope;
@@ -29,6 +30,7 @@ use super::keys::Key;
 use super::lookup::{self, Memo};
 use super::precondition::{IfMatch, Versioned};
 use super::problem::{Problem, Problems};
+use super::subscriptions::{self, Subscription};
 use super::tenants::Tenant;
 use super::usage::UsageRecord;
 use super::users::{self, User};
@@ -40,6 +42,7 @@ struct Person {
     exported_at: Timestamp,
     profile: User,
     budgets: Vec<Budget>,
+    subscriptions: Vec<Subscription>,
     identities: Vec<OutsideIdentity>,
     sessions: Vec<SignIn>,
 }
@@ -64,6 +67,8 @@ pub(crate) struct PersonalData {
     keys: Vec<Key>,
     /// Their budgets.
     budgets: Vec<Budget>,
+    /// Their own subscriptions.
+    subscriptions: Vec<Subscription>,
     /// Who they are at other providers.
     identities: Vec<serde_json::Value>,
     /// Browsers in which they are signed in.
@@ -107,6 +112,7 @@ async fn person(desk: &Desk, user: &Row) -> Result<Person, Problem> {
         exported_at: desk.now(),
         profile: users::present(user.clone(), &mut memo).await?,
         budgets,
+        subscriptions: subscriptions(desk, user, &mut memo).await?,
         identities: people.identities(user.id).await?,
         sessions: sessions
             .into_iter()
@@ -118,6 +124,15 @@ async fn person(desk: &Desk, user: &Row) -> Result<Person, Problem> {
             })
             .collect(),
     })
+}
+
+async fn subscriptions(desk: &Desk, user: &Row, memo: &mut Memo<'_>) -> Result<Vec<Subscription>, Problem> {
+    let filter = SubscriptionFilter { user: Some(user.id), ..SubscriptionFilter::default() };
+    let mut shown = Vec::new();
+    for row in desk.of_user(user)?.subscriptions(&filter, PageRequest::default()).await?.items {
+        shown.push(subscriptions::present(desk, row, memo).await?);
+    }
+    Ok(shown)
 }
 
 fn keys(desk: &Desk, user: &Row) -> impl Stream<Item = Result<Bytes, Problem>> + Send + 'static {
@@ -182,6 +197,8 @@ pub(crate) async fn erase_user(
     if user.role == Role::Admin && desk.access.subject != Subject::Operator {
         return Err(Problem::forbidden(NOT_AN_ADMIN));
     }
+    end_subscriptions(&desk, SubscriptionFilter { user: Some(user.id), ..SubscriptionFilter::default() }, &act).await?;
+    let user = desk.store.user(user.id).await?;
     let erased = desk.of_user(&user)?.erase_user(user.id, user.version, &act).await?;
     desk.changed().await;
     Ok(Versioned::ok(erased.version, users::present(erased, &mut Memo::new(&*desk.store)).await?))
@@ -213,11 +230,27 @@ pub(crate) async fn erase_tenant(
     let tenant = desk.store.update_tenant(tenant.id, tenant.version, &gone, &act).await?;
     desk.changed().await;
     end_keys(&desk, tenant.id, &act).await?;
+    let theirs = SubscriptionFilter { tenant: Some(tenant.id), ..SubscriptionFilter::default() };
+    end_subscriptions(&desk, theirs, &act).await?;
     erase_people(&desk, tenant.id, &act).await?;
     forget_accounts(&desk, tenant.id, &act).await?;
     desk.vault().shred(tenant.id, &act).await.map_err(Problem::internal)?;
     desk.changed().await;
     Ok(Versioned::ok(tenant.version, Tenant::from(tenant)))
+}
+
+/// What somebody subscribed to ends with them.
+async fn end_subscriptions(desk: &Desk, filter: SubscriptionFilter, act: &Act) -> Result<(), Problem> {
+    let mut page = PageRequest::default();
+    loop {
+        let found = desk.subscriptions().subscriptions(&filter, page).await?;
+        for live in found.items.iter().filter(|row| row.status.is_live()) {
+            let ended = live.with_status(SubscriptionStatus::Canceled, act.at);
+            desk.subscriptions().update_subscription(&ended, act).await?;
+        }
+        let Some(next) = found.next else { return Ok(()) };
+        page.after = Some(next);
+    }
 }
 
 async fn end_keys(desk: &Desk, tenant: TenantId, act: &Act) -> Result<(), Problem> {

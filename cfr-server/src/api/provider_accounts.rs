@@ -214,7 +214,7 @@ pub(crate) async fn show(desk: Desk, Path(account): Path<String>) -> Result<Vers
 }
 
 /// Change an account, its secret too. Running calls end as they began.
-#[utoipa::path(patch, path = "/provider-accounts/{account}", operation_id = "change_provider_account",
+#[utoipa::path(patch, path = "/provider-accounts/{account}", operation_id = "update_provider_account",
     tag = "provider accounts", params(("account" = schema::ProviderAccountId, Path, description = "Id")),
     request_body = ChangeProviderAccount,
     responses((status = 200, description = "The account as it is now", body = ProviderAccount), Problems))]
@@ -239,7 +239,7 @@ pub(crate) async fn change(
 }
 
 /// Remove an account and its secret for good.
-#[utoipa::path(delete, path = "/provider-accounts/{account}", operation_id = "remove_provider_account",
+#[utoipa::path(delete, path = "/provider-accounts/{account}", operation_id = "delete_provider_account",
     tag = "provider accounts", params(("account" = schema::ProviderAccountId, Path, description = "Id")),
     responses((status = 200, description = "The account as it was", body = ProviderAccount), Problems))]
 pub(crate) async fn remove(

@@ -57,13 +57,21 @@ words! {
     Scope: "key" "user" "team" "tenant" "product" "platform";
     /// What happens at the limit of a budget.
     LimitPolicy: "hard" "soft" "unlimited";
+    /// Where a subscription is in its life.
+    SubscriptionStatus: "incomplete" "trialing" "active" "past_due" "unpaid" "canceled";
+    /// Who sees to it that a subscription is paid.
+    PaymentMode: "free" "invoice" "stripe";
+    /// Where a proposal is in its life.
+    ProposalStatus: "waiting" "approved" "rejected" "expired";
+    /// What became of a lead.
+    LeadStatus: "new" "contacted" "won" "lost";
     /// Where granted money comes from.
     GrantKind: "included" "top_up" "promo" "rollover" "adjustment" "import";
     /// What a model is for.
-    Mode: "chat" "embedding" "image" "stt" "tts" "rerank" "moderation";
+    Mode: "chat" "embedding" "image" "stt" "tts" "rerank" "moderation" "realtime";
     /// What a request asked for.
     Operation: "chat_completions" "completions" "embeddings" "responses" "messages" "generate_content"
-        "image_generations" "image_edits" "speech" "transcriptions" "translations" "moderations" "rerank";
+        "image_generations" "image_edits" "speech" "transcriptions" "translations" "moderations" "rerank" "realtime";
     /// Where the quantities of a usage record come from.
     UsageSource: "provider" "provider_cost" "estimated" "partial" "external" "none" "cache";
     /// What differs between two price tables.
@@ -126,6 +134,12 @@ texts! {
     ProviderAccountId: "pac_01kahr4kz8fyksn1c1d5v2c9zt", None;
     /// The id of a budget.
     BudgetId: "bud_01kahr4kz8fyksn1c1d5v2c9zt", None;
+    /// The id of a subscription.
+    SubscriptionId: "sub_01kahr4kz8fyksn1c1d5v2c9zt", None;
+    /// The id of a proposal.
+    ProposalId: "pro_01kahr4kz8fyksn1c1d5v2c9zt", None;
+    /// The id of a lead.
+    LeadId: "lea_01kahr4kz8fyksn1c1d5v2c9zt", None;
     /// The id of a grant.
     GrantId: "grt_01kahr4kz8fyksn1c1d5v2c9zt", None;
     /// The id of a request.
@@ -160,6 +174,10 @@ mod tests {
         check::<cfr_billing::identity::Language>(Language::WORDS);
         check::<cfr_billing::identity::KeyKind>(KeyKind::WORDS);
         check::<cfr_billing::identity::KeyStatus>(KeyStatus::WORDS);
+        check::<cfr_billing::subscription::SubscriptionStatus>(SubscriptionStatus::WORDS);
+        check::<cfr_billing::subscription::PaymentMode>(PaymentMode::WORDS);
+        check::<cfr_billing::approval::ProposalStatus>(ProposalStatus::WORDS);
+        check::<cfr_billing::lead::LeadStatus>(LeadStatus::WORDS);
         check::<cfr_billing::audit_log::ActorKind>(ActorKind::WORDS);
         check::<cfr_core::ledger::Scope>(Scope::WORDS);
         check::<cfr_core::ledger::LimitPolicy>(LimitPolicy::WORDS);

@@ -7,10 +7,12 @@ use cfr_billing::identity::{
 };
 use cfr_billing::plan::{ProductVersion, Terms};
 use cfr_billing::store::path_currency;
+use cfr_billing::subscription::{Subscription, SubscriptionStatus};
 use cfr_core::gateway::{Caller, ModelAccess};
 use cfr_core::ledger::{BudgetSpec, CallerIds, PATH_BUDGETS_MAX, Path, Scope};
 use cfr_core::limit::Limit;
 use cfr_core::money::{Currency, Margin};
+use cfr_core::time::Timestamp;
 
 use super::AuthError;
 
@@ -20,28 +22,35 @@ struct Holder<'a> {
     user: Option<&'a User>,
     tenant: Option<&'a Tenant>,
     product: Option<&'a ProductVersion>,
+    subscription: Option<&'a Subscription>,
     budgets: &'a [BudgetSpec],
 }
 
 /// Works out what a request with this key may do, or why nothing.
-pub(super) fn caller(context: &KeyContext) -> Result<Caller, AuthError> {
-    let KeyContext { key, user, tenant, product, budgets, .. } = context;
+pub(super) fn caller(context: &KeyContext, now: Timestamp) -> Result<Caller, AuthError> {
+    let KeyContext { key, user, tenant, product, subscription, budgets, .. } = context;
     if key.user.is_some() && user.is_none() {
         return Err(AuthError::UserNotActive);
     }
     let (user, tenant, product) = (user.as_ref(), tenant.as_ref(), product.as_ref());
-    Holder { key: Some(key), user, tenant, product, budgets }.caller()
+    Holder { key: Some(key), user, tenant, product, subscription: subscription.as_ref(), budgets }.caller(now)
 }
 
 /// Works out what a request of this user may do, who has no key, or is named by the holder of one.
-pub(crate) fn user_caller(context: &UserContext, key: Option<&ApiKey>) -> Result<Caller, AuthError> {
-    let UserContext { user, tenant, product, budgets } = context;
-    Holder { key, user: Some(user), tenant: Some(tenant), product: product.as_ref(), budgets }.caller()
+pub(crate) fn user_caller(
+    context: &UserContext,
+    key: Option<&ApiKey>,
+    now: Timestamp,
+) -> Result<Caller, AuthError> {
+    let UserContext { user, tenant, product, subscription, budgets } = context;
+    let (product, subscription) = (product.as_ref(), subscription.as_ref());
+    Holder { key, user: Some(user), tenant: Some(tenant), product, subscription, budgets }.caller(now)
 }
 
 impl Holder<'_> {
-    fn caller(&self) -> Result<Caller, AuthError> {
+    fn caller(&self, now: Timestamp) -> Result<Caller, AuthError> {
         let ids = self.ids()?;
+        self.check_subscription(now)?;
         let (path, currency) = self.path()?;
         let terms = self.product.map(|version| &version.terms);
         Ok(Caller {
@@ -72,6 +81,15 @@ impl Holder<'_> {
             key: self.key.map(|key| key.id),
             product_version: self.product.map(|version| version.id),
         })
+    }
+
+    /// Whoever ever had a subscription needs one whose terms hold.
+    fn check_subscription(&self, now: Timestamp) -> Result<(), AuthError> {
+        match self.subscription.and_then(|subscription| subscription.refuses(now)) {
+            None => Ok(()),
+            Some(SubscriptionStatus::Unpaid) => Err(AuthError::SubscriptionUnpaid),
+            Some(_) => Err(AuthError::SubscriptionEnded),
+        }
     }
 
     /// The budgets to charge. Whoever has none of their own has no money: an unlimited budget is a budget, too.

@@ -1,7 +1,7 @@
 //! Who calls models: whoever has a key, an access token of our own provider, or a user whom a chat front-end names.
 //!
 //! A token's signature is checked once, then the token is known by its hash. What it opens is read again every ten seconds,
-//! and at once after every change that this server hears of, as with keys.
+//! and at once after every change and every end of a session that this server hears of, as with keys.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -134,7 +134,7 @@ impl Callers {
             Err(StoreError::NotFound { .. }) => return Err(AuthError::Unknown),
             found => found?,
         };
-        let caller = user_caller(&self.store.user_context(session.user, None).await?, None)?;
+        let caller = user_caller(&self.store.user_context(session.user, None).await?, None, self.clock.now())?;
         match provider.holder(&session).await? {
             Some(_) if session.user == claims.sub => Ok(Arc::new(caller)),
             _ => Err(AuthError::Unknown),
@@ -154,7 +154,7 @@ impl Callers {
         let theirs = user.filter(|user| Some(user.tenant) == key.tenant && user.email_verified_at.is_some());
         let user = theirs.ok_or(AuthError::UnknownUser)?;
         let context = self.store.user_context(user.id, Some(key.id)).await?;
-        Ok(Arc::new(user_caller(&context, Some(key))?))
+        Ok(Arc::new(user_caller(&context, Some(key), self.clock.now())?))
     }
 
     async fn remembered(
@@ -162,7 +162,7 @@ impl Callers {
         who: Who,
         read: impl Future<Output = Result<Arc<Caller>, AuthError>>,
     ) -> Result<Arc<Caller>, AuthError> {
-        let (generation, now) = (self.keys.generation(), self.clock.uptime());
+        let (generation, now) = (self.keys.generation_of_sessions(), self.clock.uptime());
         let patience = if self.keys.is_told() { KNOWN_FOR } else { KNOWN_FOR_UNTOLD };
         let holds = |memory: &Memory| memory.generation == generation && now < memory.read_at + patience;
         if let Some(known) = self.people.get(&who).filter(holds) {

@@ -30,6 +30,12 @@ pub enum AuthError {
     /// The tenant is not in use.
     #[error("the tenant is not active")]
     TenantSuspended,
+    /// What the tenant or the user subscribed to is not paid.
+    #[error("the subscription is not paid: whoever runs the account finds its state at /api/v1/subscriptions")]
+    SubscriptionUnpaid,
+    /// What the tenant or the user subscribed to is over.
+    #[error("the subscription has ended: it takes another one")]
+    SubscriptionEnded,
     /// The user is not in use.
     #[error("the user is not active")]
     UserNotActive,
@@ -68,6 +74,8 @@ impl From<AuthError> for ApiError {
             AuthError::WrongKind { .. } => forbidden("wrong_key_kind", message),
             AuthError::ForeignAddress => forbidden("address_not_allowed", message),
             AuthError::TenantSuspended => forbidden("tenant_suspended", message),
+            AuthError::SubscriptionUnpaid => forbidden("subscription_unpaid", message),
+            AuthError::SubscriptionEnded => forbidden("subscription_ended", message),
             AuthError::UserNotActive => forbidden("user_not_active", message),
             AuthError::UnknownUser => forbidden("unknown_user", message),
             AuthError::NoBudget => forbidden("no_budget", message),

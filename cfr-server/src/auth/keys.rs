@@ -47,8 +47,8 @@ pub struct Principal {
 }
 
 impl Principal {
-    fn new(context: KeyContext) -> Self {
-        let caller = caller(&context).map(Arc::new);
+    fn new(context: KeyContext, now: Timestamp) -> Self {
+        let caller = caller(&context, now).map(Arc::new);
         Self { context: Arc::new(context), caller, used_minute: AtomicI64::new(0) }
     }
 
@@ -146,6 +146,8 @@ pub struct Keys {
     memories: Cache<KeyMac, Memory>,
     /// Counts management changes. What was read before the last one is not believed.
     generation: AtomicU64,
+    /// Counts ends of sessions, in the same way.
+    sessions_generation: AtomicU64,
     /// When keys were last used, until that is written down.
     used: Mutex<HashMap<KeyId, Timestamp>>,
 }
@@ -169,6 +171,7 @@ impl Keys {
             operator: None,
             memories,
             generation: AtomicU64::new(0),
+            sessions_generation: AtomicU64::new(0),
             used: Mutex::default(),
         }
     }
@@ -176,8 +179,9 @@ impl Keys {
     /// Also accepts this key, which is in no store, for the management API.
     #[must_use]
     pub fn with_operator(mut self, key: &KeyText) -> Self {
-        let context = operator_context(key, self.clock.now());
-        self.operator = self.pepper.as_ref().ok().map(|pepper| (pepper.mac(key), Arc::new(Principal::new(context))));
+        let now = self.clock.now();
+        let context = operator_context(key, now);
+        self.operator = self.pepper.as_ref().ok().map(|pepper| (pepper.mac(key), Arc::new(Principal::new(context, now))));
         self
     }
 
@@ -197,6 +201,12 @@ impl Keys {
     #[must_use]
     pub fn generation(&self) -> u64 {
         self.generation.load(Ordering::Acquire)
+    }
+
+    /// The same for what is known of whoever calls in a session: it also counts the sessions that ended.
+    #[must_use]
+    pub fn generation_of_sessions(&self) -> u64 {
+        self.generation().wrapping_add(self.sessions_generation.load(Ordering::Acquire))
     }
 
     /// Whether other servers could tell of changes that they make.
@@ -290,7 +300,22 @@ impl Keys {
     /// and tells the other replicas. When they cannot be told, they believe what they know for its usual time.
     pub async fn changed(&self) {
         self.forget();
-        if let Err(error) = self.broadcast.publish(Notice::Access).await {
+        self.tell(Notice::Access).await;
+    }
+
+    /// Forgets who calls in a session. What is known of keys stays: people sign out all day long.
+    pub fn forget_sessions(&self) {
+        self.sessions_generation.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Sessions ended here: what was given out in them opens nothing any longer, here and on the other replicas.
+    pub async fn sessions_ended(&self) {
+        self.forget_sessions();
+        self.tell(Notice::Sessions).await;
+    }
+
+    async fn tell(&self, notice: Notice) {
+        if let Err(error) = self.broadcast.publish(notice).await {
             tracing::warn!(%error, "other replicas may honour what was changed for another {KNOWN_FOR:?}");
         }
     }
@@ -392,7 +417,7 @@ impl Keys {
     }
 
     async fn read(&self, mac: KeyMac, generation: u64, now: Duration) -> Result<Option<Arc<Principal>>, StoreError> {
-        let principal = self.store.key_context(&mac).await?.map(|context| Arc::new(Principal::new(context)));
+        let principal = self.store.key_context(&mac).await?.map(|context| Arc::new(Principal::new(context, self.clock.now())));
         let memory = Memory { principal: principal.clone(), read_at: now, looked_at: now, generation };
         self.memories.insert(mac, memory);
         Ok(principal)
@@ -466,5 +491,13 @@ fn operator_context(text: &KeyText, now: Timestamp) -> KeyContext {
         version: 1,
         created_at: now,
     };
-    KeyContext { key, superseded: false, user: None, tenant: None, product: None, budgets: Vec::new() }
+    KeyContext {
+        key,
+        superseded: false,
+        user: None,
+        tenant: None,
+        product: None,
+        subscription: None,
+        budgets: Vec::new(),
+    }
 }

@@ -51,6 +51,7 @@ fn router(books: &Books, prices: FolderPrices, config: &Config) -> Router {
         letters: books.letters.clone(),
         accounts: Arc::new(AccountDesk::new(config)),
         broadcast: Arc::clone(&books.broadcast),
+        second_person_above: config.settings.second_person_above,
         sign_ins: None,
         running: TaskTracker::new(),
     };

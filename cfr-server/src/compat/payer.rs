@@ -41,7 +41,8 @@ impl Whom {
             (Some(key), _) => Caller::clone(app.keys.authenticate(&bearing(key)?, None).await?.caller()?),
             (None, Some(user)) => {
                 let user = names::user(&*app.books.store, &manager.view, user).await?;
-                user_caller(&app.books.store.user_context(user.id, None).await.map_err(refused)?, None)?
+                let context = app.books.store.user_context(user.id, None).await.map_err(refused)?;
+                user_caller(&context, None, app.clock.now())?
             }
             (None, None) => return Err(invalid("user_id", "name a user, or a `key`")),
         };

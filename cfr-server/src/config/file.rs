@@ -58,12 +58,15 @@ pub(super) struct Mail {
     pub(super) smtp_url: Option<Spanned<Secret>>,
     pub(super) from: Option<Spanned<String>>,
     pub(super) reply_to: Option<Spanned<String>>,
+    pub(super) sales: Option<Spanned<String>>,
 }
 
 /// `[sign_in]`.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct SignIn {
+    #[serde(default)]
+    pub(super) private_hosts: Vec<Spanned<String>>,
     #[serde(default)]
     pub(super) oidc: Vec<Spanned<SignInOidc>>,
 }
@@ -179,6 +182,8 @@ pub(super) struct Limits {
     pub(super) header_seconds: Option<Spanned<u64>>,
     pub(super) idle_seconds: Option<Spanned<u64>>,
     pub(super) hold_seconds: Option<Spanned<u64>>,
+    pub(super) realtime_session_seconds: Option<Spanned<u64>>,
+    pub(super) leads_days: Option<Spanned<u64>>,
 }
 
 /// `[media]`.
@@ -209,6 +214,7 @@ pub(super) struct Money {
     pub(super) fx_buffer_bps: Option<Spanned<u32>>,
     pub(super) budget_status_code: Option<Spanned<u16>>,
     pub(super) cost_headers: Option<bool>,
+    pub(super) second_person_above: Option<Spanned<String>>,
 }
 
 /// `[[upstream]]`.

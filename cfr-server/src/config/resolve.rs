@@ -7,7 +7,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use cfr_core::money::{BPS_PER_ONE, Currency, FxRate};
+use cfr_core::money::{BPS_PER_ONE, Currency, FxRate, Money};
 use cfr_core::secret::Secret;
 use http::StatusCode;
 use ipnet::IpNet;
@@ -38,6 +38,9 @@ mod sign_in;
 const BODY_BYTES_RANGE: RangeInclusive<usize> = 1_024..=1_073_741_824;
 /// From a second to a day: a call that takes longer holds money that nobody can use.
 const TIMEOUT_SECONDS_RANGE: RangeInclusive<u64> = 1..=86_400;
+/// Nobody needs to know for longer than ten years who once asked.
+const LEADS_DAYS_RANGE: RangeInclusive<u64> = 1..=3_660;
+const HOURS_PER_DAY: u64 = 24;
 /// Zero switches the auditor off.
 const AUDIT_SECONDS_RANGE: RangeInclusive<u64> = 0..=86_400;
 /// Below a second, a network that hiccups stops all holds; above an hour, a lost process keeps what it had for too long.
@@ -85,6 +88,7 @@ pub(super) fn resolve(
         mail: reader.mail(file.mail.as_ref(), public_url.is_some()),
         public_url,
         sign_in: reader.sign_in(file.sign_in.oidc),
+        sign_in_hosts: reader.hosts(file.sign_in.private_hosts, "sign_in.private_hosts"),
         proxies: reader.proxies(&file.server.trusted_proxies),
         ledger: reader.ledger(&file.ledger),
         settings: reader.settings(&file.limits, &file.money),
@@ -141,11 +145,17 @@ impl Reader<'_> {
 
     fn settings(&mut self, limits: &file::Limits, money: &file::Money) -> Settings {
         let mut settings = Settings { cost_headers: money.cost_headers.unwrap_or(false), ..Settings::default() };
+        let (key, said) = ("limits.realtime_session_seconds", limits.realtime_session_seconds.as_ref());
+        settings.realtime_session_max = self.seconds(key, said, settings.realtime_session_max);
         if let Some(bytes) = &limits.body_bytes_max {
             settings.body_bytes_max = self.bytes_max(bytes, "limits.body_bytes_max");
         }
         if let Some(bytes) = &limits.form_bytes_max {
             settings.form_bytes_max = self.bytes_max(bytes, "limits.form_bytes_max");
+        }
+        settings.second_person_above = self.second_person_above(money);
+        if let Some(days) = &limits.leads_days {
+            settings.leads_kept = self.leads_kept(days);
         }
         if let Some(code) = &money.budget_status_code {
             match StatusCode::from_u16(*code.get_ref()) {
@@ -154,6 +164,25 @@ impl Reader<'_> {
             }
         }
         settings
+    }
+
+    fn second_person_above(&mut self, money: &file::Money) -> Option<i64> {
+        let text = money.second_person_above.as_ref()?;
+        let units = Decimal::from_str_exact(text.get_ref().trim()).ok().filter(|units| !units.is_sign_negative());
+        let nanos = units.and_then(|units| Money::from_decimal(units, Currency::EUR).ok()).map(Money::nanos);
+        if nanos.is_none() {
+            let what = "an amount of whatever currency the budget has, as in \"1000\"";
+            self.problem(self.line(text), "money.second_person_above", what);
+        }
+        nanos
+    }
+
+    fn leads_kept(&mut self, days: &Spanned<u64>) -> Duration {
+        if !LEADS_DAYS_RANGE.contains(days.get_ref()) {
+            let what = format!("from {} to {}", LEADS_DAYS_RANGE.start(), LEADS_DAYS_RANGE.end());
+            self.problem(self.line(days), "limits.leads_days", what);
+        }
+        Duration::from_hours(days.get_ref().saturating_mul(HOURS_PER_DAY).min(LEADS_DAYS_RANGE.end() * HOURS_PER_DAY))
     }
 
     fn database(&mut self, section: file::Database) -> DatabaseConfig {

@@ -9,7 +9,10 @@ use cfr_billing::identity::{
 };
 use cfr_billing::outside::{Named, NamedKind};
 use cfr_billing::people::Admission;
-use cfr_billing::plan::{NewProduct, Terms};
+use cfr_billing::plan::{NewProduct, ProductVersion, Terms};
+use cfr_billing::store::PageRequest;
+use cfr_billing::subscription::{PaymentMode, Subscription, SubscriptionFilter, SubscriptionStatus};
+use cfr_core::id::{SubscriptionId, TenantId};
 use cfr_core::ledger::{CallerIds, Scope};
 use cfr_core::money::{Currency, Margin};
 use cfr_core::time::{Period, TimeZone, Timestamp};
@@ -42,6 +45,12 @@ pub(super) async fn import(source: &mut SqliteSource, desk: &Desk<'_>) -> Result
     for row in table(source, "products").await? {
         let became = product(desk, &row).await;
         report.note("products", row.text("id").unwrap_or_default(), became);
+    }
+    for row in table(source, "tenants").await? {
+        if let Some(plan) = row.text("billing_plan") {
+            let became = subscription(desk, &row, plan).await;
+            report.note("subscriptions", row.text("id").unwrap_or_default(), became);
+        }
     }
     for row in table(source, "users").await? {
         let id = row.text("id").unwrap_or_default().to_owned();
@@ -141,6 +150,54 @@ async fn product(desk: &Desk<'_>, row: &Row) -> Became {
         }
     }
     Ok((outcome, format!("product `{code}`")))
+}
+
+/// What a tenant was on there: the product of that name, as the import named it, with a seat for everybody whom the tenant may
+/// have. A tenant that has a subscription keeps it.
+async fn subscription(desk: &Desk<'_>, row: &Row, plan: &str) -> Became {
+    let (code, note) = (slug(plan), format!("on `{plan}`, paid by invoice"));
+    let Some(Named::Tenant(tenant)) = desk.named(NamedKind::Tenant, row.need("id")?).await? else {
+        return if desk.apply { Err("its tenant was not taken over".to_owned()) } else { Ok((Outcome::Taken, note)) };
+    };
+    let seats = row.count("max_users").filter(|users| *users > 0);
+    let seats = seats.ok_or("it has no `max_users`, which says how many seats the plan has: subscribe by hand")?;
+    let product = desk.books.store.product_by_code(&code).await.map_err(told)?;
+    let Some(product) = product else { return Err(format!("there is no product `{code}`: make one, then subscribe")) };
+    let theirs = SubscriptionFilter { tenant: Some(tenant), ..SubscriptionFilter::default() };
+    let known = desk.books.store.subscriptions(&theirs, PageRequest::default()).await.map_err(told)?;
+    if known.items.iter().any(|known| known.user.is_none()) {
+        return Ok((Outcome::Kept, note));
+    }
+    if desk.apply {
+        let zone = desk.books.store.tenant(tenant).await.map_err(told)?.zone;
+        let new = subscribed(tenant, &product.current, zone, desk.act.at);
+        let new = Subscription { seats: Some(seats), ..new };
+        desk.books.store.add_subscription(&new, &desk.act).await.map_err(told)?;
+    }
+    Ok((Outcome::Taken, note))
+}
+
+fn subscribed(tenant: TenantId, terms: &ProductVersion, zone: TimeZone, now: Timestamp) -> Subscription {
+    let new = Subscription {
+        id: SubscriptionId::generate(now),
+        tenant,
+        user: None,
+        product_version: terms.id,
+        status: SubscriptionStatus::Incomplete,
+        payment_mode: PaymentMode::Invoice,
+        seats: None,
+        period: terms.terms.period.clone(),
+        zone,
+        started_at: None,
+        trial_ends_at: None,
+        grace_ends_at: None,
+        cancel_at: None,
+        ended_at: None,
+        version: 1,
+        created_at: now,
+        updated_at: now,
+    };
+    new.with_status(SubscriptionStatus::Active, now)
 }
 
 fn terms(row: &Row, name: &str, now: Timestamp) -> Result<Terms, String> {

@@ -17,6 +17,8 @@ pub struct MailConfig {
     pub from: Mailbox,
     /// Who answers to letters.
     pub reply_to: Option<Mailbox>,
+    /// Who is told when somebody asks to be told more.
+    pub sales: Option<Mailbox>,
 }
 
 /// What is wrong with how letters are sent.

@@ -61,12 +61,65 @@ templates! {
     EmailChanging => "email_changing";
     /// A link to set a new password. Gaps: `name`, `token`.
     ResetPassword => "reset_password", link "/auth/reset-password";
-    /// That the password was changed. Gaps: `name`.
-    PasswordChanged => "password_changed";
+    /// That something changed that somebody signs in with. Gaps: `name`, `change` (the word of a [`Change`]).
+    SignInChanged => "sign_in_changed";
     /// That somebody waits to be activated; it goes to the administrators of the tenant. Gaps: `tenant`, `email`.
     AccountWaiting => "account_waiting", link "/auth/sign-in";
+    /// That somebody asked to be told more; it goes to who sells. Gaps: `name`, `email`.
+    LeadReceived => "lead_received";
     /// That the account works now. Gaps: `name`, `tenant`.
     Activated => "activated", link "/auth/sign-in";
+}
+
+/// What changed that somebody signs in with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Change {
+    /// The password.
+    Password,
+    /// An app with codes was added.
+    AppAdded,
+    /// The app was removed.
+    AppRemoved,
+    /// A passkey was added.
+    PasskeyAdded,
+    /// A passkey was removed.
+    PasskeyRemoved,
+    /// There are new recovery codes.
+    RecoveryCodesMade,
+    /// An identity at another provider was linked.
+    IdentityLinked,
+    /// Every second factor was removed.
+    FactorsRemoved,
+}
+
+impl Change {
+    /// All of them.
+    pub const ALL: [Self; 8] = [
+        Self::Password,
+        Self::AppAdded,
+        Self::AppRemoved,
+        Self::PasskeyAdded,
+        Self::PasskeyRemoved,
+        Self::RecoveryCodesMade,
+        Self::IdentityLinked,
+        Self::FactorsRemoved,
+    ];
+
+    /// The word by which the letter's text knows it.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Password => "password",
+            Self::AppAdded => "app_added",
+            Self::AppRemoved => "app_removed",
+            Self::PasskeyAdded => "passkey_added",
+            Self::PasskeyRemoved => "passkey_removed",
+            Self::RecoveryCodesMade => "recovery_codes_made",
+            Self::IdentityLinked => "identity_linked",
+            Self::FactorsRemoved => "factors_removed",
+        }
+    }
 }
 
 /// A letter as it is sent.
@@ -142,7 +195,7 @@ mod tests {
     use super::*;
 
     fn values() -> Value {
-        json!({ "name": "Ada <b>", "tenant": "Grün & Söhne", "email": "ada@example.org", "token": "abc-1" })
+        json!({ "name": "Ada <b>", "tenant": "Grün & Söhne", "email": "ada@example.org", "token": "abc-1", "change": "password" })
     }
 
     #[test]
@@ -165,6 +218,19 @@ mod tests {
                     template.path().is_some()
                 );
             }
+        }
+    }
+
+    #[test]
+    fn every_change_is_told_in_words_of_its_own() {
+        for language in [Language::En, Language::De] {
+            let told = Change::ALL.map(|change| {
+                let values = json!({ "name": "Ada", "change": change.word() });
+                let letter = Template::SignInChanged.write(language, &values, "https://ai.example.org");
+                letter.expect("every gap is filled").text
+            });
+            let different: std::collections::BTreeSet<&String> = told.iter().collect();
+            assert_eq!(different.len(), told.len(), "{told:?}");
         }
     }
 

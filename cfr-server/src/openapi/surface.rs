@@ -39,6 +39,7 @@ use utoipa::OpenApi;
     list_gemini_models,
     show_gemini_model,
     crate::leaks::report,
+    crate::leads::receive,
     health,
     live,
     ready,

@@ -26,7 +26,7 @@ use crate::provider_account;
 use crate::row::{Fields, query};
 use crate::secrets;
 use crate::usage;
-use crate::{oidc, outside};
+use crate::{approval, lead, oidc, outside, subscription};
 
 /// A read transaction, and the sections that were begun in it.
 #[derive(Debug)]
@@ -152,6 +152,9 @@ const fn source(section: Section) -> &'static str {
         Section::AuditEvents => "SELECT * FROM audit_events ORDER BY seq",
         Section::DataKeys => "SELECT * FROM data_keys ORDER BY id",
         Section::ProviderAccounts => "SELECT * FROM provider_accounts ORDER BY id",
+        Section::Subscriptions => "SELECT * FROM subscriptions ORDER BY id",
+        Section::Proposals => "SELECT * FROM proposals ORDER BY id",
+        Section::Leads => "SELECT * FROM leads ORDER BY id",
         Section::Credentials => "SELECT * FROM credentials ORDER BY user_id",
         Section::Identities => "SELECT * FROM identities ORDER BY issuer COLLATE \"C\", subject COLLATE \"C\"",
         Section::OidcClients => "SELECT * FROM oidc_clients ORDER BY id",
@@ -183,6 +186,9 @@ fn read_rows(section: Section, rows: &[PgRow]) -> Result<Rows, Fault> {
         Section::AuditEvents => Rows::AuditEvents(each(rows, audit_log::from_row)?),
         Section::DataKeys => Rows::DataKeys(each(rows, secrets::from_row)?),
         Section::ProviderAccounts => Rows::ProviderAccounts(each(rows, provider_account::from_row)?),
+        Section::Subscriptions => Rows::Subscriptions(each(rows, subscription::from_row)?),
+        Section::Proposals => Rows::Proposals(each(rows, approval::from_row)?),
+        Section::Leads => Rows::Leads(each(rows, lead::from_row)?),
         Section::Credentials => Rows::Credentials(each(rows, credential::from_row)?),
         Section::Identities => Rows::Identities(each(rows, identity_row)?),
         Section::OidcClients => Rows::OidcClients(each(rows, oidc::client_row)?),

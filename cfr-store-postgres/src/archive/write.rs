@@ -2,9 +2,11 @@
 
 use std::sync::Arc;
 
+use cfr_billing::approval::Proposal;
 use cfr_billing::audit_log::AuditEvent;
 use cfr_billing::budget::{Budget, Grant};
 use cfr_billing::identity::{Tenant, User};
+use cfr_billing::lead::Lead;
 use cfr_billing::outside::OutsideName;
 use cfr_billing::people::Credentials;
 use cfr_billing::plan::ProductVersion;
@@ -14,6 +16,7 @@ use cfr_billing::store::StoreError;
 use cfr_billing::store::archive::{
     AccountRow, HoldRow, HoldState, IdentityRow, KeyRow, LeaseRow, NodeRow, PriceRow, ProductRow, Rows,
 };
+use cfr_billing::subscription::Subscription;
 use cfr_billing::usage::UsageDay;
 use cfr_core::id::{KeyId, ProductVersionId, TenantId, UserId};
 use cfr_core::time::Timestamp;
@@ -30,7 +33,7 @@ use crate::provider_account;
 use crate::row::{self, query};
 use crate::usage::day_number;
 use crate::writer::Tx;
-use crate::{oidc, secrets};
+use crate::{approval, lead, oidc, secrets, subscription};
 
 mod batch;
 
@@ -58,6 +61,9 @@ pub(super) async fn rows(tx: &mut Tx<'_>, rows: &Rows) -> Result<(), Fault> {
         Rows::AuditEvents(rows) => events(tx, rows).await,
         Rows::DataKeys(rows) => data_keys(tx, rows).await,
         Rows::ProviderAccounts(rows) => provider_accounts(tx, rows).await,
+        Rows::Subscriptions(rows) => subscriptions(tx, rows).await,
+        Rows::Proposals(rows) => proposals(tx, rows).await,
+        Rows::Leads(rows) => leads(tx, rows).await,
         Rows::Credentials(rows) => each(tx, "credentials", rows, credentials).await,
         Rows::Identities(rows) => each(tx, "identities", rows, identity).await,
         Rows::OidcClients(rows) => oidc::insert_clients(tx, rows).await,
@@ -78,6 +84,27 @@ async fn data_keys(tx: &mut Tx<'_>, keys: &[DataKey]) -> Result<(), Fault> {
 async fn provider_accounts(tx: &mut Tx<'_>, accounts: &[SealedAccount]) -> Result<(), Fault> {
     for account in accounts {
         provider_account::insert(tx.connection(), account).await?;
+    }
+    Ok(())
+}
+
+async fn subscriptions(tx: &mut Tx<'_>, subscriptions: &[Subscription]) -> Result<(), Fault> {
+    for subscription in subscriptions {
+        subscription::insert(tx.connection(), subscription).await?;
+    }
+    Ok(())
+}
+
+async fn proposals(tx: &mut Tx<'_>, proposals: &[Proposal]) -> Result<(), Fault> {
+    for proposal in proposals {
+        approval::insert(tx.connection(), proposal).await?;
+    }
+    Ok(())
+}
+
+async fn leads(tx: &mut Tx<'_>, leads: &[Lead]) -> Result<(), Fault> {
+    for lead in leads {
+        lead::insert(tx.connection(), lead).await?;
     }
     Ok(())
 }

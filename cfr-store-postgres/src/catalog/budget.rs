@@ -74,6 +74,18 @@ pub(crate) async fn follow_terms(tx: &mut Tx<'_>, user: UserId, terms: &Terms) -
     Ok(update.execute(tx.connection()).await?.rows_affected() > 0)
 }
 
+/// New periods of somebody's first budget are granted what `new` says; whoever has none gets it.
+pub(crate) async fn follow_or_create(tx: &mut Tx<'_>, new: &NewBudget) -> Result<(), Fault> {
+    check_limit(new.included_nanos)?;
+    let sql = "UPDATE budgets SET included = $3, version = version + 1 WHERE id = \
+         (SELECT id FROM budgets WHERE scope = $1 AND scope_id = $2 ORDER BY id LIMIT 1)";
+    let update = query(sql).bind(new.scope.name()).bind(uuid(new.scope_id.0.to_be_bytes())).bind(new.included_nanos);
+    match update.execute(tx.connection()).await?.rows_affected() {
+        0 => insert(tx, new).await.map(drop),
+        _ => Ok(()),
+    }
+}
+
 /// Changes what new periods are granted, and the open one by the difference.
 pub(super) async fn set_limit(
     tx: &mut Tx<'_>,

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use cfr_billing::approval::Consent;
 use cfr_billing::audit_log::{Act, Action, Actor, Event, GrantOf};
 use cfr_billing::budget::{Budget, Grant, GrantKind};
 use cfr_billing::store::{NewGrant, Page, PageRequest, StoreError};
@@ -12,6 +13,7 @@ use sqlx::{PgConnection, Postgres, QueryBuilder};
 use uuid::Uuid;
 
 use super::account;
+use crate::approval;
 use crate::audit_log;
 use crate::bulk::{Cell, Rows, Script};
 use crate::catalog::budget;
@@ -23,23 +25,30 @@ use crate::writer::Tx;
 
 /// Grants once; a repeated key returns the first grant.
 pub(super) async fn grant(tx: &mut Tx<'_>, new: &NewGrant) -> Result<Grant, Fault> {
+    let act = Act { by: Arc::clone(&new.actor), at: tx.now };
+    let proposal = approval::proposal_of(tx, new, &act).await?;
     if let Some(known) = by_key(tx.connection(), &new.idempotency_key).await? {
         let same = known.budget == new.budget && known.kind == new.kind && known.amount_nanos == new.amount;
         let conflict = || StoreError::conflict("the idempotency key was used before with other terms");
-        return if same { Ok(known) } else { Err(conflict().into()) };
+        return if same && proposal.is_none() { Ok(known) } else { Err(conflict().into()) };
     }
     let budget = budget::active(tx.connection(), new.budget).await?.ok_or(StoreError::NotFound { what: "budget" })?;
     let account = account::open(tx, &budget).await?.ok_or(StoreError::NotFound { what: "open period" })?;
     let grant = book(tx, account.account, new).await?;
     // Somebody may have opened the next period since it was read: what was bought must not stay behind.
     account::roll_over_past(tx, &[account.account.0]).await?;
-    tell(tx, new, &grant, budget.tenant).await?;
+    if let Consent::Alone(alone) = &new.consent {
+        approval::check_alone(tx, alone, &grant).await?;
+    }
+    tell(tx, &act, &grant, budget.tenant).await?;
+    if let Some(proposal) = &proposal {
+        approval::approve(tx, proposal, &grant, &act).await?;
+    }
     Ok(grant)
 }
 
-async fn tell(tx: &mut Tx<'_>, new: &NewGrant, grant: &Grant, tenant: Option<TenantId>) -> Result<(), Fault> {
-    let act = Act { by: Arc::clone(&new.actor), at: tx.now };
-    audit_log::record(tx, &act, &Event::created(Action::GrantBooked, &GrantOf { grant, tenant })).await
+async fn tell(tx: &mut Tx<'_>, act: &Act, grant: &Grant, tenant: Option<TenantId>) -> Result<(), Fault> {
+    audit_log::record(tx, act, &Event::created(Action::GrantBooked, &GrantOf { grant, tenant })).await
 }
 
 /// Changes the open period, if there is one, by the difference of two limits.

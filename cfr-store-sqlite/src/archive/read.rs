@@ -25,7 +25,7 @@ use crate::provider_account;
 use crate::row::{Fields, accounts_from_blob};
 use crate::secrets;
 use crate::usage;
-use crate::{oidc, outside};
+use crate::{approval, lead, oidc, outside, subscription};
 
 /// A read transaction, and how far it was read.
 #[derive(Debug)]
@@ -167,6 +167,9 @@ const fn source(section: Section) -> Source {
         Section::AuditEvents => ("SELECT * FROM audit_events", &["seq"]),
         Section::DataKeys => ("SELECT * FROM data_keys", &["id"]),
         Section::ProviderAccounts => ("SELECT * FROM provider_accounts", &["id"]),
+        Section::Subscriptions => ("SELECT * FROM subscriptions", &["id"]),
+        Section::Proposals => ("SELECT * FROM proposals", &["id"]),
+        Section::Leads => ("SELECT * FROM leads", &["id"]),
         Section::Credentials => ("SELECT * FROM credentials", &["user_id"]),
         Section::Identities => ("SELECT * FROM identities", &["issuer", "subject"]),
         Section::OidcClients => ("SELECT * FROM oidc_clients", &["id"]),
@@ -211,6 +214,9 @@ fn read_rows(section: Section, rows: &[SqliteRow]) -> Result<Rows, Fault> {
         Section::AuditEvents => Rows::AuditEvents(each(rows, audit_log::from_row)?),
         Section::DataKeys => Rows::DataKeys(each(rows, secrets::from_row)?),
         Section::ProviderAccounts => Rows::ProviderAccounts(each(rows, provider_account::from_row)?),
+        Section::Subscriptions => Rows::Subscriptions(each(rows, subscription::from_row)?),
+        Section::Proposals => Rows::Proposals(each(rows, approval::from_row)?),
+        Section::Leads => Rows::Leads(each(rows, lead::from_row)?),
         Section::Credentials => Rows::Credentials(each(rows, credential::from_row)?),
         Section::Identities => Rows::Identities(each(rows, identity_row)?),
         Section::OidcClients => Rows::OidcClients(each(rows, oidc::client_row)?),

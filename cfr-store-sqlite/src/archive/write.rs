@@ -2,9 +2,11 @@
 
 use std::sync::Arc;
 
+use cfr_billing::approval::Proposal;
 use cfr_billing::audit_log::AuditEvent;
 use cfr_billing::budget::{Budget, Grant};
 use cfr_billing::identity::{Tenant, User};
+use cfr_billing::lead::Lead;
 use cfr_billing::outside::OutsideName;
 use cfr_billing::people::Credentials;
 use cfr_billing::plan::ProductVersion;
@@ -15,6 +17,7 @@ use cfr_billing::store::archive::{
     AccountRow, BatchRow, CorrectionRow, HoldRow, HoldState, IdentityRow, KeyRow, LeaseRow, NodeRow, PriceRow,
     ProductRow, Rows as Archived,
 };
+use cfr_billing::subscription::Subscription;
 use cfr_billing::usage::UsageDay;
 use cfr_core::id::{KeyId, ProductVersionId, TenantId, UserId};
 
@@ -28,7 +31,7 @@ use crate::provider_account;
 use crate::row::{accounts_blob, json, word};
 use crate::usage::{day_number, push_record};
 use crate::writer::Tx;
-use crate::{oidc, secrets};
+use crate::{approval, lead, oidc, secrets, subscription};
 
 /// Writes rows of one section as they are.
 pub(super) async fn rows(tx: &mut Tx<'_>, rows: &Archived) -> Result<(), Fault> {
@@ -53,6 +56,9 @@ pub(super) async fn rows(tx: &mut Tx<'_>, rows: &Archived) -> Result<(), Fault> 
         Archived::AuditEvents(rows) => events(tx, rows).await,
         Archived::DataKeys(rows) => data_keys(tx, rows).await,
         Archived::ProviderAccounts(rows) => provider_accounts(tx, rows).await,
+        Archived::Subscriptions(rows) => subscriptions(tx, rows).await,
+        Archived::Proposals(rows) => proposals(tx, rows).await,
+        Archived::Leads(rows) => leads(tx, rows).await,
         Archived::Credentials(rows) => each(tx, CREDENTIALS, rows, push_credentials).await,
         Archived::Identities(rows) => each(tx, IDENTITY, rows, push_identity).await,
         Archived::OidcClients(rows) => oidc::insert_clients(tx, rows).await,
@@ -88,6 +94,27 @@ async fn data_keys(tx: &mut Tx<'_>, keys: &[DataKey]) -> Result<(), Fault> {
 async fn provider_accounts(tx: &mut Tx<'_>, accounts: &[SealedAccount]) -> Result<(), Fault> {
     for account in accounts {
         provider_account::insert(tx.connection(), account).await?;
+    }
+    Ok(())
+}
+
+async fn subscriptions(tx: &mut Tx<'_>, subscriptions: &[Subscription]) -> Result<(), Fault> {
+    for subscription in subscriptions {
+        subscription::insert(tx.connection(), subscription).await?;
+    }
+    Ok(())
+}
+
+async fn proposals(tx: &mut Tx<'_>, proposals: &[Proposal]) -> Result<(), Fault> {
+    for proposal in proposals {
+        approval::insert(tx.connection(), proposal).await?;
+    }
+    Ok(())
+}
+
+async fn leads(tx: &mut Tx<'_>, leads: &[Lead]) -> Result<(), Fault> {
+    for lead in leads {
+        lead::insert(tx.connection(), lead).await?;
     }
     Ok(())
 }

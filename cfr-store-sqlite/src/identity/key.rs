@@ -5,6 +5,7 @@ use cfr_billing::budget::{NewBudget, ScopeId};
 use cfr_billing::identity::{ApiKey, KeyContext, KeyMac, KeyStatus, NewKey, User, UserContext};
 use cfr_billing::plan::ProductVersion;
 use cfr_billing::store::{Page, PageRequest, StoreError};
+use cfr_billing::subscription::Subscription;
 use cfr_core::id::{KeyId, TenantId, UserId};
 use cfr_core::ledger::{LimitPolicy, Scope};
 use sqlx::sqlite::{SqlitePool, SqliteRow};
@@ -16,6 +17,7 @@ use crate::catalog::{budget, product};
 use crate::error::Fault;
 use crate::page::{page_of, rows_wanted};
 use crate::row::{Fields, blob, json, word};
+use crate::subscription;
 use crate::writer::Tx;
 
 mod change;
@@ -133,13 +135,20 @@ pub(crate) async fn context(connection: &mut SqliteConnection, mac: &KeyMac) -> 
         Some(id) => Some(tenant::by_id(connection, id).await?),
         None => None,
     };
-    let product = product_of(connection, user.as_ref()).await?;
+    let subscription = subscription::governing(connection, key.user, key.tenant).await?;
+    let product = product_of(connection, user.as_ref(), subscription.as_ref()).await?;
     let budgets = budget::path(connection, &rungs(Some(key.id), key.user, key.tenant, product.as_ref())).await?;
-    Ok(Some(KeyContext { key, superseded, user, tenant, product, budgets }))
+    Ok(Some(KeyContext { key, superseded, user, tenant, product, subscription, budgets }))
 }
 
-async fn product_of(connection: &mut SqliteConnection, user: Option<&User>) -> Result<Option<ProductVersion>, Fault> {
-    match user.and_then(|user| user.product_version) {
+/// The terms: the user's own, or those of the subscription that governs the request.
+async fn product_of(
+    connection: &mut SqliteConnection,
+    user: Option<&User>,
+    subscription: Option<&Subscription>,
+) -> Result<Option<ProductVersion>, Fault> {
+    let own = user.and_then(|user| user.product_version);
+    match own.or(subscription.map(|subscription| subscription.product_version)) {
         Some(id) => product::version(connection, id).await.map(Some),
         None => Ok(None),
     }
@@ -153,10 +162,11 @@ pub(crate) async fn user_context(
 ) -> Result<UserContext, Fault> {
     let user = user::by_id(connection, user).await?;
     let tenant = tenant::by_id(connection, user.tenant).await?;
-    let product = product_of(connection, Some(&user)).await?;
+    let subscription = subscription::governing(connection, Some(user.id), Some(tenant.id)).await?;
+    let product = product_of(connection, Some(&user), subscription.as_ref()).await?;
     let rungs = rungs(key, Some(user.id), Some(tenant.id), product.as_ref());
     let budgets = budget::path(connection, &rungs).await?;
-    Ok(UserContext { user, tenant, product, budgets })
+    Ok(UserContext { user, tenant, product, subscription, budgets })
 }
 
 fn rungs(

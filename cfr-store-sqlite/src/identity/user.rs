@@ -6,6 +6,7 @@ use cfr_billing::oidc::Ending;
 use cfr_billing::people::Activation;
 use cfr_billing::plan::ProductVersion;
 use cfr_billing::store::{Page, PageRequest, StoreError};
+use cfr_billing::subscription::OWNED;
 use cfr_core::id::{ProductVersionId, TenantId, UserId};
 use sqlx::sqlite::{SqlitePool, SqliteRow};
 use sqlx::{QueryBuilder, Sqlite, SqliteConnection};
@@ -17,6 +18,7 @@ use crate::error::Fault;
 use crate::oidc;
 use crate::page::{page_of, rows_wanted};
 use crate::row::{Fields, blob, word};
+use crate::subscription;
 use crate::writer::Tx;
 
 /// Writes a user, and the user's budget by the product's terms.
@@ -121,13 +123,19 @@ pub(crate) fn normal(email: &str) -> String {
 }
 
 async fn check_room(tx: &mut Tx<'_>, tenant: &Tenant) -> Result<(), Fault> {
-    let Some(max) = tenant.users_max else { return Ok(()) };
-    let sql = "SELECT count(*) FROM users WHERE tenant_id = ? AND status IN ('active', 'suspended')";
-    let users: i64 = sqlx::query_scalar(sql).bind(blob(tenant.id.to_bytes())).fetch_one(tx.connection()).await?;
-    if users < i64::from(max) {
+    let seats = subscription::live(tx.connection(), tenant.id.as_u128()).await?.and_then(|live| live.seats);
+    let Some(max) = tenant.users_max.into_iter().chain(seats).min() else { return Ok(()) };
+    if count(tx, tenant.id).await? < i64::from(max) {
         return Ok(());
     }
     Err(StoreError::conflict(format_args!("the tenant has all of its {max} users")).into())
+}
+
+/// Users of a tenant who have a place.
+pub(crate) async fn count(tx: &mut Tx<'_>, tenant: TenantId) -> Result<i64, Fault> {
+    let sql = "SELECT count(*) FROM users WHERE tenant_id = ? AND status IN ('active', 'suspended')";
+    let query = sqlx::query_scalar(sql).bind(blob(tenant.to_bytes()));
+    Ok(query.fetch_one(tx.connection()).await?)
 }
 
 async fn check_seat(tx: &mut Tx<'_>, tenant: TenantId, version: Option<&ProductVersion>) -> Result<(), Fault> {
@@ -143,8 +151,22 @@ async fn check_seat(tx: &mut Tx<'_>, tenant: TenantId, version: Option<&ProductV
     Err(StoreError::conflict(format_args!("all {seats} seats of the product `{}` are taken", version.code)).into())
 }
 
-/// Changes a user if its version is still `version`.
+/// Changes a user if its version is still `version`, and no subscription says the terms.
 pub(crate) async fn update(
+    tx: &mut Tx<'_>,
+    id: UserId,
+    version: i64,
+    patch: &UserPatch,
+    act: &Act,
+) -> Result<User, Fault> {
+    if patch.product_version.is_some() && subscription::last(tx.connection(), id.as_u128()).await?.is_some() {
+        return Err(StoreError::conflict(OWNED).into());
+    }
+    change(tx, id, version, patch, act).await
+}
+
+/// Changes a user if its version is still `version`.
+pub(crate) async fn change(
     tx: &mut Tx<'_>,
     id: UserId,
     version: i64,

@@ -11,7 +11,7 @@ use crate::row::{Fields, blob, damaged, json};
 use crate::writer::Tx;
 
 /// Writes a letter, or what became of one that is known.
-pub(super) async fn insert(tx: &mut Tx<'_>, mail: &Mail) -> Result<(), Fault> {
+pub(crate) async fn insert(tx: &mut Tx<'_>, mail: &Mail) -> Result<(), Fault> {
     let sql = "INSERT INTO mails (id, due_at, tries, entry) VALUES (?1, ?2, ?3, ?4) \
          ON CONFLICT (id) DO UPDATE SET due_at = ?2, tries = ?3, entry = ?4";
     let insert = sqlx::query(sql)

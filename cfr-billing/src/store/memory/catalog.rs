@@ -12,6 +12,7 @@ use jiff::tz;
 
 use super::books::Budgets;
 use super::tables::{check_free, check_slug, check_version, page};
+use super::subscription::Subscriptions;
 use super::{MemoryStore, oidc};
 use crate::audit_log::{Act, Action, AuditEvent, AuditFilter, Event};
 use crate::budget::{Budget, BudgetFilter, Grant, NewBudget, ScopeId};
@@ -23,6 +24,7 @@ use crate::oidc::Ending;
 use crate::people::Activation;
 use crate::plan::{NewProduct, Product, ProductVersion};
 use crate::store::{CatalogStore, Page, PageRequest, StoreError};
+use crate::subscription::{OWNED, Subscription};
 use crate::usage::{Dimension, REPORT_ROWS_MAX, ReportRow, UsageDay, UsageFilter, UsageSums};
 
 /// The scope id of budgets that limit everybody.
@@ -39,6 +41,7 @@ pub(super) struct Catalog {
     /// The secrets that were replaced.
     pub(super) old_macs: HashMap<KeyMac, KeyId>,
     pub(super) budgets: Budgets,
+    pub(super) subscriptions: Subscriptions,
     prices: Vec<([u8; 32], Vec<u8>)>,
 }
 
@@ -58,7 +61,7 @@ impl Catalog {
         self.users.get(&id).ok_or(StoreError::NotFound { what: "user" })
     }
 
-    fn version(&self, id: ProductVersionId) -> Result<&ProductVersion, StoreError> {
+    pub(super) fn version(&self, id: ProductVersionId) -> Result<&ProductVersion, StoreError> {
         self.versions.get(&id).ok_or(StoreError::NotFound { what: "product version" })
     }
 
@@ -109,6 +112,11 @@ impl Catalog {
         self.insert_budget(&new, now);
     }
 
+    /// Users who have a place.
+    pub(super) fn members(&self, tenant: TenantId) -> impl Iterator<Item = &User> {
+        self.users.values().filter(move |user| user.tenant == tenant && user.status.takes_place())
+    }
+
     fn check_address_free(&self, email: &str) -> Result<(), StoreError> {
         check_free(self.users.values().any(|user| same_email(&user.email, email)), "the address")
     }
@@ -116,12 +124,13 @@ impl Catalog {
     /// Whether one more user of this tenant, on these terms, has a place.
     fn check_place(&self, tenant: TenantId, terms: Option<ProductVersionId>) -> Result<(), StoreError> {
         let tenant = self.tenant(tenant)?;
-        let members = || self.users.values().filter(|user| user.tenant == tenant.id && user.status.takes_place());
-        if tenant.users_max.is_some_and(|max| members().count() >= max as usize) {
+        let most = tenant.users_max.into_iter().chain(self.seats(tenant.id)).min();
+        if most.is_some_and(|max| self.members(tenant.id).count() >= max as usize) {
             return Err(StoreError::conflict("the tenant has as many users as it may have"));
         }
         let Some(version) = terms.map(|id| self.version(id)).transpose()? else { return Ok(()) };
-        let on_product = members()
+        let on_product = self
+            .members(tenant.id)
             .filter_map(|user| self.versions.get(&user.product_version?))
             .filter(|other| other.product == version.product);
         if version.terms.seats.is_some_and(|seats| on_product.count() >= seats as usize) {
@@ -239,16 +248,42 @@ impl Catalog {
 
     /// The budget's limit follows new terms with its next period.
     fn follow_terms(&mut self, user: &User, version: &ProductVersion, now: Timestamp) -> Result<(), StoreError> {
-        let scope_id = ScopeId(user.id.as_u128());
-        let mine = |budget: &&mut Budget| budget.spec.scope == Scope::User && budget.scope_id == scope_id;
-        if let Some(budget) = self.budgets.values_mut().find(mine) {
-            budget.spec.included_nanos = version.terms.budget_included_nanos;
-            budget.version += 1;
+        if self.follow(Scope::User, ScopeId(user.id.as_u128()), version.terms.budget_included_nanos) {
             return Ok(());
         }
         let zone = self.tenant(user.tenant)?.zone.clone();
         self.insert_user_budget(user, version, zone, now);
         Ok(())
+    }
+
+    /// New periods of somebody's first budget are granted this much; `false` when there is no budget.
+    pub(super) fn follow(&mut self, scope: Scope, scope_id: ScopeId, included_nanos: i64) -> bool {
+        let theirs = |budget: &&mut Budget| budget.spec.scope == scope && budget.scope_id == scope_id;
+        let Some(budget) = self.budgets.values_mut().find(theirs) else { return false };
+        budget.spec.included_nanos = included_nanos;
+        budget.version += 1;
+        true
+    }
+
+    /// Puts a user on these terms.
+    pub(super) fn set_terms(
+        &mut self,
+        before: &User,
+        version: ProductVersionId,
+        now: Timestamp,
+    ) -> Result<User, StoreError> {
+        let terms = self.version(version)?.clone();
+        self.follow_terms(before, &terms, now)?;
+        let mut user = User { product_version: Some(version), ..before.clone() };
+        (user.version, user.updated_at) = (user.version + 1, now);
+        self.users.insert(user.id, user.clone());
+        Ok(user)
+    }
+
+    /// The terms of a request: the user's own, or those of the subscription that governs it.
+    fn terms_of(&self, user: Option<&User>, subscription: Option<&Subscription>) -> Option<&ProductVersion> {
+        let own = user.and_then(|user| user.product_version);
+        self.versions.get(&own.or(subscription.map(|subscription| subscription.product_version))?)
     }
 
     /// The active budgets of a path, in order: key, user, tenant, product, platform.
@@ -425,6 +460,9 @@ impl CatalogStore for MemoryStore {
         check_version(user.version, version)?;
         user.check_change(patch)?;
         catalog.check_return(&user, patch)?;
+        if patch.product_version.is_some() && catalog.last_subscription(id.as_u128()).is_some() {
+            return Err(StoreError::conflict(OWNED));
+        }
         if let Some(terms) = patch.product_version.map(|id| catalog.version(id).cloned()).transpose()? {
             if !user.status.waits() {
                 catalog.follow_terms(&user, &terms, now)?;
@@ -509,19 +547,21 @@ impl CatalogStore for MemoryStore {
         let id = catalog.macs.get(mac).or_else(|| catalog.old_macs.get(mac));
         let Some(key) = id.and_then(|id| catalog.keys.get(id)).cloned() else { return Ok(None) };
         let user = key.user.and_then(|id| catalog.users.get(&id)).cloned();
-        let product = user.as_ref().and_then(|user| catalog.versions.get(&user.product_version?)).cloned();
+        let subscription = catalog.governing(key.user, key.tenant).cloned();
+        let product = catalog.terms_of(user.as_ref(), subscription.as_ref()).cloned();
         let tenant = key.tenant.and_then(|id| catalog.tenants.get(&id)).cloned();
         let budgets = catalog.path(Some(key.id), key.user, key.tenant, product.as_ref());
-        Ok(Some(KeyContext { key, superseded, user, tenant, product, budgets }))
+        Ok(Some(KeyContext { key, superseded, user, tenant, product, subscription, budgets }))
     }
 
     async fn user_context(&self, user: UserId, key: Option<KeyId>) -> Result<UserContext, StoreError> {
         let catalog = &self.state().catalog;
         let user = catalog.user(user)?.clone();
         let tenant = catalog.tenant(user.tenant)?.clone();
-        let product = user.product_version.map(|id| catalog.version(id)).transpose()?.cloned();
+        let subscription = catalog.governing(Some(user.id), Some(tenant.id)).cloned();
+        let product = catalog.terms_of(Some(&user), subscription.as_ref()).cloned();
         let budgets = catalog.path(key, Some(user.id), Some(tenant.id), product.as_ref());
-        Ok(UserContext { user, tenant, product, budgets })
+        Ok(UserContext { user, tenant, product, subscription, budgets })
     }
 
     async fn create_budget(&self, new: &NewBudget, act: &Act) -> Result<Budget, StoreError> {

@@ -8,6 +8,7 @@ use cfr_core::id::{AccountId, BudgetId};
 use cfr_core::time::Timestamp;
 
 use super::MemoryStore;
+use crate::approval::{Consent, DECIDED};
 use crate::audit_log::{Act, Action, Event, GrantOf};
 use crate::budget::Grant;
 use crate::store::{
@@ -142,14 +143,17 @@ impl LedgerStore for MemoryStore {
         let now = self.time(now);
         self.faults.check()?;
         let state = &mut *self.state();
+        let second = matches!(grant.consent, Consent::Second(_));
         if let Some(known) = state.books.granted(grant)? {
-            return Ok(known);
+            return if second { Err(StoreError::conflict(DECIDED)) } else { Ok(known) };
         }
+        state.check_consent(grant, now)?;
         let budget = state.catalog.open_budget(grant.budget)?;
         let booked = state.books.grant(budget, grant, now)?;
         let act = Act { by: Arc::clone(&grant.actor), at: now };
         let event = Event::created(Action::GrantBooked, &GrantOf { grant: &booked, tenant: budget.tenant });
         state.log.record(&event, &act);
+        state.note_consent(&grant.consent, booked.id, &act)?;
         Ok(booked)
     }
 

@@ -14,7 +14,7 @@ use crate::audit_log::{Act, Action, Event};
 use crate::identity::{ApiKey, User};
 use crate::oidc::Ending;
 use crate::people::{
-    Activation, Admission, Credentials, Mail, OneTimeToken, OutsideIdentity, SecretHash, Session, SignedIn, TokenKind,
+    Activation, Admission, AttemptCount, Credentials, Mail, OneTimeToken, OutsideIdentity, SecretHash, Session, SignedIn, TokenKind,
 };
 use crate::store::{MAILS_MAX, Page, PageRequest, PeopleStore, StoreError};
 
@@ -25,9 +25,14 @@ pub(super) struct People {
     sessions: BTreeMap<SessionId, Session>,
     tokens: BTreeMap<TokenId, OneTimeToken>,
     mails: BTreeMap<MailId, Mail>,
+    attempts: BTreeMap<SecretHash, AttemptCount>,
 }
 
 impl People {
+    pub(super) fn queue(&mut self, mail: &Mail) {
+        self.mails.insert(mail.id, mail.clone());
+    }
+
     fn epoch(&self, user: UserId) -> i64 {
         self.credentials.get(&user).map_or(0, |known| known.epoch)
     }
@@ -72,7 +77,7 @@ impl People {
     }
 
     fn issue(&mut self, token: OneTimeToken, mail: Option<&Mail>) {
-        self.tokens.retain(|_, earlier| earlier.kind != token.kind || !earlier.is_replaced_by(&token));
+        self.tokens.retain(|_, earlier| !earlier.is_replaced_by(&token));
         self.tokens.insert(token.id, token);
         self.mails.extend(mail.map(|mail| (mail.id, mail.clone())));
     }
@@ -336,7 +341,7 @@ impl PeopleStore for MemoryStore {
     }
 
     async fn queue_mail(&self, mail: &Mail) -> Result<(), StoreError> {
-        self.state().people.mails.insert(mail.id, mail.clone());
+        self.state().people.queue(mail);
         Ok(())
     }
 
@@ -356,11 +361,28 @@ impl PeopleStore for MemoryStore {
         Ok(())
     }
 
+    async fn count_attempts(
+        &self,
+        subject: &SecretHash,
+        more: u32,
+        now: Timestamp,
+        until: Timestamp,
+    ) -> Result<AttemptCount, StoreError> {
+        let attempts = &mut self.state().people.attempts;
+        let known = attempts.get(subject).copied().filter(|known| known.until > now);
+        let known = known.unwrap_or(AttemptCount { count: 0, until });
+        let counted = AttemptCount { count: known.count.saturating_add(more.into()), ..known };
+        attempts.insert(*subject, counted);
+        Ok(counted)
+    }
+
     async fn sweep(&self, now: Timestamp) -> Result<u64, StoreError> {
         let people = &mut self.state().people;
-        let before = people.sessions.len() + people.tokens.len();
+        let rows = |people: &People| people.sessions.len() + people.tokens.len() + people.attempts.len();
+        let before = rows(people);
         people.sessions.retain(|_, session| session.expires_at > now);
         people.tokens.retain(|_, token| token.expires_at > now);
-        Ok((before - people.sessions.len() - people.tokens.len()) as u64)
+        people.attempts.retain(|_, attempts| attempts.until > now);
+        Ok((before - rows(people)) as u64)
     }
 }

@@ -7,7 +7,7 @@ use cfr_billing::audit_log::AuditEvent as Row;
 use serde::Serialize;
 
 use super::super::desk::Desk;
-use super::super::export::{self, Format};
+use super::super::export::{self, FileFormat, Format};
 use super::super::input::Params;
 use super::super::problem::{Problem, Problems};
 use super::super::schema;
@@ -36,7 +36,7 @@ pub(crate) struct ExportQuery {
     pub(crate) to: Option<Timestamp>,
     /// `jsonl` or `csv`; `jsonl` when absent.
     #[param(inline)]
-    pub(crate) format: Option<Format>,
+    pub(crate) format: Option<FileFormat>,
 }
 
 /// An event as a line of a table.
@@ -87,15 +87,15 @@ pub(crate) async fn download(desk: Desk, Params(query): Params<ExportQuery>) -> 
         let (store, filter) = (Arc::clone(&store), filter.clone());
         async move { Ok(store.audit_events(&filter, page).await?) }
     };
-    match format.unwrap_or(Format::Jsonl) {
-        Format::Csv => {
+    match format.unwrap_or(FileFormat::Jsonl) {
+        FileFormat::Csv => {
             export::pages("audit-events", Format::Csv, fetch, |rows, first| {
                 export::csv(rows.into_iter().map(Line::of), first)
             })
             .await
         }
-        format => {
-            export::pages("audit-events", format, fetch, |rows: Vec<Row>, _| {
+        FileFormat::Jsonl => {
+            export::pages("audit-events", Format::Jsonl, fetch, |rows: Vec<Row>, _| {
                 let shown = rows.into_iter().map(AuditEvent::try_from).collect::<Result<Vec<_>, Problem>>()?;
                 export::json_lines(&shown)
             })

@@ -12,7 +12,7 @@ use cfr_core::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::super::desk::Desk;
-use super::super::export::{self, Format};
+use super::super::export::{self, FileFormat, Format};
 use super::super::input::Params;
 use super::super::lookup::Memo;
 use super::super::problem::{Problem, Problems};
@@ -40,7 +40,7 @@ pub(crate) struct ExportQuery {
     pub(crate) to: Option<Timestamp>,
     /// `csv` or `jsonl`; `csv` when absent.
     #[param(inline)]
-    pub(crate) format: Option<Format>,
+    pub(crate) format: Option<FileFormat>,
 }
 
 /// A record, the currency of its amounts, and what its reader may reach.
@@ -112,15 +112,15 @@ pub(crate) async fn download(desk: Desk, Params(query): Params<ExportQuery>) -> 
     let (filter, store) = (filter(&desk, query).await?, Arc::clone(&desk.store));
     let reach = desk.view.reach();
     let fetch = move |page| read(Arc::clone(&store), reach, filter.clone(), page);
-    match format.unwrap_or(Format::Csv) {
-        Format::Csv => {
+    match format.unwrap_or(FileFormat::Csv) {
+        FileFormat::Csv => {
             export::pages("usage", Format::Csv, fetch, |rows: Vec<Exported>, first| {
                 export::csv(rows.into_iter().map(Line::of), first)
             })
             .await
         }
-        format => {
-            export::pages("usage", format, fetch, |rows: Vec<Exported>, _| {
+        FileFormat::Jsonl => {
+            export::pages("usage", Format::Jsonl, fetch, |rows: Vec<Exported>, _| {
                 let shown = rows.into_iter();
                 let shown = shown.map(|(row, currency, reach)| UsageRecord::present(row, currency).within(reach));
                 export::json_lines(&shown.collect::<Vec<_>>())

@@ -82,6 +82,10 @@ permissions! {
     UsersErase => "users:erase": [TenantAdmin PlatformAdmin Service],
     /// See for a quarter of an hour what a user sees.
     UsersImpersonate => "users:impersonate": [PlatformAdmin],
+    /// See subscriptions.
+    SubscriptionsRead => "subscriptions:read": [TenantAdmin PlatformAdmin Service],
+    /// Make, change and end subscriptions.
+    SubscriptionsWrite => "subscriptions:write": [PlatformAdmin],
     /// See keys, without their secrets.
     KeysRead => "keys:read": [User TenantAdmin PlatformAdmin Service],
     /// Make, change, rotate and revoke keys. A user does so where the product has the feature `api_access`.
@@ -92,7 +96,7 @@ permissions! {
     BudgetsRead => "budgets:read": [Guest User TenantAdmin PlatformAdmin Service],
     /// Set budgets; a tenant's administrator gives shares of the tenant's budget.
     BudgetsWrite => "budgets:write": [TenantAdmin PlatformAdmin Service],
-    /// Grant money to budgets, or take some.
+    /// Grant money to budgets, or take some, and decide on what another person proposed.
     LedgerAdjust => "ledger:adjust": [PlatformAdmin Service],
     /// See usage.
     UsageRead => "usage:read": [Guest User TenantAdmin PlatformAdmin Service],
@@ -112,6 +116,10 @@ permissions! {
     ClientsRead => "clients:read": [TenantAdmin PlatformAdmin],
     /// Make and change such applications.
     ClientsWrite => "clients:write": [TenantAdmin PlatformAdmin],
+    /// See who asked to be told more.
+    LeadsRead => "leads:read": [PlatformAdmin],
+    /// Note what became of them, and forget them.
+    LeadsWrite => "leads:write": [PlatformAdmin],
     /// See the audit log: a user their own acts.
     AuditRead => "audit:read": [User TenantAdmin PlatformAdmin Service],
     /// See the processes that share the database.

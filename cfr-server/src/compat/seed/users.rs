@@ -5,6 +5,7 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
+use cfr_billing::approval::Consent;
 use cfr_billing::budget::{Budget, GrantKind, NewBudget, ScopeId};
 use cfr_billing::identity::{KeyKind, NewUser, Role, User, UserFilter};
 use cfr_billing::store::{CatalogStore, NewGrant, PAGE_ROWS_MAX, PageRequest};
@@ -212,6 +213,7 @@ pub(super) async fn reset_budget(
             reason: "reset of the budget".into(),
             actor: Arc::clone(&manager.act.by),
             overcommit: false,
+            consent: Consent::NotNeeded,
         };
         app.books.escrow.grant(&grant).await.map_err(refused)?;
     }

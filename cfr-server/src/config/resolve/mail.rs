@@ -26,7 +26,8 @@ impl Reader<'_> {
             self.problem(line, "mail.from", "say who letters come from, as in `Example <noreply@example.com>`");
         }
         let reply_to = self.mailbox(line, "mail.reply_to", mail.reply_to.as_ref());
-        Some(MailConfig { smtp_url: smtp_url?, from: from?, reply_to })
+        let sales = self.mailbox(line, "mail.sales", mail.sales.as_ref());
+        Some(MailConfig { smtp_url: smtp_url?, from: from?, reply_to, sales })
     }
 
     fn smtp_url(&mut self, line: Option<usize>, mail: &file::Mail) -> Option<Secret> {
