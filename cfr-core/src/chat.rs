@@ -44,6 +44,8 @@ pub enum Operation {
     Moderations,
     /// `POST /v1/rerank`, as Cohere and Jina have it.
     Rerank,
+    /// A response in a conversation over `GET /v1/realtime` of OpenAI, a WebSocket.
+    Realtime,
 }
 
 /// The wire format in which a client speaks and is answered.
@@ -78,6 +80,7 @@ impl Operation {
             Self::Translations => "translations",
             Self::Moderations => "moderations",
             Self::Rerank => "rerank",
+            Self::Realtime => "realtime",
         }
     }
 
@@ -202,6 +205,10 @@ impl Call {
                 let Envelope { model, stream, .. } = &self.envelope;
                 Envelope::parse_named(self.operation, model, *stream, &body)?
             }
+            Operation::Realtime => {
+                let read = Envelope::parse_named(self.operation, &self.envelope.model, true, &body)?;
+                Envelope { input: self.envelope.input, ..read } // the conversation is not in the body
+            }
             _ => Envelope::parse_form(self.operation, &body, &self.files)?,
         };
         self.body = body;
@@ -214,7 +221,7 @@ mod tests {
     use super::*;
     use crate::upstream::Capabilities;
 
-    const ALL: [Operation; 13] = [
+    const ALL: [Operation; 14] = [
         Operation::ChatCompletions,
         Operation::Completions,
         Operation::Embeddings,
@@ -228,6 +235,7 @@ mod tests {
         Operation::Translations,
         Operation::Moderations,
         Operation::Rerank,
+        Operation::Realtime,
     ];
 
     #[test]

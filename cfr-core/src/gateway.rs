@@ -30,6 +30,7 @@ mod count;
 mod error;
 mod open_call;
 mod quote;
+mod realtime;
 mod stored;
 mod stream;
 
@@ -38,6 +39,7 @@ pub(crate) use caller::covers;
 pub use caller::{Caller, ModelAccess};
 pub use count::PromptCount;
 pub use error::{BudgetExceeded, GatewayError};
+pub use realtime::{RealtimeResponse, RealtimeSession};
 pub use stored::{IdSeal, Stored, StoredRequest};
 pub use stream::AnswerStream;
 

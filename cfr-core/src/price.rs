@@ -169,6 +169,8 @@ pub enum Mode {
     Rerank,
     /// Judgement of texts.
     Moderation,
+    /// Conversations over an open connection, in text and sound.
+    Realtime,
 }
 
 /// What a model takes and gives at the most; absent where the table does not know.

@@ -13,6 +13,10 @@ use http::{HeaderValue, StatusCode};
 use crate::chat::{Call, Operation, Usage};
 use crate::price::PicoUsd;
 
+mod realtime;
+
+pub use realtime::{RealtimeOrder, RealtimeSocket};
+
 /// A server that answers calls. It speaks the caller's dialect on our side and its own on the other.
 ///
 /// The gateway decides what is sent where, when to try again and what it costs; an upstream encodes, sends, decodes.
@@ -54,6 +58,18 @@ pub trait Upstream: Debug + Send + Sync + 'static {
         let _ = order;
         Err(UpstreamError::Unsupported { message: "keeping answers".into() })
     }
+
+    /// Opens a conversation over a connection of its own.
+    ///
+    /// # Errors
+    /// As [`Upstream::send`]; [`UpstreamError::Unsupported`] where there is nothing of the kind.
+    ///
+    /// # Cancel safety
+    /// Dropping the future, or the connection that it returned, closes it.
+    async fn connect(&self, order: RealtimeOrder<'_>) -> Result<Box<dyn RealtimeSocket>, UpstreamError> {
+        let _ = order;
+        Err(UpstreamError::Unsupported { message: "the realtime API".into() })
+    }
 }
 
 const _: fn(&dyn Upstream) = |_| {};
@@ -78,6 +94,8 @@ pub struct Capabilities {
     pub moderations: bool,
     /// Documents put in order.
     pub rerank: bool,
+    /// Conversations over an open connection.
+    pub realtime: bool,
     /// Reports usage at the end of a stream, always or when asked.
     pub usage_in_stream: bool,
     /// Every token that is charged is visible in the answer, so that a cut stream can be counted.
@@ -95,6 +113,7 @@ impl Capabilities {
         transcriptions: false,
         moderations: false,
         rerank: false,
+        realtime: false,
         usage_in_stream: true,
         visible_output: true,
     };
@@ -104,7 +123,7 @@ impl Capabilities {
 
     /// Everything.
     pub const ALL: Self =
-        Self { images: true, speech: true, transcriptions: true, moderations: true, rerank: true, ..Self::TEXT };
+        Self { images: true, speech: true, transcriptions: true, moderations: true, rerank: true, realtime: true, ..Self::TEXT };
 
     /// Whether it can do this at all.
     #[must_use]
@@ -117,6 +136,7 @@ impl Capabilities {
             Operation::Transcriptions | Operation::Translations => self.transcriptions,
             Operation::Moderations => self.moderations,
             Operation::Rerank => self.rerank,
+            Operation::Realtime => self.realtime,
             _ => operation.is_chat() && self.chat,
         }
     }
@@ -248,6 +268,8 @@ pub struct Report {
     pub provider_cost: Option<PicoUsd>,
     /// Bytes of visible answer: text, reasoning, refusals, tool arguments.
     pub output_bytes: u64,
+    /// Tokens of sound in the answer, by its length, where the provider sends it in pieces.
+    pub output_audio_tokens: u64,
     /// Why the answer ended, in OpenAI's words.
     pub finish: Option<FinishReason>,
     /// The model that answered, by its own word.
@@ -266,6 +288,7 @@ impl Report {
         self.usage = later.usage.or(self.usage);
         self.provider_cost = later.provider_cost.or(self.provider_cost);
         self.output_bytes = self.output_bytes.saturating_add(later.output_bytes);
+        self.output_audio_tokens = self.output_audio_tokens.saturating_add(later.output_audio_tokens);
         self.finish = later.finish.or(self.finish.take());
         self.model = later.model.or(self.model.take());
         self.service_tier = later.service_tier.or(self.service_tier.take());

@@ -44,7 +44,7 @@ fn refuses(entries: Vec<Value>, reason: &str) {
 #[test]
 fn the_bundled_table_loads_and_every_entry_is_found_by_each_of_its_names() {
     let table = PriceTable::bundled().unwrap();
-    assert_eq!(table.entries().len(), 566);
+    assert_eq!(table.entries().len(), 572);
     for entry in table.entries() {
         let during = entry.effective_from().or(entry.effective_to().map(|to| to - jiff::SignedDuration::from_secs(1)));
         let during = during.unwrap_or(at("2026-11-21T00:00:00Z"));

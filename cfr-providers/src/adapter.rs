@@ -87,6 +87,15 @@ pub trait Adapter: Debug + Send + Sync + 'static {
         Err(UpstreamError::Unsupported { message: "counting tokens".into() })
     }
 
+    /// The request that opens a conversation with a model over a WebSocket, complete but for the signature and the handshake.
+    ///
+    /// # Errors
+    /// [`UpstreamError::Unsupported`] where there is nothing of the kind.
+    fn encode_realtime(&self, model: &str) -> Result<WireRequest, UpstreamError> {
+        let _ = model;
+        Err(UpstreamError::Unsupported { message: "the realtime API".into() })
+    }
+
     /// How to ask for responses that the provider keeps; none where it keeps none.
     fn keeper(&self) -> Option<&dyn KeepsResponses> {
         None

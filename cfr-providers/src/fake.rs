@@ -1,7 +1,7 @@
 //! A provider without a network: answers every model like a model would, the same prompt always the same way.
 //!
 //! For demonstrations, tests and benchmarks. It honours caps, `stop`, `n`, tools, response formats, log probabilities,
-//! legacy completions, embeddings, images, speech, transcripts, moderations and reranks, streams token by token, and
+//! legacy completions, embeddings, images, speech, transcripts, moderations, reranks and realtime conversations, streams token by token, and
 //! reports usage.
 //!
 //! **Counting.** A prompt costs one token per four bytes of its texts, tools and schema, rounded up: never more than
@@ -15,7 +15,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use cfr_core::chat::{Dialect, Operation};
-use cfr_core::upstream::{Capabilities, Order, Reply, TokenCount, Upstream, UpstreamError};
+use cfr_core::upstream::{
+    Capabilities, Order, RealtimeOrder, RealtimeSocket, Reply, TokenCount, Upstream, UpstreamError,
+};
 
 mod answer;
 mod batches;
@@ -25,6 +27,7 @@ mod judged;
 pub mod log;
 mod media;
 mod prompt;
+mod realtime;
 mod render;
 mod schema;
 pub mod script;
@@ -36,6 +39,7 @@ pub use log::{FakeLog, Served};
 use crate::openai;
 use batches::Shelf;
 use prompt::Prompt;
+use realtime::Talk;
 
 /// The time between two tokens when none is set.
 pub const PACE_DEFAULT: Duration = Duration::from_millis(5);
@@ -88,6 +92,10 @@ impl Upstream for Fake {
             Dialect::OpenAi => self.answer(order).await,
             _ => foreign::send(self, order).await,
         }
+    }
+
+    async fn connect(&self, order: RealtimeOrder<'_>) -> Result<Box<dyn RealtimeSocket>, UpstreamError> {
+        Ok(Box::new(Talk::new(order.model, self.pace, self.log())))
     }
 
     async fn count(&self, order: Order<'_>) -> Result<Option<TokenCount>, UpstreamError> {

@@ -35,6 +35,7 @@ mod no_stream;
 pub mod ollama;
 pub mod openai;
 pub mod patience;
+pub mod realtime;
 pub mod registry;
 pub mod rerank;
 pub mod responses;

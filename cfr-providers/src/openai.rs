@@ -218,6 +218,10 @@ impl Adapter for OpenAi {
         }
     }
 
+    fn encode_realtime(&self, model: &str) -> Result<WireRequest, UpstreamError> {
+        self.host.realtime(model)
+    }
+
     fn keeper(&self) -> Option<&dyn KeepsResponses> {
         self.host.quirks.responses.then_some(&self.host)
     }

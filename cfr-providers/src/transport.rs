@@ -8,7 +8,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use cfr_core::batch::ByteStream;
-use cfr_core::upstream::UpstreamError;
+use cfr_core::upstream::{RealtimeSocket, UpstreamError};
 use futures_core::Stream;
 use futures_util::StreamExt;
 use http::{HeaderMap, HeaderValue, Method, Response, Uri, header};
@@ -18,6 +18,8 @@ pub mod guard;
 pub mod replay;
 #[cfg(feature = "reqwest")]
 pub mod reqwest;
+#[cfg(feature = "reqwest")]
+mod websocket;
 
 #[cfg(feature = "reqwest")]
 pub use self::reqwest::ReqwestTransport;
@@ -115,6 +117,24 @@ impl Endpoint {
         })
     }
 
+    /// This address with one field in its query.
+    ///
+    /// # Errors
+    /// When there is one already, or the result is no address.
+    pub fn with_query(&self, name: &str, value: &str) -> Result<Self, BadAddress> {
+        let address = format!("{}?{name}={}", self.uri, path_segment(value));
+        let bad = || BadAddress { address: address.as_str().into() };
+        if self.uri.query().is_some() {
+            return Err(bad());
+        }
+        Ok(Self {
+            method: self.method.clone(),
+            uri: address.parse().map_err(|_| bad())?,
+            #[cfg(feature = "reqwest")]
+            url: address.parse().map_err(|_| bad())?,
+        })
+    }
+
     /// The same address for another method than `POST`.
     #[must_use]
     pub fn with_method(self, method: Method) -> Self {
@@ -185,6 +205,40 @@ pub trait Transport: Debug + Send + Sync + 'static {
             body.extend_from_slice(&piece.map_err(broken)?);
         }
         self.send(WireRequest { body: body.freeze(), ..request }, timeout).await
+    }
+
+    /// Opens a WebSocket by this request, at the latest after `timeout`; no event on it may be larger than so many bytes.
+    ///
+    /// # Errors
+    /// When there is no answer to be had, or the transport opens none.
+    ///
+    /// # Cancel safety
+    /// Dropping the future breaks the handshake off.
+    async fn connect(
+        &self,
+        request: WireRequest,
+        timeout: Duration,
+        event_bytes_max: usize,
+    ) -> Result<Connected, TransportError> {
+        let _ = (request, timeout, event_bytes_max);
+        Err(TransportError::Unreachable { message: "this transport opens no WebSockets".into() })
+    }
+}
+
+/// What became of a wish for a WebSocket.
+pub enum Connected {
+    /// It is open.
+    Socket(Box<dyn RealtimeSocket>),
+    /// The server answered something else.
+    Refused(Response<Body>),
+}
+
+impl Debug for Connected {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Socket(socket) => f.debug_tuple("Socket").field(socket).finish(),
+            Self::Refused(response) => f.debug_tuple("Refused").field(&response.status()).finish(),
+        }
     }
 }
 

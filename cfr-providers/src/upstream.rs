@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use cfr_core::chat::{Call, Operation};
 use cfr_core::secret::Secret;
 use cfr_core::upstream::{
-    Capabilities, Order, Reply, StoredOrder, StoredReply, StreamEvent, StreamReply, TokenCount, Upstream,
+    Capabilities, Order, RealtimeOrder, RealtimeSocket, Reply, StoredOrder, StoredReply, StreamEvent, StreamReply, TokenCount, Upstream,
     UpstreamError, WholeReply,
 };
 use futures_util::{StreamExt, stream};
@@ -15,9 +15,9 @@ use http::{HeaderMap, Response, StatusCode, header};
 
 use crate::adapter::{Adapter, Framing};
 use crate::media::{FetchMedia, Fetched};
-use crate::openai::{OpenAi, Quirks};
+use crate::openai::{self, OpenAi, Quirks};
 use crate::sign::{Bearer, KeyError, Signer, Unsigned};
-use crate::transport::{self, BadAddress, Body, Transport, WireRequest};
+use crate::transport::{self, BadAddress, Body, Connected, Transport, WireRequest};
 
 mod pump;
 
@@ -254,6 +254,19 @@ impl Upstream for HttpUpstream {
         }
         let body = transport::whole(&mut body, order.timeout, ERROR_BODY_BYTES_MAX).await.unwrap_or_default();
         Err(keeper.error(head.status, &head.headers, &body))
+    }
+
+    async fn connect(&self, order: RealtimeOrder<'_>) -> Result<Box<dyn RealtimeSocket>, UpstreamError> {
+        let request = self.signed(self.adapter(order.model).encode_realtime(order.model)?).await?;
+        let timeout = self.manner.header_timeout.unwrap_or(order.timeout);
+        match self.transport.connect(request, timeout, order.event_bytes_max).await? {
+            Connected::Socket(socket) => Ok(socket),
+            Connected::Refused(response) => {
+                let (head, mut body) = response.into_parts();
+                let body = transport::whole(&mut body, timeout, ERROR_BODY_BYTES_MAX).await.unwrap_or_default();
+                Err(openai::error::read(head.status, &head.headers, &body))
+            }
+        }
     }
 
     async fn count(&self, order: Order<'_>) -> Result<Option<TokenCount>, UpstreamError> {

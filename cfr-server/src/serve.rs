@@ -15,6 +15,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 use tower::util::MapRequest;
 
 mod proxies;
@@ -68,6 +69,27 @@ pub async fn serve(listener: TcpListener, router: Router, stop: CancellationToke
     serve_within(Limits::DEFAULT, listener, router, stop, drain).await
 }
 
+/// What goes on over a connection after its HTTP has ended: a WebSocket. It counts as the connection that it was, and is
+/// waited for at the end.
+#[derive(Debug, Clone)]
+pub struct Lasting {
+    stop: CancellationToken,
+    kill: CancellationToken,
+    _running: TaskTrackerToken,
+    _place: Arc<OwnedSemaphorePermit>,
+}
+
+impl Lasting {
+    /// Runs until its own end, which it hurries to when the token that it gets is cancelled; cut off when the time to drain
+    /// is over.
+    pub async fn run<F: Future<Output = ()>>(self, work: impl FnOnce(CancellationToken) -> F) {
+        let cut_off = self.kill.run_until_cancelled(work(self.stop.clone())).await.is_none();
+        if cut_off {
+            tracing::debug!("a WebSocket was cut off");
+        }
+    }
+}
+
 /// What one client may take from the others.
 #[derive(Debug, Clone, Copy)]
 struct Limits {
@@ -99,13 +121,11 @@ async fn serve_within(
         };
         match accepted {
             Ok((socket, peer, place)) => {
-                let connection =
-                    converse(server.clone(), limits.head_timeout, socket, peer, router.clone(), stop.clone());
                 let kill = kill.clone();
-                connections.spawn(async move {
-                    let _place = place;
-                    kill.run_until_cancelled(connection).await
-                });
+                let (running, place) = (connections.token(), Arc::new(place));
+                let lasting = Lasting { stop: stop.clone(), kill: kill.clone(), _running: running, _place: place };
+                let connection = converse(server.clone(), limits.head_timeout, socket, peer, router.clone(), lasting);
+                connections.spawn(async move { kill.run_until_cancelled(connection).await });
             }
             Err(error) => pause_after(&error).await,
         }
@@ -166,23 +186,24 @@ async fn converse(
     socket: TcpStream,
     peer: SocketAddr,
     router: Router,
-    stop: CancellationToken,
+    lasting: Lasting,
 ) {
     // Without it, an answer on a busy connection waits for the client's delayed acknowledgement: 40 ms.
     if let Err(error) = socket.set_nodelay(true) {
         tracing::debug!(%peer, %error, "cannot switch off Nagle's algorithm");
     }
-    let asked = Arc::new(AtomicBool::new(false));
+    let (stop, asked) = (lasting.stop.clone(), Arc::new(AtomicBool::new(false)));
     let service = MapRequest::new(router, {
         let asked = Arc::clone(&asked);
         let peer = Peer(peer.ip());
         move |mut request: http::Request<_>| {
             asked.store(true, Ordering::Relaxed);
             request.extensions_mut().insert(peer);
+            request.extensions_mut().insert(lasting.clone());
             request
         }
     });
-    let connection = server.serve_connection(TokioIo::new(socket), TowerToHyperService::new(service));
+    let connection = server.serve_connection_with_upgrades(TokioIo::new(socket), TowerToHyperService::new(service));
     let mut connection = std::pin::pin!(connection);
     let served = tokio::select! {
         served = connection.as_mut() => served,

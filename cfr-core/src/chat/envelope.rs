@@ -16,6 +16,7 @@ mod media;
 mod messages;
 mod moderations;
 mod openai;
+mod realtime;
 mod record;
 mod recording;
 mod rerank;
@@ -32,7 +33,7 @@ mod tests;
 pub use images::{IMAGES_GIVEN_MAX, IMAGES_MADE_MAX, PARTIAL_IMAGES_MAX};
 pub use rerank::DOCUMENT_TOKENS_DEFAULT;
 pub use splice::{Edit, splice};
-pub use work::{ImageOrder, ImageQuality, Recording, Script, Work};
+pub use work::{Heard, ImageOrder, ImageQuality, Recording, Script, Work};
 
 /// Where a value stands in a body, in bytes.
 pub type Span = Range<usize>;
@@ -260,6 +261,7 @@ impl Envelope {
             Operation::Responses => responses::read(body),
             Operation::Messages => messages::read(body),
             Operation::GenerateContent => Err(EnvelopeError::field("model", "must be named by the path")),
+            Operation::Realtime => Err(EnvelopeError::field("model", "must be named by the address")),
             Operation::ImageGenerations | Operation::ImageEdits => images::read(operation, body, files),
             Operation::Speech => speech::read(body),
             Operation::Transcriptions | Operation::Translations => transcript::read(operation, body, files),
@@ -298,6 +300,7 @@ impl Envelope {
     pub fn parse_named(operation: Operation, model: &str, stream: bool, body: &Bytes) -> Result<Self, EnvelopeError> {
         match operation {
             Operation::GenerateContent => gemini::read(model, stream, body),
+            Operation::Realtime => realtime::read(model, body),
             _ => Self::parse(operation, body),
         }
     }

@@ -7,6 +7,7 @@ use super::quote::Quote;
 use super::stored::Keeper;
 use super::{AnswerHead, Caller, GatewayError, Inner, Offer};
 use crate::cache::{CacheKey, CacheOutcome};
+use crate::chat::envelope::Work;
 use crate::chat::usage::tokens_estimated;
 use crate::chat::{Call, Meter, Operation, Usage, UsageSource};
 use crate::ledger::{Attempt, Commit, Hold, LedgerError, Settled, Settlement, UsageRecord};
@@ -62,7 +63,7 @@ pub(super) struct OpenCall {
     held: Money,
     available: Money,
     hold_commit: Option<Commit>,
-    permit: Permit,
+    pub(super) permit: Permit,
     started: Duration,
     first_byte: Option<Duration>,
     closed: bool,
@@ -244,7 +245,7 @@ impl OpenCall {
         }
         let nothing = match ending {
             Ending::Complete => false,
-            Ending::Failed(_) => self.report.output_bytes == 0,
+            Ending::Failed(_) => self.report.output_bytes == 0 && self.report.output_audio_tokens == 0,
             Ending::Abandoned => self.asked().is_none(),
             Ending::Refused => true,
         };
@@ -252,6 +253,10 @@ impl OpenCall {
             return (Usage::default(), UsageSource::None);
         }
         let envelope = &self.call.envelope;
+        if let Work::Conversation(heard) = envelope.input.work {
+            let said = Usage::text(heard.text_tokens, uncounted).with(Meter::InputAudioTokens, heard.audio_tokens);
+            return (said.with(Meter::OutputAudioTokens, self.report.output_audio_tokens), counted_here);
+        }
         let estimated = || self.input_estimated().with(Meter::OutputTokens, uncounted);
         (envelope.input.pieces(envelope.choices).unwrap_or_else(estimated), counted_here)
     }
@@ -287,10 +292,21 @@ impl OpenCall {
         let charge = self
             .cost(usage, source)
             .and_then(|cost| self.quote.fx.charge(cost, self.quote.margin).map_err(|_| PriceError::OutOfRange));
-        charge.unwrap_or_else(|error| {
-            tracing::error!(request = %self.call.id, %error, "usage without a price: the whole hold is charged");
-            Charge { cost: self.held, margin: nothing, price: self.held }
-        })
+        let whole_hold = Charge { cost: self.held, margin: nothing, price: self.held };
+        match charge {
+            // What is only estimated of a long conversation is never more than was held for all of it.
+            Ok(charge) if self.is_guessed(source) && charge.price.nanos() > self.held.nanos() => whole_hold,
+            Ok(charge) => charge,
+            Err(error) => {
+                tracing::error!(request = %self.call.id, %error, "usage without a price: the whole hold is charged");
+                whole_hold
+            }
+        }
+    }
+
+    /// Whether a usage is our estimate of a conversation that only the provider has.
+    fn is_guessed(&self, source: UsageSource) -> bool {
+        self.call.operation == Operation::Realtime && matches!(source, UsageSource::Estimated | UsageSource::Partial)
     }
 
     /// What the complete answer used and cost; none when that has no price.

@@ -146,6 +146,7 @@ impl PriceEntry {
         let text = InputBound { text_tokens: 1, ..InputBound::default() };
         let error = match self.mode {
             Mode::Chat | Mode::Embedding => self.upper_bound(&text, 1, &terms).err(),
+            Mode::Realtime => self.upper_bound(&InputBound { unbounded: true, ..text }, 1, &terms).err(),
             _ if self.rates().next().is_none() => Some(PriceError::UnknownModel { model: self.model.clone() }),
             _ => None,
         };

@@ -80,7 +80,7 @@ impl PriceEntry {
         self.refuse_deep_research()?;
         self.refuse_unpriced_geo(terms)?;
         let choices = u64::from(choices.max(1));
-        if input.work != Work::Text {
+        if !matches!(input.work, Work::Text | Work::Conversation(_)) {
             return self.bound_of_work(input, choices, terms, tiers);
         }
         let tokens = self.input_tokens_max(input, choices)?;
@@ -98,7 +98,7 @@ impl PriceEntry {
 
     /// Whether what comes back may be charged. Models of images and sound can also be talked to.
     const fn answers(&self) -> bool {
-        matches!(self.mode, Mode::Chat | Mode::Image | Mode::Stt | Mode::Tts)
+        matches!(self.mode, Mode::Chat | Mode::Image | Mode::Stt | Mode::Tts | Mode::Realtime)
     }
 
     fn input_cost_max(&self, input: &InputBound, tokens: u64, reach: &Reach) -> Result<i128, PriceError> {

@@ -76,7 +76,7 @@ impl PriceEntry {
     /// What is charged where it goes by the piece.
     fn piece_lines(&self, input: &InputBound, choices: u64) -> Vec<Line> {
         match input.work {
-            Work::Text => Vec::new(),
+            Work::Text | Work::Conversation(_) => Vec::new(),
             Work::Images(_) => {
                 let given = u64::from(input.images).saturating_mul(choices);
                 let made: Line = (&[Meter::OutputImages], Some(choices));
@@ -96,7 +96,7 @@ impl PriceEntry {
         let times = |quantity: u64| Some(quantity.saturating_mul(choices));
         let text: Line = (&TEXT, times(input.text_tokens)); // images count the prompt anew for each
         match input.work {
-            Work::Text => Vec::new(),
+            Work::Text | Work::Conversation(_) => Vec::new(),
             Work::Images(order) => {
                 let mut lines = vec![text];
                 let given = u64::from(input.images);
@@ -149,7 +149,7 @@ impl PriceEntry {
 /// The meter that is named when there is no price at all.
 const fn meter_of(work: Work) -> Meter {
     match work {
-        Work::Text => Meter::InputTokens,
+        Work::Text | Work::Conversation(_) => Meter::InputTokens,
         Work::Images(_) => Meter::OutputImages,
         Work::Speech(_) => Meter::InputCharacters,
         Work::Transcript(_) => Meter::InputSeconds,

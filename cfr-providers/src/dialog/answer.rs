@@ -151,6 +151,7 @@ impl Answer {
             usage: self.usage,
             provider_cost: self.cost,
             output_bytes: self.choices.iter().flat_map(|choice| &choice.parts).map(Part::visible_bytes).sum(),
+            output_audio_tokens: 0,
             finish: self.choices.last().map(|choice| choice.finish.clone()),
             model: Some(self.model.as_str()).filter(|model| !model.is_empty()).map(Box::from),
             service_tier: self.service_tier.as_deref().map(Box::from),

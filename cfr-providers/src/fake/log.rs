@@ -51,8 +51,7 @@ impl FakeLog {
     }
 
     pub(super) fn open(self: &Arc<Self>, order: &Order<'_>, input_tokens: u64) -> Entry {
-        let mut calls = self.lock();
-        calls.push(Served {
+        self.push(Served {
             id: order.call.id,
             operation: order.call.operation,
             model: order.model.into(),
@@ -60,7 +59,24 @@ impl FakeLog {
             input_tokens,
             output_tokens: 0,
             finished: false,
-        });
+        })
+    }
+
+    /// A response in a conversation.
+    pub(super) fn open_response(
+        self: &Arc<Self>,
+        id: RequestId,
+        model: &str,
+        output_tokens_max: Option<u64>,
+        input_tokens: u64,
+    ) -> Entry {
+        let (operation, model) = (Operation::Realtime, model.into());
+        self.push(Served { id, operation, model, output_tokens_max, input_tokens, output_tokens: 0, finished: false })
+    }
+
+    fn push(self: &Arc<Self>, served: Served) -> Entry {
+        let mut calls = self.lock();
+        calls.push(served);
         Entry { log: Arc::clone(self), index: calls.len() - 1 }
     }
 

@@ -55,6 +55,7 @@ fn report(quirks: &Quirks, operation: Operation, answer: &Answer<'_>) -> Report 
         usage,
         provider_cost: provider_cost.flatten(),
         output_bytes: choices.map_or(0, |choices| choices.visible_bytes),
+        output_audio_tokens: 0,
         finish: choices.and_then(|choices| choices.finish.as_deref()).map(wire::finish_reason),
         model: answer.model.boxed(),
         service_tier: answer.service_tier.boxed(),

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use cfr_core::upstream::UpstreamError;
-use http::HeaderMap;
+use http::{HeaderMap, Method};
 
 use super::azure::Deployments;
 use super::models;
@@ -26,11 +26,12 @@ pub(super) enum Path {
     Speech,
     Transcriptions,
     Translations,
+    Realtime,
 }
 
 impl Path {
     /// In the order of their values.
-    const ALL: [Self; 12] = [
+    const ALL: [Self; 13] = [
         Self::Chat,
         Self::Completions,
         Self::Embeddings,
@@ -43,6 +44,7 @@ impl Path {
         Self::Speech,
         Self::Transcriptions,
         Self::Translations,
+        Self::Realtime,
     ];
 
     pub(super) const fn text(self) -> &'static str {
@@ -59,6 +61,7 @@ impl Path {
             Self::Speech => "/audio/speech",
             Self::Transcriptions => "/audio/transcriptions",
             Self::Translations => "/audio/translations",
+            Self::Realtime => "/realtime",
         }
     }
 }
@@ -124,6 +127,20 @@ impl Host {
                 Err(UpstreamError::Unsupported { message: "stored responses without the v1 API".into() })
             }
         }
+    }
+
+    /// A request for a conversation with a model.
+    ///
+    /// # Errors
+    /// [`UpstreamError::Unsupported`] where each model has an address of its own, or its name can be in no address.
+    pub(super) fn realtime(&self, model: &str) -> Result<WireRequest, UpstreamError> {
+        let unsupported = |what: &str| UpstreamError::Unsupported { message: what.into() };
+        let Addresses::OfOperations(endpoints) = &self.addresses else {
+            return Err(unsupported("the realtime API without the v1 API"));
+        };
+        let endpoint = endpoints[Path::Realtime as usize].with_query("model", model);
+        let endpoint = endpoint.map_err(|_| unsupported("a model of this name"))?.with_method(Method::GET);
+        Ok(WireRequest { endpoint: Arc::new(endpoint), headers: HeaderMap::new(), body: Bytes::new(), dropped: Vec::new() })
     }
 
     /// Whether a model answers on `/responses` only.

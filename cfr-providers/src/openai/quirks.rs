@@ -116,6 +116,7 @@ pub const OPENAI: Quirks = Quirks {
         let mut can = Capabilities::TEXT;
         can.moderations = true;
         can.visible_output = false;
+        can.realtime = true;
         with_media(can)
     },
     responses: true,
@@ -155,6 +156,7 @@ pub const CUSTOM: Quirks = Quirks {
     capabilities: {
         let mut can = TEXT_AND_RERANK;
         can.moderations = true;
+        can.realtime = true;
         with_media(can)
     },
     responses: false,

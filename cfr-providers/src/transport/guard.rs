@@ -49,8 +49,11 @@ impl AddressGuard {
         if plain && bare { self.check_url(&url) } else { Err(GuardError::Address) }
     }
 
-    /// The same at each call.
-    pub(super) fn check_url(&self, url: &Url) -> Result<(), GuardError> {
+    /// The same at each call, for addresses that may have a query.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn check_url(&self, url: &Url) -> Result<(), GuardError> {
         let host = url.host_str().ok_or(GuardError::Address)?;
         if self.allows(host) {
             return if matches!(url.scheme(), "http" | "https") { Ok(()) } else { Err(GuardError::Address) };

@@ -10,7 +10,8 @@ use http::Response;
 use reqwest::{Client, ClientBuilder, Request, redirect};
 
 use super::guard::AddressGuard;
-use super::{Body, Transport, TransportError, WireRequest};
+use super::websocket::{Handshake, Socket};
+use super::{Body, Connected, Transport, TransportError, WireRequest};
 
 /// How long a connection may take to be made.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -23,6 +24,8 @@ pub const TCP_KEEPALIVE: Duration = Duration::from_secs(30);
 #[derive(Debug, Clone)]
 pub struct ReqwestTransport {
     client: Client,
+    /// For WebSockets, which only HTTP/1.1 opens everywhere.
+    sockets: Client,
     /// Keeps it from what is inside; none where the operator chose every address.
     guard: Option<AddressGuard>,
 }
@@ -41,7 +44,7 @@ impl ReqwestTransport {
     /// # Errors
     /// When TLS cannot be set up.
     pub fn new() -> Result<Self, ClientError> {
-        Ok(Self { client: builder().build()?, guard: None })
+        Ok(Self { client: builder().build()?, sockets: builder().http1_only().build()?, guard: None })
     }
 
     /// A transport for addresses that somebody else chose. It uses no proxy, which would look names up by itself.
@@ -49,8 +52,9 @@ impl ReqwestTransport {
     /// # Errors
     /// When TLS cannot be set up.
     pub fn guarded(guard: AddressGuard) -> Result<Self, ClientError> {
-        let client = builder().no_proxy().dns_resolver(Arc::new(guard.clone())).build()?;
-        Ok(Self { client, guard: Some(guard) })
+        let builder = || builder().no_proxy().dns_resolver(Arc::new(guard.clone()));
+        let (client, sockets) = (builder().build()?, builder().http1_only().build()?);
+        Ok(Self { client, sockets, guard: Some(guard) })
     }
 }
 
@@ -80,6 +84,21 @@ impl Transport for ReqwestTransport {
     ) -> Result<Response<Body>, TransportError> {
         self.exchange(request, reqwest::Body::wrap_stream(content), timeout).await
     }
+
+    async fn connect(
+        &self,
+        mut request: WireRequest,
+        timeout: Duration,
+        event_bytes_max: usize,
+    ) -> Result<Connected, TransportError> {
+        let handshake = Handshake::new()?;
+        handshake.add_to(&mut request.headers)?;
+        let answer = self.execute(&self.sockets, request, reqwest::Body::default(), timeout).await?;
+        if handshake.is_agreed(answer.status(), answer.headers()) {
+            return Ok(Connected::Socket(Box::new(Socket::open(answer, event_bytes_max).await?)));
+        }
+        Ok(Connected::Refused(taken_apart(answer)))
+    }
 }
 
 impl ReqwestTransport {
@@ -89,21 +108,32 @@ impl ReqwestTransport {
         body: reqwest::Body,
         timeout: Duration,
     ) -> Result<Response<Body>, TransportError> {
+        self.execute(&self.client, request, body, timeout).await.map(taken_apart)
+    }
+
+    async fn execute(
+        &self,
+        client: &Client,
+        request: WireRequest,
+        body: reqwest::Body,
+        timeout: Duration,
+    ) -> Result<reqwest::Response, TransportError> {
         let mut outgoing = Request::new(request.endpoint.method().clone(), request.endpoint.url.clone());
         *outgoing.headers_mut() = request.headers;
         *outgoing.body_mut() = Some(body);
         let guarded = self.guard.as_ref().map_or(Ok(()), |guard| guard.check_url(outgoing.url()));
         guarded.map_err(|error| TransportError::Unreachable { message: error.to_string().into() })?;
-        let answer = tokio::time::timeout(timeout, self.client.execute(outgoing)).await;
-        let mut answer = answer
-            .map_err(|_| TransportError::Timeout { after: timeout })?
-            .map_err(|error| unsent_or_broken(&error))?;
-        let (status, headers) = (answer.status(), std::mem::take(answer.headers_mut()));
-        let chunks = answer.bytes_stream().map(|chunk| chunk.map_err(|error| broken(&error)));
-        let mut response = Response::new(Box::pin(chunks) as Body);
-        (*response.status_mut(), *response.headers_mut()) = (status, headers);
-        Ok(response)
+        let answer = tokio::time::timeout(timeout, client.execute(outgoing)).await;
+        answer.map_err(|_| TransportError::Timeout { after: timeout })?.map_err(|error| unsent_or_broken(&error))
     }
+}
+
+fn taken_apart(mut answer: reqwest::Response) -> Response<Body> {
+    let (status, headers) = (answer.status(), std::mem::take(answer.headers_mut()));
+    let chunks = answer.bytes_stream().map(|chunk| chunk.map_err(|error| broken(&error)));
+    let mut response = Response::new(Box::pin(chunks) as Body);
+    (*response.status_mut(), *response.headers_mut()) = (status, headers);
+    response
 }
 
 fn unsent_or_broken(error: &reqwest::Error) -> TransportError {

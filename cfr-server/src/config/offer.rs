@@ -233,6 +233,7 @@ fn offered<'a>(upstream: &'a UpstreamConfig, prices: &'a PriceTable, now: Timest
         Mode::Image => capabilities(upstream).images,
         Mode::Stt => capabilities(upstream).transcriptions,
         Mode::Tts => capabilities(upstream).speech,
+        Mode::Realtime => capabilities(upstream).realtime,
         _ => false,
     };
     if !upstream.deployments.is_empty() {

@@ -15,6 +15,7 @@ use utoipa::OpenApi;
     transcriptions,
     translations,
     moderations,
+    realtime,
     rerank,
     rerank_v2,
     messages,
@@ -162,6 +163,14 @@ fn rerank() {}
         (status = 402, description = "A budget is exhausted: `budget_exceeded` with what is left", body = Value),
         (status = "default", description = "An error as OpenAI's clients know it", body = Value)))]
 fn rerank_v2() {}
+
+/// Talk to a model over a WebSocket, in the events of OpenAI's realtime API.
+#[utoipa::path(get, path = "/v1/realtime", operation_id = "open_realtime_session", tag = "models",
+    security(("api_key" = [])), params(("model" = String, Query, description = "The model")),
+    responses((status = 101, description = "The session is open: events follow"),
+        (status = 426, description = "The request asks for no WebSocket", body = Value),
+        (status = "default", description = "An error as OpenAI's clients know it", body = Value)))]
+fn realtime() {}
 
 /// Answer in OpenAI's Responses dialect, whole or streamed.
 #[utoipa::path(post, path = "/v1/responses", operation_id = "create_response", tag = "models",

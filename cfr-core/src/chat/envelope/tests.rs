@@ -10,6 +10,7 @@ mod bound;
 mod gemini;
 mod messages;
 mod moderations;
+mod realtime;
 mod rerank;
 mod responses;
 mod work;

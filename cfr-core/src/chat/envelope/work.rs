@@ -16,6 +16,18 @@ pub enum Work {
     Speech(Script),
     /// Speech written down.
     Transcript(Recording),
+    /// The next response in a conversation, which the provider has and the body has not.
+    Conversation(Heard),
+}
+
+/// What a conversation is taken for where the provider does not say what it used: by its last word, and by the length of
+/// what came since.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Heard {
+    /// Tokens of text.
+    pub text_tokens: u64,
+    /// Tokens of sound.
+    pub audio_tokens: u64,
 }
 
 /// How images are to be made.
@@ -90,7 +102,7 @@ impl InputBound {
         let choices = u64::from(choices);
         let usage = Usage::default();
         Some(match self.work {
-            Work::Text => return None,
+            Work::Text | Work::Conversation(_) => return None,
             Work::Images(_) => usage
                 .with(Meter::OutputImages, choices)
                 .with(Meter::InputImages, u64::from(self.images).saturating_mul(choices)),

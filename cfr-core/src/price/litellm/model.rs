@@ -133,7 +133,7 @@ impl Facts {
             rate.map_or(UnitPrice::FREE, |rate| rate.price)
         };
         let unpriced = match self.mode {
-            Mode::Chat => price(Meter::InputTokens) == UnitPrice::FREE || price(Meter::OutputTokens) == UnitPrice::FREE,
+            Mode::Chat | Mode::Realtime => price(Meter::InputTokens) == UnitPrice::FREE || price(Meter::OutputTokens) == UnitPrice::FREE,
             Mode::Moderation => self.rates.is_empty(),
             _ => !self.rates.iter().any(|rate| rate.price > UnitPrice::FREE),
         };
@@ -157,6 +157,7 @@ fn mode(word: &str) -> Option<Mode> {
         "audio_speech" => Mode::Tts,
         "moderation" => Mode::Moderation,
         "rerank" => Mode::Rerank,
+        "realtime" => Mode::Realtime,
         _ => return None,
     })
 }

@@ -148,6 +148,7 @@ const fn mode(mode: Mode) -> &'static str {
         Mode::Tts => "audio_speech",
         Mode::Rerank => "rerank",
         Mode::Moderation => "moderation",
+        Mode::Realtime => "realtime",
         _ => "chat",
     }
 }

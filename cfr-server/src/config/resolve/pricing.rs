@@ -22,7 +22,7 @@ impl Reader<'_> {
         }
         let free = if price.free { Some(UnitPrice::FREE) } else { None };
         let (mode, piece) = self.piece(line, &price);
-        let answers = matches!(mode, Mode::Chat | Mode::Image | Mode::Stt | Mode::Tts);
+        let answers = matches!(mode, Mode::Chat | Mode::Image | Mode::Stt | Mode::Tts | Mode::Realtime);
         let none_needed = if answers { piece.and(FREE) } else { FREE };
         let input = self.unit_price(line, "input_per_million", price.input_per_million.as_deref());
         let output = self.unit_price(line, "output_per_million", price.output_per_million.as_deref());
