@@ -5,6 +5,9 @@
 //! ([`process`], [`gateway`]), drives them in turns ([`load`]) and prints every figure with its ratio to the floors
 //! ([`table`]). The micro benches are in `benches/`.
 //!
+//! The ledger over real stores is measured by [`books`] (`--bin books`), the management API over grown ones by [`people`]
+//! (`--bin people`).
+//!
 //! Amounts of time are integers, in microseconds or nanoseconds as their names say.
 
 pub mod answers;
@@ -15,6 +18,7 @@ pub mod gateway;
 pub mod load;
 pub mod mock;
 pub mod pairs;
+pub mod people;
 pub mod process;
 pub mod serve;
 pub mod table;
