@@ -5,6 +5,7 @@
 //! [`MemoryStore`](crate::store::MemoryStore) is the reference that random histories are compared with.
 #![expect(clippy::panic, clippy::expect_used, reason = "a rule that is broken fails its test by panicking")]
 
+mod approval;
 mod archive;
 mod audit;
 mod audit_log;
@@ -19,6 +20,7 @@ mod grants;
 mod groups;
 mod history;
 mod keys;
+mod lead;
 mod leases;
 mod lockstep;
 mod nodes;
@@ -29,8 +31,10 @@ mod people;
 mod periods;
 mod provider_account;
 mod secrets;
+mod subscription;
 mod usage;
 
+pub use approval::*;
 pub use archive::*;
 pub use audit::*;
 pub use audit_log::*;
@@ -43,6 +47,7 @@ pub use grants::*;
 pub use groups::*;
 pub use history::random_histories_agree_with_the_reference;
 pub use keys::*;
+pub use lead::*;
 pub use leases::*;
 pub use lockstep::random_schedules_of_nodes_agree_with_the_reference;
 pub use nodes::*;
@@ -53,6 +58,7 @@ pub use people::*;
 pub use periods::*;
 pub use provider_account::*;
 pub use secrets::*;
+pub use subscription::*;
 pub use usage::*;
 
 /// Expands to one `#[tokio::test]` per rule of [`conformance`](crate::conformance). The expression is evaluated once per
@@ -189,6 +195,7 @@ macro_rules! store_conformance {
             a_session_is_found_by_its_secret_until_it_ends
             the_sessions_of_a_user_are_listed_and_ended
             what_is_over_is_swept
+            attempts_are_counted_together_for_a_while
             a_letter_that_is_due_is_claimed_by_one
             an_identity_is_one_users
             an_address_that_was_proved_is_the_users
@@ -204,6 +211,23 @@ macro_rules! store_conformance {
             provider_accounts_are_kept_by_their_owners_name
             a_provider_account_is_changed_by_who_saw_it
             a_removed_provider_account_is_gone
+            a_tenants_subscription_gives_terms_and_a_budget
+            a_users_subscription_owns_their_terms
+            an_incomplete_subscription_gives_nothing
+            a_subscription_goes_where_its_state_leads
+            seats_are_counted_against_people
+            an_owner_has_one_subscription
+            subscriptions_that_are_due_are_found
+            subscriptions_are_listed_by_owner
+            one_person_grants_so_much_within_a_day
+            nobody_splits_an_amount_by_being_fast
+            a_second_person_books_a_proposal_once
+            a_proposal_is_approved_or_rejected
+            a_proposal_waits_for_somebody_else_and_not_for_ever
+            proposals_are_kept_once_and_listed
+            a_lead_is_kept_changed_and_forgotten
+            nothing_personal_of_a_lead_is_told
+            leads_are_found_by_state_address_and_age
             usage_is_filtered_and_listed_newest_first
             usage_survives_unchanged
             days_add_up_to_the_records

@@ -152,6 +152,7 @@ impl MovedBooks {
         store.add_data_key(&super::secrets::key(&node, Some(node.tenant)), None, &act).await.expect("it is the first");
         let provider = super::provider_account::account(&node, None, "main");
         store.add_provider_account(&provider, &act).await.expect("the name is free");
+        sales(&node, budget).await;
         people(&node, &user).await;
         let (tenant, by, now) = (node.tenant, node.by.clone(), node.now);
         Self { now, by, budgets: vec![budget], account, open, suspended, settled, tenant }
@@ -184,7 +185,7 @@ async fn correct(node: &Node<'_>, budget: BudgetId) {
     let wrong = right + 1;
     for (reason, from, to) in [(CORRECTIONS[0], right, wrong), (CORRECTIONS[1], wrong, right)] {
         let correction = Correction { account, budget, sum: Sum::Overrun, from, to };
-        node.store.correct(&correction, reason, "an operator", node.now).await.expect("the sum is what it says");
+        node.store.correct(&correction, reason, &Act::of_system(node.now)).await.expect("the sum is what it says");
     }
 }
 
@@ -264,6 +265,16 @@ async fn catalog(node: &Node<'_>) -> User {
         store.save_prices(&[table; 32], "a rule", &[table; 100], &Act::of_system(now)).await.expect("a table");
     }
     user
+}
+
+/// A subscription, an amount that waits for a second person, and somebody who asked to be told more.
+async fn sales(node: &Node<'_>, budget: BudgetId) {
+    let (store, act) = (node.store, Act::of_system(node.now));
+    let version = super::subscription::product(node, "sold", 100).await;
+    let new = super::subscription::subscription(node, None, version);
+    store.add_subscription(&new, &act).await.expect("the tenant has none");
+    super::approval::propose(node, budget, &act.by, 9_000, "waits").await;
+    store.add_lead(&super::lead::lead(node, "größer@example.org"), None, &act).await.expect("the store works");
 }
 
 /// How a user signs in, here and with another provider, and a program that they signed in to.
