@@ -19,6 +19,7 @@ use crate::identity::{ApiKey, Tenant, User};
 use crate::outside::OutsideName;
 use crate::people::OneTimeToken;
 use crate::plan::{Product, ProductVersion};
+use crate::store::Correction;
 
 /// Bytes of a user agent that are kept.
 pub const AGENT_BYTES_MAX: usize = 256;
@@ -222,6 +223,12 @@ actions! {
     LeadChanged => "lead.changed",
     /// Such a person was forgotten.
     LeadRemoved => "lead.removed",
+    /// A server's life was declared dead.
+    NodeFenced => "node.fenced",
+    /// A sum of the books that was wrong was set right.
+    LedgerCorrected => "ledger.corrected",
+    /// A server was started; the configuration that it read is told by its hash.
+    ServerStarted => "server.started",
 }
 
 /// Something that is done to one thing, as a store keeps it.
@@ -369,6 +376,32 @@ impl Event {
         let target = version.iter().map(|byte| format!("{byte:02x}")).collect::<String>().into();
         let changes = serde_json::json!({ "source": source }).to_string().into();
         Self { action: Action::PricesImported, tenant: None, target, changes }
+    }
+
+    /// A server's life was declared dead.
+    #[must_use]
+    pub fn node_fenced(node: &str) -> Self {
+        Self { action: Action::NodeFenced, tenant: None, target: node.into(), changes: "{}".into() }
+    }
+
+    /// A sum of the books was set right; `reason` is what the books say, too.
+    #[must_use]
+    pub fn ledger_corrected(correction: &Correction, reason: &str) -> Self {
+        let Correction { account, budget, sum, from, to } = *correction;
+        let changes = serde_json::json!({
+            "account": account.to_string(),
+            (sum.name()): [from.to_string(), to.to_string()],
+            "reason": reason,
+        });
+        let target = budget.to_string().into();
+        Self { action: Action::LedgerCorrected, tenant: None, target, changes: changes.to_string().into() }
+    }
+
+    /// A server was started; `changes` is a JSON object.
+    #[must_use]
+    pub fn server_started(node: &str, changes: &Value) -> Self {
+        let (target, changes) = (node.into(), changes.to_string().into());
+        Self { action: Action::ServerStarted, tenant: None, target, changes }
     }
 
     /// Something was done about a user that is not one of their fields; `changes` is a JSON object.

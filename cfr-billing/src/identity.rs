@@ -108,6 +108,8 @@ pub struct TenantSettings {
     pub signup_domains: Vec<Arc<str>>,
     /// The product of who signs up, in its newest version, unless somebody chooses another one.
     pub signup_product: Option<ProductId>,
+    /// Whether who signs up where that is [open](SignupMode::Open) is active at once: on the product, while there is a place.
+    pub signup_activates: bool,
     /// Who needs a second factor.
     pub mfa_required: MfaRequired,
     /// The language of people who have not chosen one.
@@ -126,7 +128,8 @@ pub enum SignupMode {
     Invite,
     /// Who was invited, and who asks: they wait until an administrator activates them.
     Request,
-    /// Who was invited, and who proves an address at one of the tenant's domains: they need no administrator.
+    /// Who was invited, and who proves an address at one of the tenant's domains. They wait, too, unless the tenant
+    /// [activates](TenantSettings::signup_activates) them by itself.
     Open,
 }
 

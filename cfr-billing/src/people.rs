@@ -24,6 +24,15 @@ impl fmt::Debug for SecretHash {
     }
 }
 
+/// How often something was tried, by all who count it together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AttemptCount {
+    /// How often so far.
+    pub count: u64,
+    /// When the count begins anew.
+    pub until: Timestamp,
+}
+
 /// How one user proves who they are. A document that changes with its version: a failed attempt, a used recovery code or a
 /// step of a one-time password counts once, however many attempts come at the same time.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

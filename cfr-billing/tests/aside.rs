@@ -5,6 +5,7 @@ mod support;
 
 use std::time::Duration;
 
+use cfr_billing::audit_log::Act;
 use cfr_billing::batch::life;
 use cfr_billing::escrow::{AsideAsk, Escrow, EscrowConfig};
 use cfr_billing::store::{Incarnation, LedgerStore, SettledHold};
@@ -113,7 +114,7 @@ async fn work_that_is_charged_after_its_rights_were_taken_away_is_charged_to_wha
     let budget = bench.budget(100, Period::Never);
     let life = a_life(&bench);
     let accounts = aside(&bench.escrow, &life, &[budget], 60).await.expect("there is room");
-    bench.store.fence(&life.node, bench.clock_now()).await.expect("the life is known");
+    bench.store.fence(&life.node, &Act::of_system(bench.clock_now())).await.expect("the life is known");
     bench.start(EscrowConfig::new("node-2")).await;
     assert_eq!(available(&bench.escrow, budget).await, 100, "an operator took them away");
     bench.escrow.settle_aside(&life, vec![charge(&bench, &life, &accounts, 901, 50)]).await.expect("the store works");

@@ -6,6 +6,7 @@ mod support;
 use std::sync::Arc;
 use std::time::Duration;
 
+use cfr_billing::audit_log::Act;
 use cfr_billing::escrow::Escrow;
 use cfr_billing::store::{LedgerStore, NodeState};
 use cfr_core::id::BudgetId;
@@ -170,7 +171,7 @@ async fn questions_of_a_fenced_life_are_asked_again_by_the_next() {
     let (first, waiting) = (bench.budgets(CONVERSATIONS), bench.budgets(6));
     bench.link.set_stuck(&first);
     let (early, late) = (bench.occupy(&first).await, bench.ask(&waiting).await);
-    bench.cluster.store.fence("a", bench.cluster.clock.now()).await.expect("it is known");
+    bench.cluster.store.fence("a", &Act::of_system(bench.cluster.clock.now())).await.expect("it is known");
     bench.link.set_stuck(&[]);
     assert_eq!((granted(early).await, granted(late).await), (CONVERSATIONS, 6));
     let nodes = bench.nodes().await;

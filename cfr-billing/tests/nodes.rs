@@ -5,6 +5,7 @@ mod support;
 
 use std::time::Duration;
 
+use cfr_billing::audit_log::Act;
 use cfr_billing::escrow::EscrowConfig;
 use cfr_billing::store::{Boot, Incarnation, LedgerStore, StoreError};
 use cfr_core::ledger::{AuthorizeError, BudgetLedger, LedgerError, ReleaseReason};
@@ -62,7 +63,7 @@ async fn a_node_that_an_operator_fenced_begins_a_new_epoch() {
     let node = cluster.start("a").await;
     let running = cluster.hold(&node, budget, 60).await.expect("there is room");
     node.flush().await.expect("the store works");
-    cluster.store.fence("a", clock_now(&cluster)).await.expect("it is known");
+    cluster.store.fence("a", &Act::of_system(clock_now(&cluster))).await.expect("it is known");
     assert_eq!(cluster.serve(&node, budget, 40, 40).await, Some(40), "40 are left until the old lease is reclaimed");
     cluster.settle(&node, running.id, 50).committed.await.expect("it is written");
     sleep(TTL + UNTIL_IDLE).await;
@@ -80,7 +81,7 @@ async fn a_node_whose_name_was_taken_goes_on_under_one_of_its_own() {
     let node = cluster.start_with(&cluster.clock, config).await.expect("the name is free");
     let running = cluster.hold(&node, budget, 60).await.expect("there is room");
     // While this one was stopped for too long, an operator fenced it and started another one.
-    cluster.store.fence("a", clock_now(&cluster)).await.expect("it is known");
+    cluster.store.fence("a", &Act::of_system(clock_now(&cluster))).await.expect("it is known");
     let usurper = cluster.start("a").await;
     assert_eq!(cluster.serve(&usurper, budget, 90, 30).await, Some(30), "the old lease was reclaimed at its start");
     sleep(UNTIL_IDLE).await;
@@ -105,7 +106,7 @@ async fn what_was_decided_under_a_lost_name_is_not_charged_to_the_lease_of_the_n
     let node = cluster.start_with(&cluster.clock, config).await.expect("the name is free");
     let running = cluster.hold(&node, budget, 30).await.expect("there is room");
     node.flush().await.expect("the store works");
-    cluster.store.fence("a", clock_now(&cluster)).await.expect("it is known");
+    cluster.store.fence("a", &Act::of_system(clock_now(&cluster))).await.expect("it is known");
     let _usurper = cluster.start("a").await;
     let late = cluster.settle(&node, running.id, 20);
     let _of_the_new_life = cluster.hold(&node, other, 10).await.expect("under another name");
@@ -346,7 +347,7 @@ async fn a_hold_of_a_lost_life_is_not_raised_from_its_lease() {
     let ended = cluster.hold(&node, budget, 40).await.expect("there is room");
     let released = node.release(ended.id, ReleaseReason::Abandoned).expect("it is open");
     released.await.expect("the store works");
-    cluster.store.fence("a", clock_now(&cluster)).await.expect("it is known");
+    cluster.store.fence("a", &Act::of_system(clock_now(&cluster))).await.expect("it is known");
     assert_eq!(cluster.serve(&node, other, 10, 10).await, Some(10), "the next life has begun");
     let refused = node.extend(running.id, 1, support::eur(30)).await;
     assert!(matches!(refused, Err(AuthorizeError::Denied(_))), "its 40 may be somebody else's now: {refused:?}");
@@ -375,7 +376,7 @@ async fn a_price_above_its_hold_takes_nothing_from_the_lease_of_a_lost_life() {
     let ended = cluster.hold(&node, budget, 900).await.expect("there is room");
     let running = cluster.hold(&node, budget, 60).await.expect("there is room");
     cluster.settle(&node, ended.id, 0).committed.await.expect("it is written");
-    cluster.store.fence("a", clock_now(&cluster)).await.expect("it is known");
+    cluster.store.fence("a", &Act::of_system(clock_now(&cluster))).await.expect("it is known");
     assert_eq!(cluster.serve(&node, budget, 40, 10).await, Some(10), "a new life has its own rights");
     let settled = cluster.settle(&node, running.id, 500);
     assert_eq!((settled.charged.nanos(), settled.overrun.nanos()), (60, 440), "the idle 900 are out of reach");
@@ -389,7 +390,7 @@ async fn a_shutdown_gives_nothing_back_for_a_lost_life() {
     let ended = cluster.hold(&node, budget, 900).await.expect("there is room");
     let _of_the_lost_life = cluster.hold(&node, budget, 60).await.expect("there is room");
     cluster.settle(&node, ended.id, 0).committed.await.expect("it is written");
-    cluster.store.fence("a", clock_now(&cluster)).await.expect("it is known");
+    cluster.store.fence("a", &Act::of_system(clock_now(&cluster))).await.expect("it is known");
     assert_eq!(cluster.serve(&node, budget, 10, 10).await, Some(10), "its end begins a new life");
     let _running = cluster.hold(&node, budget, 30).await.expect("which has its own rights");
     let (granted, settled, leased) = cluster.booked(budget).await;
@@ -406,7 +407,7 @@ async fn what_a_hold_of_a_lost_life_frees_is_not_passed_on_from_the_lease_of_the
     node.flush().await.expect("the store works");
     let refused = cluster.hold(&other, budget, 50).await;
     assert!(matches!(refused, Err(AuthorizeError::Denied(_))), "it wants what becomes free: {refused:?}");
-    cluster.store.fence("a", clock_now(&cluster)).await.expect("it is known");
+    cluster.store.fence("a", &Act::of_system(clock_now(&cluster))).await.expect("it is known");
     let _of_the_next_life = cluster.hold(&node, budget, 30).await.expect("there is room");
     cluster.settle(&node, running.id, 0).committed.await.expect("it is written");
     sleep(MOMENT).await;

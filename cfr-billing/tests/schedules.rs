@@ -12,6 +12,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use cfr_billing::audit_log::Act;
 use cfr_billing::escrow::{Escrow, EscrowConfig};
 use cfr_billing::store::{CatalogStore, LedgerStore, OrphanPolicy};
 use cfr_billing::usage::UsageFilter;
@@ -218,7 +219,7 @@ impl Schedule {
     async fn fence(&mut self, at: usize) {
         let (store, now) = (&self.cluster.store, self.cluster.clock.now());
         let name = self.processes[at].name.clone();
-        store.fence(&name, now).await.expect("it registered");
+        store.fence(&name, &Act::of_system(now)).await.expect("it registered");
         if self.processes.len() < PROCESSES_MAX && self.random.happens(500) {
             self.processes.push(process(&self.cluster, &name, OrphanPolicy::Release).await);
         }

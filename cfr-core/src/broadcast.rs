@@ -21,11 +21,13 @@ pub enum Notice {
     Prices,
     /// Accounts at providers, or the keys that seal their secrets.
     Accounts,
+    /// Sessions ended: what was given out in them must not be believed any longer.
+    Sessions,
 }
 
 impl Notice {
     /// Every kind.
-    pub const ALL: &[Self] = &[Self::Access, Self::Prices, Self::Accounts];
+    pub const ALL: &[Self] = &[Self::Access, Self::Prices, Self::Accounts, Self::Sessions];
 }
 
 /// A notice that may not have reached the others.

@@ -48,6 +48,7 @@ pub(crate) mod problem;
 mod products;
 mod provider_accounts;
 mod reports;
+mod resets;
 mod routes;
 pub(crate) mod schema;
 mod secrets;
@@ -60,6 +61,7 @@ use self::desk::Shared;
 pub(crate) use self::guard::SignIns;
 pub(crate) use self::input::Json;
 use self::problem::Problem;
+pub(crate) use self::resets::grant_of;
 pub(crate) use self::routes::operations;
 pub use self::routes::{ACCESS_FIELD, GuardedRoutes};
 use crate::accounts::AccountDesk;
@@ -193,6 +195,7 @@ pub fn routes() -> GuardedRoutes {
         .route(P::BudgetsWrite, routes!(budgets::create))
         .route(P::BudgetsRead, routes!(budgets::show))
         .route(P::BudgetsWrite, routes!(budgets::change))
+        .route(P::BudgetsWrite, routes!(resets::reset))
         .route(P::BudgetsRead, routes!(grants::list))
         .proved(P::LedgerAdjust, routes!(grants::create))
         .route(P::LedgerAdjust, routes!(approvals::list))

@@ -5,10 +5,12 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use cfr_billing::audit_log::{Act, Event};
 use cfr_core::money::Currency;
 use cfr_core::secret::Secret;
 use cfr_core::time::{Clock, SystemClock};
 use clap::{Args, Parser, Subcommand};
+use serde_json::json;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -204,6 +206,7 @@ async fn run_serve(arguments: Serve) -> Result<ExitCode, CommandError> {
     warn_about_defaults(&config);
     let drain = config.drain;
     let books = Books::open(&config, clock()).await?;
+    tell_start(&config, &books).await?;
     first_admin_key(&config, &books).await?;
     offer_setup(&books).await?;
     run_until_stopped(listener, App::new(config, books).await?, drain).await
@@ -219,6 +222,15 @@ async fn run_demo(arguments: DemoArgs) -> Result<ExitCode, CommandError> {
     let app = App::new(config, books).await?;
     terminal::print(&instructions)?;
     run_until_stopped(listener, app, drain).await
+}
+
+/// Writes down that a server starts, and by the hash of what it reads whether its configuration was changed.
+async fn tell_start(config: &Config, books: &Books) -> Result<(), CommandError> {
+    let digest = config.digest.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let changes = json!({ "version": env!("CARGO_PKG_VERSION"), "configuration": digest });
+    let event = Event::server_started(&config.node()?, &changes);
+    let act = Act::of_system(books.clock.now());
+    Ok(books.store.record(&event, &act).await.map_err(StartError::from)?)
 }
 
 /// Prints the token that makes the first administrator, as long as there is none. It is logged nowhere.

@@ -79,6 +79,8 @@ pub type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
 pub struct Config {
     /// The file that it comes from.
     pub source: Option<PathBuf>,
+    /// SHA-256 of its text: whoever compares two knows whether it was changed.
+    pub digest: [u8; 32],
     /// Where to listen: an address and a port.
     pub listen: String,
     /// The folder of an SQLite file and of keys.

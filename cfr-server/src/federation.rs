@@ -25,7 +25,7 @@ use openidconnect::{
 };
 
 use crate::auth::Keys;
-use crate::oidc::{Derived, Issuer};
+use crate::oidc::{Derived, Issuer, Outgoing};
 use crate::people::People;
 
 mod arrival;
@@ -92,7 +92,8 @@ struct Arrival {
 }
 
 impl Federation {
-    /// Signing in with these providers; none where there are none, or keys are not hashed.
+    /// Signing in with these providers, which may be on these hosts wherever they are; none where there are none, or keys are
+    /// not hashed.
     #[must_use]
     pub fn new(
         providers: Vec<FederationConfig>,
@@ -101,10 +102,12 @@ impl Federation {
         people: Arc<People>,
         keys: &Keys,
         clock: Arc<dyn Clock>,
+        inside: &[String],
     ) -> Option<Self> {
         let derived = Derived::new(keys.secret_for(PURPOSE)?);
-        let exchange =
-            Exchange::new().inspect_err(|error| tracing::error!(%error, "nobody signs in elsewhere")).ok()?;
+        let outgoing = Outgoing::new(&issuer, hosts(&providers).chain(inside.iter().cloned()));
+        let outgoing = outgoing.inspect_err(|error| tracing::error!(%error, "nobody signs in elsewhere")).ok()?;
+        let exchange = Exchange::new(outgoing);
         let known = Mutex::default();
         (!providers.is_empty()).then_some(Self { providers, issuer, store, people, clock, derived, exchange, known })
     }
@@ -172,6 +175,12 @@ impl Federation {
     fn verifier(&self, provider: &FederationConfig, random: &str) -> PkceCodeVerifier {
         PkceCodeVerifier::new(self.derived.seal("verifier", &[&provider.id, random]))
     }
+}
+
+/// Where the providers are: whoever wrote the configuration knows them, also inside. Where they send us on is another matter.
+fn hosts(providers: &[FederationConfig]) -> impl Iterator<Item = String> {
+    let issuers = providers.iter().filter_map(|provider| url::Url::parse(&provider.issuer).ok());
+    issuers.filter_map(|issuer| issuer.host_str().map(str::to_owned))
 }
 
 fn random() -> Secret {

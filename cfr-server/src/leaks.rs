@@ -4,8 +4,8 @@
 //! report with a wrong checksum costs no look-up.
 
 use std::net::IpAddr;
-use std::num::NonZeroU32;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Json;
 use axum::Router;
@@ -13,9 +13,8 @@ use axum::extract::{DefaultBodyLimit, FromRequest as _, Request, State};
 use axum::http::StatusCode;
 use axum::routing::post;
 use cfr_billing::audit_log::{Act, Actor, ActorKind};
+use cfr_billing::store::PeopleStore;
 use cfr_core::id::RequestId;
-use cfr_core::ledger::Scope;
-use cfr_core::limit::{Limit, RateLimits};
 use cfr_core::secret::Secret;
 use cfr_core::time::Clock;
 use serde::{Deserialize, Serialize};
@@ -25,15 +24,17 @@ use crate::api;
 use crate::api::problem::Problem;
 use crate::auth::{KeyText, Keys};
 use crate::serve;
+use crate::turns::{Quota, Turns};
 
 /// Where reports go.
 pub const PATH: &str = "/security/token-leak";
 /// A report is one key.
 const BODY_BYTES_MAX: usize = 4 * 1024;
+const MINUTE: Duration = Duration::from_mins(1);
 /// Reports in a minute from one network.
-const PER_NETWORK: u32 = 30;
+const PER_NETWORK: Quota = Quota { what: "leaks of a network", most: 30, window: MINUTE, step: 3 };
 /// Reports in a minute in all.
-const IN_ALL: u32 = 600;
+const IN_ALL: Quota = Quota { what: "leaks in all", most: 600, window: MINUTE, step: 30 };
 
 /// A key that was found.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -55,13 +56,13 @@ pub(crate) struct Received {
 pub(crate) struct Desk {
     keys: Arc<Keys>,
     clock: Arc<dyn Clock>,
-    rates: RateLimits,
+    turns: Turns,
 }
 
 /// The route that takes reports.
-pub fn router(keys: Arc<Keys>, clock: Arc<dyn Clock>) -> Router {
-    let rates = RateLimits::new(Arc::clone(&clock));
-    let desk = Arc::new(Desk { keys, clock, rates });
+pub fn router(keys: Arc<Keys>, store: Arc<dyn PeopleStore>, clock: Arc<dyn Clock>) -> Router {
+    let turns = Turns::new(store, Arc::clone(&clock));
+    let desk = Arc::new(Desk { keys, clock, turns });
     Router::new().route(PATH, post(report)).layer(DefaultBodyLimit::max(BODY_BYTES_MAX)).with_state(desk)
 }
 
@@ -75,7 +76,7 @@ pub(crate) async fn report(
     request: Request,
 ) -> Result<(StatusCode, Json<Received>), Problem> {
     let address = serve::address(request.extensions());
-    desk.admit(address)?;
+    desk.admit(address).await?;
     let id = request.extensions().get().copied();
     let api::Json(report) = api::Json::<Report>::from_request(request, &()).await?;
     desk.take(&report, address, id).await?;
@@ -83,16 +84,13 @@ pub(crate) async fn report(
 }
 
 impl Desk {
-    fn admit(&self, address: Option<IpAddr>) -> Result<(), Problem> {
-        let limit = |scope, subject, most| Limit {
-            scope,
-            subject,
-            requests_per_minute: NonZeroU32::new(most),
-            parallel_requests_max: None,
-        };
-        let limits =
-            [limit(Scope::User, address.map_or(0, serve::network), PER_NETWORK), limit(Scope::Platform, 0, IN_ALL)];
-        self.rates.admit(&limits).map(drop).map_err(|exceeded| Problem::too_many(exceeded.retry_after))
+    async fn admit(&self, address: Option<IpAddr>) -> Result<(), Problem> {
+        for (quota, subject) in [(&PER_NETWORK, address.map_or(0, serve::network)), (&IN_ALL, 0)] {
+            if let Some(after) = self.turns.take(quota, subject).await? {
+                return Err(Problem::too_many(after));
+            }
+        }
+        Ok(())
     }
 
     async fn take(&self, report: &Report, address: Option<IpAddr>, request: Option<RequestId>) -> Result<(), Problem> {

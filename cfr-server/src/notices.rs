@@ -1,4 +1,4 @@
-//! What other replicas tell this one: to look again at keys, or at prices.
+//! What other replicas tell this one: to look again at keys, sessions, prices or accounts.
 
 use std::sync::Arc;
 
@@ -26,9 +26,11 @@ impl Listener {
                 Ok(Notice::Access) => self.keys.forget(),
                 Ok(Notice::Prices) => self.read_prices().await,
                 Ok(Notice::Accounts) => self.prices.reload_accounts().await,
+                Ok(Notice::Sessions) => self.keys.forget_sessions(),
                 Ok(unknown) => tracing::debug!(?unknown, "a notice that this version does not know"),
                 Err(RecvError::Lagged(_)) => {
                     self.keys.forget();
+                    self.keys.forget_sessions();
                     self.prices.reload_accounts().await;
                     self.read_prices().await;
                 }

@@ -33,6 +33,7 @@ mod discovery;
 mod error;
 mod issuer;
 mod logout;
+mod outgoing;
 mod page;
 mod params;
 pub mod signing;
@@ -42,6 +43,8 @@ mod userinfo;
 pub use error::OAuthError;
 pub use issuer::Issuer;
 pub(crate) use issuer::is_safe;
+pub(crate) use self::signing::place as signing_key_place;
+pub(crate) use outgoing::{CallError, Outgoing};
 
 pub(crate) use self::derived::Derived;
 pub(crate) use self::page::explanation as explain;
@@ -82,12 +85,14 @@ pub struct Provider {
     clock: Arc<dyn Clock>,
     signing: SigningKeys,
     derived: Derived,
+    outgoing: Outgoing,
     /// Rings when somebody has to be told of an end.
     ended: Notify,
 }
 
 impl Provider {
-    /// A provider under this address; none where keys are not hashed, and so codes cannot be made either.
+    /// A provider under this address, which calls clients on these hosts wherever they are; none where keys are not hashed, and
+    /// so codes cannot be made either.
     #[must_use]
     pub fn new(
         issuer: Issuer,
@@ -96,10 +101,13 @@ impl Provider {
         keys: Arc<Keys>,
         vault: Arc<Vault>,
         clock: Arc<dyn Clock>,
+        inside: &[String],
     ) -> Option<Self> {
         let derived = Derived::new(keys.secret_for(derived::PURPOSE)?);
         let signing = SigningKeys::new(Arc::clone(&store) as _, vault, Arc::clone(&clock));
-        Some(Self { issuer, store, people, keys, clock, signing, derived, ended: Notify::new() })
+        let outgoing = Outgoing::new(&issuer, inside.iter().cloned());
+        let outgoing = outgoing.inspect_err(|error| tracing::error!(%error, "nobody signs in to programs")).ok()?;
+        Some(Self { issuer, store, people, keys, clock, signing, derived, outgoing, ended: Notify::new() })
     }
 
     /// The address under which it gives tokens out.
@@ -153,7 +161,7 @@ impl Provider {
 
     /// What ended is void at once on every server, and clients are told soon.
     async fn told_to_end(&self) {
-        self.keys.changed().await;
+        self.keys.sessions_ended().await;
         self.ended.notify_one();
     }
 }

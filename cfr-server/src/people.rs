@@ -35,7 +35,6 @@ pub mod secret;
 pub mod session;
 pub mod setup;
 pub mod sign_in;
-mod sign_ups;
 pub mod step_up;
 mod sweeper;
 mod view;
@@ -44,14 +43,15 @@ mod visitor;
 pub use browser::check_browser;
 pub use refusal::Refusal;
 pub use step_up::require_recent_proof;
+pub(crate) use sign_in::totp_place;
 pub use sweeper::Sweeper;
 pub use visitor::Visitor;
 
 use self::attempts::Attempts;
 use self::hash::{Hasher, Match};
-use self::sign_ups::SignUps;
 use crate::api::SignIns;
 use crate::api::problem::Problem;
+use crate::auth::Keys;
 use crate::mail::Letters;
 use crate::secrets::Vault;
 
@@ -64,18 +64,26 @@ pub struct People {
     store: Arc<dyn Store>,
     vault: Arc<Vault>,
     clock: Arc<dyn Clock>,
+    /// Know who is signed in on other servers, too, and hear when sessions end.
+    keys: Arc<Keys>,
     hasher: Hasher,
     attempts: Attempts,
-    sign_ups: SignUps,
     letters: Letters,
 }
 
 impl People {
-    /// People of a store, whose seeds of second factors this vault seals.
+    /// People of a store, whose seeds of second factors this vault seals. What their sessions opened elsewhere, these keys
+    /// forget when they end.
     #[must_use]
-    pub fn new(store: Arc<dyn Store>, vault: Arc<Vault>, letters: Letters, clock: Arc<dyn Clock>) -> Self {
-        let attempts = Attempts::new(Arc::clone(&clock));
-        Self { store, vault, clock, hasher: Hasher::default(), attempts, sign_ups: SignUps::default(), letters }
+    pub fn new(
+        store: Arc<dyn Store>,
+        vault: Arc<Vault>,
+        keys: Arc<Keys>,
+        letters: Letters,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
+        let attempts = Attempts::new(Arc::clone(&store) as _, Arc::clone(&clock));
+        Self { store, vault, clock, keys, hasher: Hasher::default(), attempts, letters }
     }
 
     /// Hashes a password as it is kept.
@@ -96,7 +104,9 @@ impl People {
     /// # Errors
     /// When the store fails.
     pub async fn sign_out_everywhere(&self, user: UserId, act: &Act) -> Result<u64, Refusal> {
-        Ok(self.store.end_sessions(user, None, act).await?)
+        let ended = self.store.end_sessions(user, None, act).await?;
+        self.keys.sessions_ended().await;
+        Ok(ended)
     }
 
     /// What somebody proves who they are with.
@@ -134,7 +144,12 @@ impl People {
                 return Ok((credentials, done));
             }
             match self.store.set_credentials(&credentials, event.as_ref(), act).await {
-                Ok(written) => return Ok((written, done)),
+                Ok(written) => {
+                    if written.epoch != before.epoch {
+                        self.keys.sessions_ended().await;
+                    }
+                    return Ok((written, done));
+                }
                 Err(error @ StoreError::Conflict { .. }) => conflict = error,
                 Err(error) => return Err(error.into()),
             }

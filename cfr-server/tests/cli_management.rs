@@ -106,6 +106,8 @@ fn from_a_tenant_to_a_balance_as_tables_and_as_json() {
     let limited =
         folder.says(&["budget", "limit", field(&folder.says(&["budget", "show", "anna@acme.example"]), "id"), "20"]);
     assert_eq!((field(&limited, "limit"), field(&limited, "available")), ("20 EUR", "21.5 EUR"));
+    let reset = folder.says(&["budget", "reset", "anna@acme.example", "--reason", "a new trial"]);
+    assert_eq!(field(&reset, "available"), "21.5 EUR", "nothing was spent, so nothing is granted again");
 }
 
 #[test]
@@ -137,6 +139,33 @@ fn every_noun_lists_shows_and_changes() {
     assert_eq!(key["expires_at"], Value::Null);
     let id = key["id"].as_str().expect("an id");
     assert_eq!(field(&folder.says(&["key", "revoke", id]), "status"), "revoked");
+}
+
+#[test]
+fn an_operator_without_a_portal_runs_keys_people_and_sign_up() {
+    let folder = Folder::new();
+    folder.seed();
+    let made = folder.says(&["key", "create", "laptop", "--user", "anna@acme.example"]);
+    let id = field(&made, "id");
+    assert_eq!(field(&folder.says(&["key", "disable", id]), "status"), "disabled");
+    assert_eq!(field(&folder.says(&["key", "enable", id]), "status"), "active");
+    let rotated = folder.says(&["key", "rotate", id, "--grace-seconds", "0"]);
+    assert_eq!((field(&rotated, "id"), field(&rotated, "status")), (id, "active"));
+    assert!(field(&rotated, "secret").starts_with("cfr_live_") && field(&rotated, "secret") != field(&made, "secret"));
+    assert!(folder.refuses(&["key", "rotate", id, "--grace-seconds", "99999999"]).contains("grace_seconds"));
+
+    assert_eq!(field(&folder.says(&["user", "suspend", "anna@acme.example"]), "status"), "suspended");
+    assert!(folder.refuses(&["user", "activate", "anna@acme.example"]).contains("pending"));
+    assert!(folder.refuses(&["user", "reject", "anna@acme.example"]).contains("pending"));
+
+    let settings = folder.says(&["tenant", "sign-up", "acme", "--mode", "closed", "--product", "basic"]);
+    assert_eq!((field(&settings, "sign-up"), field(&settings, "active at once")), ("closed", "no"));
+    let open = ["tenant", "sign-up", "acme", "--mode", "open", "--domains", "acme.example", "--activate", "true"];
+    assert!(folder.refuses(&open).contains("signup: "), "nobody brings letters");
+    let told = folder.says(&["audit", "list"]);
+    for action in ["key.rotated", "key.changed", "user.changed", "tenant.changed"] {
+        assert!(told.lines().any(|line| line.contains(action) && line.contains("operator")), "{action}: {told}");
+    }
 }
 
 #[test]

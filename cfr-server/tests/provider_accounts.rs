@@ -186,9 +186,11 @@ async fn accounts_join_and_leave_while_calls_run_and_their_keys_are_never_seen()
     let checked = admin.post(&format!("{}/check", path(&own)), &json!({})).await;
     assert_eq!(checked.json()["works"], true, "{}", checked.text());
     let verified = admin.post("/api/v1/secrets/verify", &json!({})).await;
-    assert_eq!(verified.json(), json!({"data_keys": 2, "provider_accounts": 2}));
+    assert_eq!(verified.json(), json!({"data_keys": 2, "provider_accounts": 2, "seeds": 0, "signing_keys": 0}));
     let rotated = admin.post("/api/v1/secrets/rotate-data-key", &json!({"tenant": "acme"})).await;
     assert_eq!(rotated.json()["resealed"], 1, "{}", rotated.text());
+    let resumed = admin.post("/api/v1/secrets/rotate-data-key", &json!({"tenant": "acme", "resume": true})).await;
+    assert_eq!((&resumed.json()["resealed"], &resumed.json()["data_key"]), (&json!(0), &rotated.json()["data_key"]));
     patch(&server, &path(&own), json!({"status": "active"})).await;
     until_answered_with(&server, &acme, &provider, Some(TENANT_KEY)).await;
 
@@ -300,7 +302,7 @@ async fn the_master_key_is_replaced_under_a_running_server() {
     assert_eq!(rotated.json()["rewrapped"], 1, "{}", rotated.text());
     std::fs::write(&file, &new).unwrap();
     let verified = admin(&server).post("/api/v1/secrets/verify", &json!({})).await;
-    assert_eq!(verified.json(), json!({"data_keys": 1, "provider_accounts": 1}));
+    assert_eq!(verified.json(), json!({"data_keys": 1, "provider_accounts": 1, "seeds": 0, "signing_keys": 0}));
     assert_eq!(call(&server, &acme).await.status, 200);
     server.stop().await;
 

@@ -5,12 +5,13 @@ CREATE TABLE attempts (
   ends_at  bigint NOT NULL
 );
 
--- Whoever runs the service counts on and forgets, beside all that it may do already.
+-- Whoever runs the service counts on and forgets, and seals the keys that sign anew, beside all that it may do already.
 ALTER FUNCTION grant_application_role(name) RENAME TO grant_application_role_before_attempts;
 CREATE FUNCTION grant_application_role(application name) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
   PERFORM grant_application_role_before_attempts(application);
   EXECUTE format('GRANT UPDATE, DELETE ON attempts TO %I', application);
+  EXECUTE format('GRANT UPDATE (entry) ON signing_keys TO %I', application);
 END $$;
 REVOKE EXECUTE ON FUNCTION grant_application_role FROM PUBLIC;
 
@@ -24,5 +25,6 @@ BEGIN
     WHERE c.oid = to_regclass('leases') AND g.privilege_type = 'DELETE' AND g.grantee NOT IN (0, c.relowner)
   LOOP
     EXECUTE format('GRANT SELECT, INSERT, UPDATE, DELETE ON attempts TO %s', application);
+    EXECUTE format('GRANT UPDATE (entry) ON signing_keys TO %s', application);
   END LOOP;
 END $$;

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
+use cfr_billing::audit_log::Act;
 use cfr_billing::budget::Grant;
 use cfr_billing::store::{
     ASIDE_PREFIXES, AccountState, AccountsAudit, AcquireError, Boot, Correction, Finding, Incarnation, LeaseAsk,
@@ -102,8 +103,8 @@ impl LedgerStore for PostgresStore {
         Ok(node::all(&mut reader, now).await?)
     }
 
-    async fn fence(&self, node: &str, now: Timestamp) -> Result<(), StoreError> {
-        write!(self, now, |tx| node::fence(tx, node)).await
+    async fn fence(&self, node: &str, act: &Act) -> Result<(), StoreError> {
+        write!(self, act.at, |tx| node::fence(tx, node, act)).await
     }
 
     async fn reclaim(
@@ -153,10 +154,9 @@ impl LedgerStore for PostgresStore {
         &self,
         correction: &Correction,
         reason: &str,
-        actor: &str,
-        now: Timestamp,
+        act: &Act,
     ) -> Result<(), StoreError> {
-        write!(sealing self, now, |tx| correction::correct(tx, correction, reason, actor)).await
+        write!(sealing self, act.at, |tx| correction::correct(tx, correction, reason, act)).await
     }
 }
 

@@ -34,6 +34,7 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (17, "reports", include_str!("../migrations/0017_reports.sql")),
     (18, "erasure", include_str!("../migrations/0018_erasure.sql")),
     (19, "sales", include_str!("../migrations/0019_sales.sql")),
+    (20, "attempts", include_str!("../migrations/0020_attempts.sql")),
 ];
 
 /// What a schema is to us.

@@ -68,6 +68,10 @@ impl OidcStore for PostgresStore {
         write!(self, act.at, |tx| add_signing_key(tx, key, act)).await
     }
 
+    async fn reseal_signing_key(&self, seq: i64, private: &str) -> Result<(), StoreError> {
+        write!(self, Timestamp::MIN, |tx| reseal_signing_key(tx, seq, private)).await
+    }
+
     async fn open_client_session(&self, session: &ClientSession, act: &Act) -> Result<(), StoreError> {
         write!(self, act.at, |tx| open_session(tx, session, act)).await
     }
@@ -191,6 +195,15 @@ pub(crate) async fn insert_sessions(tx: &mut Tx<'_>, sessions: &[ClientSession])
         insert_session(tx.connection(), session).await?;
     }
     Ok(())
+}
+
+async fn reseal_signing_key(tx: &mut Tx<'_>, seq: i64, private: &str) -> Result<(), Fault> {
+    let sql = "UPDATE signing_keys SET entry = jsonb_set(entry::jsonb, '{private}', to_jsonb($2::text))::json WHERE seq = $1";
+    let written = query(sql).bind(seq).bind(private.to_owned()).execute(tx.connection()).await?;
+    match written.rows_affected() {
+        0 => Err(StoreError::NotFound { what: "signing key" }.into()),
+        _ => Ok(()),
+    }
 }
 
 async fn insert_signing_key(connection: &mut PgConnection, key: &SigningKey) -> Result<(), Fault> {

@@ -3,6 +3,7 @@
 
 mod support;
 
+use cfr_billing::audit_log::Act;
 use cfr_billing::conformance::{CORRECTION_EDITS, TAMPERINGS, check_tampering, write_books};
 use cfr_billing::store::{Correction, Finding, LedgerStore, StoreError, Sum};
 use cfr_core::id::{AccountId, BudgetId};
@@ -39,7 +40,7 @@ async fn a_correction_of_an_account_that_is_not_there_is_refused() {
     let store = fresh().await;
     let correction =
         Correction { account: AccountId(7), budget: BudgetId::from_u128(1), sum: Sum::Settled, from: 0, to: 1 };
-    let refused = store.correct(&correction, "why", "root", at(1)).await;
+    let refused = store.correct(&correction, "why", &Act::of_system(at(1))).await;
     assert!(matches!(refused, Err(StoreError::NotFound { .. })), "{refused:?}");
 }
 

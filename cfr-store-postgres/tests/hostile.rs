@@ -130,7 +130,7 @@ async fn whatever_a_large_node_leaves_behind_is_taken_over() {
     let large = store.register("large", Boot(1), at(0)).await.unwrap();
     raw(&home.url, &left_behind(USERS, HOLDS)).await.unwrap();
     assert_clean(&store.audit().await.unwrap());
-    store.fence(&large.node, at(5)).await.unwrap();
+    store.fence(&large.node, &Act::of_system(at(5))).await.unwrap();
     let found = store.reclaim(at(5), OrphanPolicy::Release, at(5)).await.unwrap();
     assert_eq!(found, Reclaimed { leases: USERS, released: HOLDS, charged: 0, suspended: 0 });
     let left = "SELECT count(*), (SELECT sum(leased) FROM accounts) FROM leases";
@@ -223,7 +223,7 @@ async fn a_busy_node_renews_its_leases_and_can_be_fenced() {
     for _ in 0..5 {
         store.renew(&node, TTL, at(1)).await.unwrap();
     }
-    store.fence(&node.node, at(2)).await.unwrap();
+    store.fence(&node.node, &Act::of_system(at(2))).await.unwrap();
     while let Some(ended) = busy.join_next().await {
         let error = ended.unwrap();
         assert!(matches!(error, AcquireError::Store(StoreError::Fenced)), "{error}");

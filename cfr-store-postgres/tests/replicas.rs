@@ -70,7 +70,8 @@ async fn a_renewal_passes_an_acquisition_on_the_way_and_an_end_of_life_waits_for
 
     node.store.renew(&node.by, TTL, at(1)).await.unwrap();
 
-    let fence = other.store.fence(&node.by.node, at(1));
+    let act = Act::of_system(at(1));
+    let fence = other.store.fence(&node.by.node, &act);
     tokio::pin!(fence);
     let fenced = || async {
         let seen = other.store.nodes(at(1)).await.unwrap();
@@ -223,7 +224,7 @@ async fn racing_nodes_reclaim_each_lease_and_each_hold_once() {
         |number| Op::Checkpoint { hold: hold_id(number), charged: 4, record: record(hold_id(number), tenant, 4) };
     ops.extend((1..=10).map(note));
     dead.store.commit(&dead.by, &ops, at(2)).await.unwrap();
-    dead.store.fence(&dead.by.node, at(3)).await.unwrap();
+    dead.store.fence(&dead.by.node, &Act::of_system(at(3))).await.unwrap();
     let found = join_all(nodes.iter().map(|node| node.store.reclaim(at(-1_000), OrphanPolicy::Evidence, at(4)))).await;
     let found: Vec<_> = found.into_iter().map(Result::unwrap).collect();
     let sum = |count: fn(&Reclaimed) -> u64| found.iter().map(count).sum::<u64>();

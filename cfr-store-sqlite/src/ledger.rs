@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
+use cfr_billing::audit_log::Act;
 use cfr_billing::budget::Grant;
 use cfr_billing::store::{
     AccountState, AccountsAudit, AcquireError, Boot, Correction, Finding, Incarnation, LeaseAsk, LeaseGrant,
@@ -96,10 +97,10 @@ impl LedgerStore for SqliteStore {
         Ok(node::all(self.readers(), now).await?)
     }
 
-    async fn fence(&self, node: &str, now: Timestamp) -> Result<(), StoreError> {
+    async fn fence(&self, node: &str, act: &Act) -> Result<(), StoreError> {
         let mut writer = self.writer().await?;
-        let mut tx = writer.begin(now).await?;
-        node::fence(&mut tx, node).await?;
+        let mut tx = writer.begin(act.at).await?;
+        node::fence(&mut tx, node, act).await?;
         tx.commit().await?;
         Ok(())
     }
@@ -152,12 +153,11 @@ impl LedgerStore for SqliteStore {
         &self,
         correction: &Correction,
         reason: &str,
-        actor: &str,
-        now: Timestamp,
+        act: &Act,
     ) -> Result<(), StoreError> {
         let mut writer = self.writer().await?;
-        let mut tx = writer.begin(now).await?;
-        correction::correct(&mut tx, correction, reason, actor).await?;
+        let mut tx = writer.begin(act.at).await?;
+        correction::correct(&mut tx, correction, reason, act).await?;
         tx.commit().await?;
         Ok(())
     }

@@ -26,6 +26,7 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (14, "reports", include_str!("../migrations/0014_reports.sql")),
     (15, "erasure", include_str!("../migrations/0015_erasure.sql")),
     (16, "sales", include_str!("../migrations/0016_sales.sql")),
+    (17, "attempts", include_str!("../migrations/0017_attempts.sql")),
 ];
 
 /// What a database file is to us.

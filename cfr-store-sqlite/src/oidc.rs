@@ -77,6 +77,17 @@ impl OidcStore for SqliteStore {
         Ok(tx.commit().await?)
     }
 
+    async fn reseal_signing_key(&self, seq: i64, private: &str) -> Result<(), StoreError> {
+        let mut writer = self.writer().await?;
+        let mut tx = writer.begin(Timestamp::MIN).await?;
+        let sql = "UPDATE signing_keys SET entry = json_set(entry, '$.private', ?2) WHERE seq = ?1";
+        let write = sqlx::query(sql).bind(seq).bind(private.to_owned());
+        if write.execute(tx.connection()).await.map_err(Fault::from)?.rows_affected() == 0 {
+            return Err(StoreError::NotFound { what: "signing key" });
+        }
+        Ok(tx.commit().await?)
+    }
+
     async fn open_client_session(&self, session: &ClientSession, act: &Act) -> Result<(), StoreError> {
         let mut writer = self.writer().await?;
         let mut tx = writer.begin(act.at).await?;

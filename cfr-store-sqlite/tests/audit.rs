@@ -5,6 +5,7 @@ mod support;
 
 use std::path::Path;
 
+use cfr_billing::audit_log::Act;
 use cfr_billing::conformance::{CORRECTION_EDITS, TAMPERINGS, check_tampering, write_books};
 use cfr_billing::store::{AuditRule, Finding, LedgerStore};
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection};
@@ -49,7 +50,7 @@ async fn a_corrected_sum_beyond_the_limit_admits_nothing_until_it_has_drained() 
     let found = store.audit().await.unwrap();
     assert!(found.iter().any(|finding| finding.rule == AuditRule::Limit), "{found:#?}");
     for correction in found.iter().filter_map(|finding| finding.correction) {
-        store.correct(&correction, "a lost page", "root", at(9)).await.unwrap();
+        store.correct(&correction, "a lost page", &Act::of_system(at(9))).await.unwrap();
     }
     assert_clean(&store.audit().await.unwrap());
 }
@@ -62,7 +63,7 @@ async fn a_correction_of_an_account_that_is_not_there_is_refused() {
     let store = home.open().await;
     let correction =
         Correction { account: AccountId(7), budget: BudgetId::from_u128(1), sum: Sum::Settled, from: 0, to: 1 };
-    let refused = store.correct(&correction, "why", "root", at(1)).await;
+    let refused = store.correct(&correction, "why", &Act::of_system(at(1))).await;
     assert!(matches!(refused, Err(StoreError::NotFound { .. })), "{refused:?}");
 }
 

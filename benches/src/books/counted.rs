@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use cfr_billing::audit_log::Act;
 use cfr_billing::budget::Grant;
 use cfr_billing::store::{
     AccountState, AccountsAudit, AcquireError, Boot, Correction, Finding, Incarnation, LeaseAsk, LeaseGrant,
@@ -163,9 +164,9 @@ impl LedgerStore for Counted {
         self.store.nodes(now).await
     }
 
-    async fn fence(&self, node: &str, now: Timestamp) -> Result<(), StoreError> {
+    async fn fence(&self, node: &str, act: &Act) -> Result<(), StoreError> {
         count(&self.others);
-        self.store.fence(node, now).await
+        self.store.fence(node, act).await
     }
 
     async fn reclaim(
@@ -207,10 +208,9 @@ impl LedgerStore for Counted {
         &self,
         correction: &Correction,
         reason: &str,
-        actor: &str,
-        now: Timestamp,
+        act: &Act,
     ) -> Result<(), StoreError> {
         count(&self.others);
-        self.store.correct(correction, reason, actor, now).await
+        self.store.correct(correction, reason, act).await
     }
 }

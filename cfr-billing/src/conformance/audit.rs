@@ -140,8 +140,8 @@ pub async fn check_tampering(store: &dyn Store, tampering: &Tampering) {
     assert_eq!(corrections.len(), if tampering.correctable { found.len() } else { 0 }, "{tampering:?}");
     let now = super::fixture::noon();
     for correction in corrections {
-        store.correct(&correction, "a test", "conformance", now).await.expect("it can be booked");
-        let again = store.correct(&correction, "a test", "conformance", now).await;
+        store.correct(&correction, "a test", &Act::of_system(now)).await.expect("it can be booked");
+        let again = store.correct(&correction, "a test", &Act::of_system(now)).await;
         assert!(matches!(again, Err(StoreError::Conflict { .. })), "{tampering:?}: once is enough: {again:?}");
     }
     if tampering.correctable {

@@ -271,7 +271,7 @@ impl<'a> World<'a> {
             What::Heal => self.set_cut_off(number, false),
             What::Tick { seconds } => self.tick(*seconds),
             What::Crash { new_process } => self.crash(number, *new_process).await,
-            What::Fence => said(self.store.fence(&self.name(number), self.now).await),
+            What::Fence => said(self.store.fence(&self.name(number), &Act::of_system(self.now)).await),
             What::Reclaim(policy) => self.reclaim(*policy).await,
             What::Grant { budget, amount, key } => self.grant(*budget, *amount, *key).await,
             _ if self.nodes[number].cut_off => "cut off".into(),

@@ -8,6 +8,7 @@ use cfr_core::ledger::LimitPolicy;
 use cfr_core::time::{Period, Timestamp};
 
 use super::fixture::{BOOT, DAY, Node, TTL, ask, release};
+use crate::audit_log::Act;
 use crate::store::{AcquireError, Boot, NodeState, ONE_LIFE_PREFIX, Op, OrphanPolicy, Store, StoreError};
 
 const OTHER_PROCESS: Boot = Boot(2);
@@ -65,7 +66,7 @@ pub async fn a_fenced_life_is_refused_and_its_leases_are_free(store: &dyn Store)
     let budget = node.hard(100).await;
     renew(&node).await;
     let account = node.lease(budget, 60).await;
-    store.fence(&node.by.node, node.now).await.expect("the node is known");
+    store.fence(&node.by.node, &Act::of_system(node.now)).await.expect("the node is known");
     refuses_everything(&node, budget).await;
     let found = store.reclaim(before(&node), OrphanPolicy::Release, node.now).await.expect("the store works");
     assert_eq!((found.leases, node.sums(budget).await), (1, (100, 0, 0)), "{found:?}");
@@ -81,12 +82,12 @@ pub async fn a_fenced_life_is_refused_and_its_leases_are_free(store: &dyn Store)
 pub async fn the_name_of_a_fenced_node_is_free(store: &dyn Store) {
     let node = Node::start(store).await;
     renew(&node).await;
-    store.fence(&node.by.node, node.now).await.expect("the node is known");
+    store.fence(&node.by.node, &Act::of_system(node.now)).await.expect("the node is known");
     let next = store.register(&node.by.node, OTHER_PROCESS, node.now).await.expect("the name is free");
     assert_eq!(next.epoch, 2);
     let node = Node { by: next, ..node };
     renew(&node).await;
-    let unknown = store.fence("nobody", node.now).await;
+    let unknown = store.fence("nobody", &Act::of_system(node.now)).await;
     assert!(matches!(unknown, Err(StoreError::NotFound { .. })), "{unknown:?}");
 }
 
@@ -122,7 +123,7 @@ pub async fn nodes_are_listed_by_name_with_what_they_have(store: &dyn Store) {
         open_holds: 1,
     };
     assert_eq!(listed, [first, second]);
-    store.fence("node-1", node.later(MOMENT).now).await.expect("the node is known");
+    store.fence("node-1", &Act::of_system(node.later(MOMENT).now)).await.expect("the node is known");
     let listed = store.nodes(node.later(MOMENT).now).await.expect("the store works");
     assert!(listed.iter().all(|node| !node.alive), "{listed:?}");
 }
@@ -140,7 +141,7 @@ pub async fn a_node_that_lives_once_is_forgotten_when_it_has_nothing(store: &dyn
     let killed = once(&node, &killed).await;
     assert_eq!(names(&node).await, [holder.by.node.clone(), killed.by.node.clone(), "node-1".into()]);
 
-    store.fence(&holder.by.node, node.now).await.expect("the node is known");
+    store.fence(&holder.by.node, &Act::of_system(node.now)).await.expect("the node is known");
     reclaim(&node).await;
     assert_eq!(node.sums(budget).await, (100, 0, 0), "what it had is free");
     assert_eq!(names(&node).await.len(), 3, "both were heard of a moment ago");

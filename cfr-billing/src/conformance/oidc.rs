@@ -83,6 +83,11 @@ pub async fn signing_keys_are_numbered_once(store: &dyn Store) {
     }
     assert_eq!(store.signing_keys().await.expect("readable"), [keys[2].clone(), keys[1].clone()]);
     assert_eq!(events(store, "signing_key.created").await, 3);
+    store.reseal_signing_key(3, "sealed anew").await.expect("it is known");
+    let anew = SigningKey { private: "sealed anew".into(), ..keys[2].clone() };
+    assert_eq!(store.signing_keys().await.expect("readable"), [anew, keys[1].clone()]);
+    let unknown = store.reseal_signing_key(4, "sealed").await;
+    assert!(matches!(unknown, Err(StoreError::NotFound { .. })), "{unknown:?}");
 }
 
 /// Of many who redeem a code or renew a token at once, one does.

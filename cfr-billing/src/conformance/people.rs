@@ -16,7 +16,7 @@ use crate::identity::{
     UserStatus,
 };
 use crate::people::{
-    Activation, Admission, Credentials, Mail, Offer, OneTimeToken, OutsideIdentity, SecretHash, Session, TokenKind,
+    Activation, Admission, AttemptCount, Credentials, Mail, Offer, OneTimeToken, OutsideIdentity, SecretHash, Session, TokenKind,
 };
 use crate::store::{PageRequest, Store, StoreError};
 
@@ -344,6 +344,25 @@ pub async fn what_is_over_is_swept(store: &dyn Store) {
     assert!(signed_in(&later, 1).await.is_some() && found(&later, &stays).await.is_some());
 }
 
+/// Whoever counts, all count together, until the count is over.
+pub async fn attempts_are_counted_together_for_a_while(store: &dyn Store) {
+    let node = Node::start(store).await;
+    let (one, other) = (SecretHash([1; 32]), SecretHash([2; 32]));
+    let (now, until) = (node.now, node.later(MINUTE).now);
+    let count = async |subject: &SecretHash, more: u32, now: Timestamp, until: Timestamp| {
+        store.count_attempts(subject, more, now, until).await.expect("the store works")
+    };
+    let (left, right) = tokio::join!(count(&one, 2, now, until), count(&one, 3, now, until));
+    let counted = AttemptCount { count: 5, until };
+    assert!([left, right].contains(&counted), "{left:?} {right:?}");
+    let later = node.later(HOUR).now;
+    assert_eq!(count(&one, 1, now, later).await, AttemptCount { count: 6, until }, "the first says when it ends");
+    assert_eq!(count(&other, 7, now, later).await, AttemptCount { count: 7, until: later });
+    assert_eq!(store.sweep(until).await.expect("the store works"), 1);
+    assert_eq!(count(&one, 1, until, later).await, AttemptCount { count: 1, until: later }, "it was forgotten");
+    assert_eq!(count(&one, 4, later, node.later(2 * HOUR).now).await.count, 4, "it is over, though nobody swept");
+}
+
 /// The longest due first, and nobody else's until they are due again.
 pub async fn a_letter_that_is_due_is_claimed_by_one(store: &dyn Store) {
     let node = Node::start(store).await;
@@ -407,6 +426,7 @@ pub async fn settings_and_languages_are_kept(store: &dyn Store) {
     let settings = TenantSettings {
         signup: SignupMode::Open,
         signup_domains: vec!["example.org".into()],
+        signup_activates: true,
         signup_product: Some(product),
         locale: Language::De,
         ..TenantSettings::default()

@@ -15,7 +15,7 @@ use super::StoreError;
 use super::finding::{AccountsAudit, Correction, Finding};
 use super::node::{Boot, Incarnation, NodeState, Renewal};
 use crate::approval::Consent;
-use crate::audit_log::{Actor, ActorKind};
+use crate::audit_log::{Act, Actor, ActorKind};
 use crate::budget::{Grant, GrantKind};
 
 /// A wish for spending rights on a budget's current period.
@@ -356,7 +356,7 @@ pub trait LedgerStore: Debug + Send + Sync + 'static {
     ///
     /// # Errors
     /// [`StoreError::NotFound`] for an unknown node.
-    async fn fence(&self, node: &str, now: Timestamp) -> Result<(), StoreError>;
+    async fn fence(&self, node: &str, act: &Act) -> Result<(), StoreError>;
 
     /// Takes leases away that are proven dead (an earlier epoch of a node that registered again) or expired before
     /// `expired_before`, and ends the open holds under them by `policy`. Under [`OrphanPolicy::Suspend`] the amounts of
@@ -421,13 +421,7 @@ pub trait LedgerStore: Debug + Send + Sync + 'static {
     ///
     /// # Errors
     /// [`StoreError::Conflict`] when the books moved on since the audit, [`StoreError::NotFound`] for an unknown account.
-    async fn correct(
-        &self,
-        correction: &Correction,
-        reason: &str,
-        actor: &str,
-        now: Timestamp,
-    ) -> Result<(), StoreError>;
+    async fn correct(&self, correction: &Correction, reason: &str, act: &Act) -> Result<(), StoreError>;
 }
 
 const _: fn(&dyn LedgerStore) = |_| {};

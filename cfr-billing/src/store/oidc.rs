@@ -56,6 +56,11 @@ pub trait OidcStore: Debug + Send + Sync + 'static {
     /// # Errors
     /// [`StoreError::Conflict`] when its number is taken.
     async fn add_signing_key(&self, key: &SigningKey, act: &Act) -> Result<(), StoreError>;
+    /// Writes the private part of a key as another data key seals it. The key stays the same.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`] when there is none with this number.
+    async fn reseal_signing_key(&self, seq: i64, private: &str) -> Result<(), StoreError>;
 
     /// Writes down that somebody signed in to a client.
     ///

@@ -10,7 +10,7 @@ use super::{Page, PageRequest, StoreError};
 use crate::audit_log::{Act, Event};
 use crate::identity::{ApiKey, User};
 use crate::people::{
-    Activation, Admission, Credentials, Mail, OneTimeToken, OutsideIdentity, SecretHash, Session, SignedIn, TokenKind,
+    Activation, Admission, AttemptCount, Credentials, Mail, OneTimeToken, OutsideIdentity, SecretHash, Session, SignedIn, TokenKind,
 };
 
 /// Letters that are claimed at once, at most.
@@ -184,7 +184,20 @@ pub trait PeopleStore: Debug + Send + Sync + 'static {
     /// When the store cannot be written.
     async fn forget_mail(&self, id: MailId) -> Result<(), StoreError>;
 
-    /// Forgets sessions and tokens that are over at `now`, and says how many.
+    /// Counts `more` attempts of a subject, and says how many there are by now. The first one says with `until` when the count
+    /// begins anew; one that is over at `now` begins with these.
+    ///
+    /// # Errors
+    /// When the store cannot be written.
+    async fn count_attempts(
+        &self,
+        subject: &SecretHash,
+        more: u32,
+        now: Timestamp,
+        until: Timestamp,
+    ) -> Result<AttemptCount, StoreError>;
+
+    /// Forgets sessions, tokens and counts of attempts that are over at `now`, and says how many.
     ///
     /// # Errors
     /// When the store cannot be written.

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use cfr_billing::audit_log::Act;
 use cfr_billing::budget::Grant;
 use cfr_billing::store::{
     AccountState, AccountsAudit, AcquireError, Boot, Correction, Finding, Incarnation, LeaseAsk, LeaseGrant,
@@ -155,8 +156,8 @@ impl LedgerStore for Link {
         self.over(self.store.nodes(now)).await
     }
 
-    async fn fence(&self, node: &str, now: Timestamp) -> Result<(), StoreError> {
-        self.over(self.store.fence(node, now)).await
+    async fn fence(&self, node: &str, act: &Act) -> Result<(), StoreError> {
+        self.over(self.store.fence(node, act)).await
     }
 
     async fn reclaim(
@@ -192,9 +193,8 @@ impl LedgerStore for Link {
         &self,
         correction: &Correction,
         reason: &str,
-        actor: &str,
-        now: Timestamp,
+        act: &Act,
     ) -> Result<(), StoreError> {
-        self.over(self.store.correct(correction, reason, actor, now)).await
+        self.over(self.store.correct(correction, reason, act)).await
     }
 }

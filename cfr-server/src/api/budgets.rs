@@ -229,7 +229,7 @@ pub(super) fn require_currency(checks: &mut Checks, field: &str, money: &Money, 
     checks.require(money.currency == currency, &format!("{field}.currency"), &message);
 }
 
-async fn with_balance(desk: &Desk, row: Row) -> Result<Budget, Problem> {
+pub(super) async fn with_balance(desk: &Desk, row: Row) -> Result<Budget, Problem> {
     let balance = match row.active {
         true => Some(desk.balance(row.spec.id).await?.into()),
         false => None,

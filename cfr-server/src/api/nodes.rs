@@ -12,6 +12,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::desk::Desk;
+use super::guard::Acting;
 use super::page::Listing;
 use super::problem::{Problem, Problems};
 use super::schema;
@@ -72,13 +73,12 @@ fn is_of_interest(node: &NodeState) -> bool {
 #[utoipa::path(post, path = "/nodes/{node}/fence", operation_id = "fence_node", tag = "nodes",
     params(("node" = String, Path, description = "Its name")),
     responses((status = 200, description = "The node as it is now", body = Node), Problems))]
-pub(crate) async fn fence(desk: Desk, Path(name): Path<String>) -> Result<Answer<Node>, Problem> {
+pub(crate) async fn fence(desk: Desk, Acting(act): Acting, Path(name): Path<String>) -> Result<Answer<Node>, Problem> {
     let store = desk.within(None)?;
     if store.exclusive() {
         return Err(Problem::conflict("this database has one process only, and no other that could be dead"));
     }
-    let now = desk.now();
-    store.fence(&name, now).await?;
-    let node = store.nodes(now).await?.into_iter().find(|node| *node.node == *name);
+    store.fence(&name, &act).await?;
+    let node = store.nodes(act.at).await?.into_iter().find(|node| *node.node == *name);
     node.map(|node| Answer(node.into())).ok_or_else(|| Problem::not_found("node"))
 }

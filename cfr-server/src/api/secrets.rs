@@ -3,8 +3,6 @@
 use std::sync::Arc;
 
 use axum::Json as Answer;
-use cfr_billing::provider_account::SealedAccount;
-use cfr_billing::store::{PageRequest, Store, StoreError};
 use cfr_core::broadcast::Notice;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -14,8 +12,12 @@ use super::guard::Acting;
 use super::input::Json;
 use super::lookup;
 use super::problem::{Problem, Problems};
-use crate::accounts::{opened, place};
+use crate::accounts::opened;
 use crate::secrets::VaultError;
+
+mod reseal;
+
+use self::reseal::Resealing;
 
 /// What a rotation of the master key did.
 #[derive(Debug, Serialize, ToSchema)]
@@ -35,15 +37,22 @@ pub(crate) struct MasterKeyRotation {
 pub(crate) struct RotateDataKey {
     /// The id or slug of a tenant; the platform when absent.
     pub(crate) tenant: Option<String>,
+    /// Make no new key, and only go on with sealing by the newest one: what a rotation did not come to when it was interrupted.
+    #[serde(default)]
+    pub(crate) resume: bool,
 }
 
 /// What a rotation of a data key did.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct DataKeyRotation {
-    /// The id of the new data key.
+    /// The id of the data key that seals now.
     pub(crate) data_key: String,
     /// Secrets of provider accounts that it seals since.
     pub(crate) resealed: u64,
+    /// Seeds of second factors that it seals since.
+    pub(crate) seeds_resealed: u64,
+    /// Keys that sign tokens that it seals since; the platform has some.
+    pub(crate) signing_keys_resealed: u64,
 }
 
 /// What can be opened.
@@ -53,6 +62,10 @@ pub(crate) struct SecretsVerified {
     pub(crate) data_keys: u64,
     /// Secrets of provider accounts, all of which open.
     pub(crate) provider_accounts: u64,
+    /// Seeds of second factors, all of which open.
+    pub(crate) seeds: u64,
+    /// Published keys that sign tokens, all of which open.
+    pub(crate) signing_keys: u64,
 }
 
 /// Wrap every data key with the first of the master keys that this server has. It can be interrupted and asked for again.
@@ -64,8 +77,9 @@ pub(crate) async fn rotate_master_key(desk: Desk, Acting(act): Acting) -> Result
     Ok(Answer(MasterKeyRotation { master_key: done.master, rewrapped: done.rewrapped, already: done.already }))
 }
 
-/// Make a new data key for a tenant or the platform, and seal the secrets of its provider accounts with it. What else was
-/// sealed before opens with the old key.
+/// Make a new data key for a tenant or the platform, and seal with it what older ones sealed: secrets of provider accounts,
+/// seeds of second factors, keys that sign tokens. Letters that wait open with the key before until they are sent. It can be
+/// interrupted and resumed; servers work on meanwhile.
 #[utoipa::path(post, path = "/secrets/rotate-data-key", operation_id = "rotate_data_key", tag = "secrets",
     request_body = RotateDataKey,
     responses((status = 200, description = "What was done", body = DataKeyRotation), Problems))]
@@ -79,47 +93,43 @@ pub(crate) async fn rotate_data_key(
         None => None,
     };
     let store = desk.within(tenant)?;
-    let data_key = desk.vault().rotate_data_key(tenant, &act).await.map_err(told)?.to_string();
-    let mut resealed = 0;
-    for sealed in accounts(&**store).await?.into_iter().filter(|sealed| sealed.account.tenant == tenant) {
-        let Some(secret) = opened(desk.vault(), &sealed).await.map_err(told)? else { continue };
-        let row = sealed.account.id.to_string();
-        let secret = desk.vault().seal(tenant, place(&row), secret.expose().as_bytes()).await.map_err(told)?;
-        let version = sealed.account.version;
-        store.update_provider_account(version, &SealedAccount { secret: Some(secret), ..sealed }, &act).await?;
-        resealed += 1;
-    }
+    let newest = match body.resume {
+        true => desk.vault().current_data_key(tenant).await.map_err(told)?,
+        false => None,
+    };
+    let data_key = match newest {
+        Some(newest) => newest,
+        None => desk.vault().rotate_data_key(tenant, &act).await.map_err(told)?,
+    };
+    tell(&desk).await; // from now on no server seals with the key before
+    let work = Resealing { store: &**store, vault: desk.vault(), tenant, data_key, act: &act };
+    let done = DataKeyRotation {
+        resealed: work.accounts().await.map_err(told)?,
+        seeds_resealed: work.seeds().await.map_err(told)?,
+        signing_keys_resealed: work.signing_keys().await.map_err(told)?,
+        data_key: data_key.to_string(),
+    };
     tell(&desk).await;
-    Ok(Answer(DataKeyRotation { data_key, resealed }))
+    Ok(Answer(done))
 }
 
-/// Open every data key and every secret of a provider account, to know that nothing is lost. Nothing is shown.
+/// Open every data key and everything that they sealed and that stays, to know that nothing is lost. Nothing is shown.
 #[utoipa::path(post, path = "/secrets/verify", operation_id = "verify_secrets", tag = "secrets",
     responses((status = 200, description = "Everything opens", body = SecretsVerified), Problems))]
 pub(crate) async fn verify(desk: Desk) -> Result<Answer<SecretsVerified>, Problem> {
     let store = desk.within(None)?;
     let data_keys = desk.vault().verify().await.map_err(told)?;
     let mut provider_accounts = 0;
-    for sealed in accounts(&**store).await? {
+    for sealed in reseal::all_accounts(&**store).await? {
         match opened(desk.vault(), &sealed).await {
             Ok(secret) => provider_accounts += u64::from(secret.is_some()),
             Err(VaultError::Shredded) => {} // its tenant was erased
             Err(error) => return Err(told(error)),
         }
     }
-    Ok(Answer(SecretsVerified { data_keys, provider_accounts }))
-}
-
-async fn accounts(store: &dyn Store) -> Result<Vec<SealedAccount>, StoreError> {
-    let (mut all, mut request) = (Vec::new(), PageRequest::default());
-    loop {
-        let page = store.provider_accounts(None, request).await?;
-        all.extend(page.items);
-        request.after = page.next;
-        if request.after.is_none() {
-            return Ok(all);
-        }
-    }
+    let seeds = reseal::open_seeds(&**store, desk.vault()).await.map_err(told)?;
+    let signing_keys = reseal::open_signing_keys(&**store, desk.vault()).await.map_err(told)?;
+    Ok(Answer(SecretsVerified { data_keys, provider_accounts, seeds, signing_keys }))
 }
 
 async fn tell(desk: &Desk) {

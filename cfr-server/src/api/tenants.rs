@@ -59,6 +59,8 @@ pub(crate) struct Tenant {
     /// The product of who signs up.
     #[schema(value_type = Option<schema::ProductId>)]
     pub(crate) signup_product: Option<ProductId>,
+    /// Whether who signs up where `signup` is `open` is active at once: on the product, while there is a place.
+    pub(crate) signup_activates: bool,
     /// Who needs a second factor.
     #[schema(value_type = schema::MfaRequired)]
     pub(crate) mfa_required: MfaRequired,
@@ -90,6 +92,7 @@ impl From<Row> for Tenant {
             signup: row.settings.signup,
             signup_domains: row.settings.signup_domains,
             signup_product: row.settings.signup_product,
+            signup_activates: row.settings.signup_activates,
             mfa_required: row.settings.mfa_required,
             locale: row.settings.locale,
             version: row.version,
@@ -138,6 +141,9 @@ pub(crate) struct CreateTenant {
     #[serde(default, deserialize_with = "nullable")]
     #[schema(value_type = Option<String>)]
     pub(crate) signup_product: Option<Option<String>>,
+    /// Whether who signs up where `signup` is `open` is active at once, on the product, while there is a place; else they wait
+    /// for an administrator. `false` when nobody says, and only with a product.
+    pub(crate) signup_activates: Option<bool>,
     /// Who needs a second factor; `admins` when nobody says.
     #[schema(value_type = Option<schema::MfaRequired>)]
     pub(crate) mfa_required: Option<MfaRequired>,
@@ -152,6 +158,7 @@ struct Joining {
     signup: Option<SignupMode>,
     signup_domains: Option<Vec<String>>,
     signup_product: Option<Option<String>>,
+    signup_activates: Option<bool>,
     mfa_required: Option<MfaRequired>,
     locale: Option<Language>,
 }
@@ -162,6 +169,7 @@ macro_rules! joining {
             signup: $body.signup,
             signup_domains: $body.signup_domains,
             signup_product: $body.signup_product,
+            signup_activates: $body.signup_activates,
             mfa_required: $body.mfa_required,
             locale: $body.locale,
         }
@@ -188,6 +196,7 @@ impl Joining {
             signup: self.signup.unwrap_or(settings.signup),
             signup_domains: domains.unwrap_or(settings.signup_domains),
             signup_product,
+            signup_activates: self.signup_activates.unwrap_or(settings.signup_activates),
             mfa_required: self.mfa_required.unwrap_or(settings.mfa_required),
             locale: self.locale.unwrap_or(settings.locale),
         };
@@ -217,6 +226,9 @@ fn check_settings(settings: &TenantSettings, letters_are_sent: bool) -> Result<(
     }
     let needs_domain = settings.signup == SignupMode::Open && domains.is_empty();
     checks.require(!needs_domain, "signup_domains", "`open` is for addresses of the domains that are named here");
+    let by_itself = settings.signup == SignupMode::Open && settings.signup_product.is_some();
+    let message = "only where `signup` is `open`, with a `signup_product` that people get";
+    checks.require(by_itself || !settings.signup_activates, "signup_activates", message);
     let needs_mail = settings.signup.takes_sign_ups() && !letters_are_sent;
     checks.require(
         !needs_mail,
@@ -281,6 +293,9 @@ pub(crate) struct ChangeTenant {
     #[serde(default, deserialize_with = "nullable")]
     #[schema(value_type = Option<String>)]
     pub(crate) signup_product: Option<Option<String>>,
+    /// Whether who signs up where `signup` is `open` is active at once, on the product, while there is a place; else they wait
+    /// for an administrator. `false` when nobody says, and only with a product.
+    pub(crate) signup_activates: Option<bool>,
     /// Who needs a second factor; `admins` when nobody says.
     #[schema(value_type = Option<schema::MfaRequired>)]
     pub(crate) mfa_required: Option<MfaRequired>,

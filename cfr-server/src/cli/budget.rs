@@ -66,6 +66,14 @@ pub(crate) enum Command {
         #[arg(long, value_name = "KEY")]
         idempotency_key: Option<String>,
     },
+    /// Let a budget be spent anew: what was spent in the current period is granted once more
+    Reset {
+        /// Id, or a user's e-mail address
+        budget: String,
+        /// Why, for the books
+        #[arg(long)]
+        reason: String,
+    },
     /// List what was granted, the newest first
     Grants {
         /// Id, or a user's e-mail address
@@ -171,6 +179,11 @@ impl Verb for Command {
                 let call = Call::post(&["budgets", id(&budget), "grants"], &body);
                 let call = call.header(IDEMPOTENCY_KEY, idempotency_key.unwrap_or_else(unique));
                 session.printer.one(&client.send(call).await?, GRANT_FIELDS)
+            }
+            Self::Reset { budget, reason } => {
+                let budget = find(session, &budget).await?;
+                let call = Call::post(&["budgets", id(&budget), "reset"], &json!({"reason": reason}));
+                session.printer.one(&client.send(call).await?, FIELDS)
             }
             Self::Grants { budget, page } => {
                 let budget = find(session, &budget).await?;

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::client::Call;
 use super::error::CliError;
 use super::output::{Column, details, note};
+use super::tenant::given;
 use super::{PageArgs, Session, Verb};
 use crate::api::schema::KeyKind;
 
@@ -50,6 +51,24 @@ pub(crate) enum Command {
     },
     /// Show a key, without its secret
     Show {
+        /// Id
+        key: String,
+    },
+    /// Give a key a new secret and show it, this once; budgets, limits and usage stay the key's
+    Rotate {
+        /// Id
+        key: String,
+        /// How long the secret before works beside the new one; 0 for one that leaked [default: a day]
+        #[arg(long, value_name = "SECONDS")]
+        grace_seconds: Option<u64>,
+    },
+    /// Switch a key off; its next request is refused
+    Disable {
+        /// Id
+        key: String,
+    },
+    /// Switch a key on again
+    Enable {
         /// Id
         key: String,
     },
@@ -97,10 +116,14 @@ impl Verb for Command {
                 if let Some(end) = expiry(expires_in_days, never_expires)? {
                     body["expires_at"] = end;
                 }
-                let key = session.client.send(Call::post(&["keys"], &body)).await?;
-                session.printer.text(&key, &details(&key, FIELDS))?;
-                if session.printer.json { Ok(()) } else { note("Keep the secret now: it is shown this once.") }
+                show_once(session, Call::post(&["keys"], &body)).await
             }
+            Self::Rotate { key, grace_seconds } => {
+                let body = given([("grace_seconds", json!(grace_seconds))]);
+                show_once(session, Call::post(&["keys", &key, "rotate"], &body)).await
+            }
+            Self::Disable { key } => switch(session, &key, false).await,
+            Self::Enable { key } => switch(session, &key, true).await,
             Self::Show { key } => session.printer.one(&session.client.send(Call::get(&["keys", &key])).await?, FIELDS),
             Self::Revoke { key } => {
                 let call = Call::post(&["keys", &key, "revoke"], &json!({}));
@@ -108,6 +131,18 @@ impl Verb for Command {
             }
         }
     }
+}
+
+/// Makes a secret and shows it.
+async fn show_once(session: &Session, call: Call) -> Result<(), CliError> {
+    let key = session.client.send(call).await?;
+    session.printer.text(&key, &details(&key, FIELDS))?;
+    if session.printer.json { Ok(()) } else { note("Keep the secret now: it is shown this once.") }
+}
+
+async fn switch(session: &Session, key: &str, enabled: bool) -> Result<(), CliError> {
+    let call = Call::patch(&["keys", key], &json!({"enabled": enabled}));
+    session.printer.one(&session.client.send(call).await?, FIELDS)
 }
 
 /// What to send as the end of a new key: nothing for the server's default, null for never.

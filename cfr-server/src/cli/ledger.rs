@@ -1,7 +1,9 @@
 //! `cfr-server ledger`: reads the books themselves, with or without a server that runs.
 
 use std::process::ExitCode;
+use std::sync::Arc;
 
+use cfr_billing::audit_log::{Act, Actor, ActorKind};
 use cfr_billing::store::{AuditRule, Correction, Finding, LedgerStore, NodeState, Store, StoreError};
 use cfr_core::time::{Clock as _, SystemClock};
 use clap::{Args, Subcommand};
@@ -18,8 +20,6 @@ use crate::terminal;
 
 /// The books could not be read.
 const UNREADABLE: u8 = 2;
-/// Who corrects, in the books.
-const ACTOR: &str = "operator";
 
 /// What to do with the books.
 #[derive(Debug, Subcommand)]
@@ -219,8 +219,8 @@ async fn repair_in(store: &dyn Store, arguments: &Repair) -> Result<bool, CliErr
 }
 
 async fn book(store: &dyn LedgerStore, correction: &Correction, reason: &str) -> Result<(), CliError> {
-    let now = SystemClock::new().now();
-    let booked = store.correct(correction, reason, ACTOR, now).await;
+    let by = Arc::new(Actor::of_kind(ActorKind::Operator));
+    let booked = store.correct(correction, reason, &Act { by, at: SystemClock::new().now() }).await;
     Ok(booked.map_err(StartError::from)?)
 }
 

@@ -55,6 +55,23 @@ pub(crate) enum Command {
         #[arg(long, value_name = "N")]
         users_max: Option<u32>,
     },
+    /// Say how people join a tenant; what is not named stays
+    SignUp {
+        /// Id or slug
+        tenant: String,
+        /// Who may become a user; `request` and `open` need mail
+        #[arg(long, value_parser = crate::api::schema::SignupMode::WORDS.to_vec())]
+        mode: Option<String>,
+        /// Domains whose addresses may sign up, as in `acme.example,acme.org`; empty for all of them
+        #[arg(long, value_delimiter = ',')]
+        domains: Option<Vec<String>>,
+        /// The product of who signs up, by id or code
+        #[arg(long)]
+        product: Option<String>,
+        /// Whether who signs up under `open` is active at once, while there is a place
+        #[arg(long, value_name = "BOOL")]
+        activate: Option<bool>,
+    },
     /// Close a tenant and forget all of its people for good; usage and money stay
     Erase {
         /// Id or slug
@@ -88,6 +105,14 @@ const FIELDS: &[Column] = &[
     ("changed", "/updated_at"),
 ];
 
+const SIGN_UP: &[Column] = &[
+    ("tenant", "/slug"),
+    ("sign-up", "/signup"),
+    ("domains", "/signup_domains"),
+    ("product", "/signup_product"),
+    ("active at once", "/signup_activates"),
+];
+
 impl Verb for Command {
     async fn run(self, session: &Session) -> Result<(), CliError> {
         let call = match self {
@@ -107,6 +132,18 @@ impl Verb for Command {
                     ask::confirm(&format!("{tenant} and all of its people will be forgotten for good. Go on?"))?;
                 }
                 Call::post(&["tenants", &tenant, "erase"], &json!({}))
+            }
+            Self::SignUp { tenant, mode, domains, product, activate } => {
+                let domains =
+                    domains.map(|domains| domains.into_iter().filter(|domain| !domain.is_empty()).collect::<Vec<_>>());
+                let changes = [
+                    ("signup", json!(mode)),
+                    ("signup_domains", json!(domains)),
+                    ("signup_product", json!(product)),
+                    ("signup_activates", json!(activate)),
+                ];
+                let done = session.client.send(Call::patch(&["tenants", &tenant], &given(changes))).await?;
+                return session.printer.one(&done, SIGN_UP);
             }
             Self::Show { tenant } => Call::get(&["tenants", &tenant]),
             Self::Set { tenant, name, status, users_max } => Call::patch(

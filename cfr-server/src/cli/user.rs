@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::client::Call;
 use super::error::CliError;
-use super::output::Column;
+use super::output::{Column, details, note};
 use super::tenant::given;
 use super::{PageArgs, Session, Verb, ask};
 use crate::api::schema::{Role, UserStatus};
@@ -60,6 +60,27 @@ pub(crate) enum Command {
         #[arg(long)]
         product: Option<String>,
     },
+    /// Admit a user who waits: a place in the tenant, the product, a budget by its terms
+    Activate {
+        /// Id or e-mail address
+        user: String,
+        /// The product, by id or code [default: the one that they signed up for]
+        #[arg(long)]
+        product: Option<String>,
+        /// Make a first key of this name for them, and show its secret, this once
+        #[arg(long, value_name = "NAME")]
+        first_key: Option<String>,
+    },
+    /// Turn a user down who waits; the address stays taken
+    Reject {
+        /// Id or e-mail address
+        user: String,
+    },
+    /// Lock a user out; their requests are refused at once, and `set --status active` lets them in again
+    Suspend {
+        /// Id or e-mail address
+        user: String,
+    },
     /// Forget a user for good: only an id is left, in usage and in the books
     Erase {
         /// Id or e-mail address
@@ -92,6 +113,8 @@ const FIELDS: &[Column] = &[
     ("changed", "/updated_at"),
 ];
 
+const SECRET: &[Column] = &[("secret of the first key", "/secret")];
+
 impl Verb for Command {
     async fn run(self, session: &Session) -> Result<(), CliError> {
         let call = match self {
@@ -113,6 +136,12 @@ impl Verb for Command {
                 ];
                 Call::patch(&["users", &user], &given(changes))
             }
+            Self::Activate { user, product, first_key } => {
+                let body = given([("product", json!(product)), ("first_key", json!(first_key))]);
+                return activate(session, Call::post(&["users", &user, "activate"], &body)).await;
+            }
+            Self::Reject { user } => Call::post(&["users", &user, "reject"], &json!({})),
+            Self::Suspend { user } => Call::patch(&["users", &user], &json!({"status": "suspended"})),
             Self::Erase { user, yes } => {
                 if !yes {
                     ask::confirm(&format!("{user} will be forgotten for good. Go on?"))?;
@@ -122,4 +151,16 @@ impl Verb for Command {
         };
         session.printer.one(&session.client.send(call).await?, FIELDS)
     }
+}
+
+/// Shows who was admitted, with the secret of their first key where one was made.
+async fn activate(session: &Session, call: Call) -> Result<(), CliError> {
+    let done = session.client.send(call).await?;
+    let has_key = !done["secret"].is_null();
+    let mut text = details(&done["user"], FIELDS);
+    if has_key {
+        text.push_str(&details(&done, SECRET));
+    }
+    session.printer.text(&done, &text)?;
+    if session.printer.json || !has_key { Ok(()) } else { note("Keep the secret now: it is shown this once.") }
 }

@@ -12,6 +12,7 @@ use cfr_core::secret::Secret;
 use http::StatusCode;
 use ipnet::IpNet;
 use rust_decimal::Decimal;
+use sha2::{Digest as _, Sha256};
 use toml::Spanned;
 
 use super::database::{FILE_KEY, NODE_CHARS_MAX, VARIABLE, host_name, is_node_name};
@@ -75,6 +76,7 @@ pub(super) fn resolve(
     let public_url = reader.public_url(file.server.public_url.as_ref());
     let config = Config {
         source: path.map(Path::to_path_buf),
+        digest: Sha256::digest(text).into(),
         listen: reader.variable("CFR_LISTEN").or(file.listen).unwrap_or_else(|| LISTEN.into()),
         data: reader.variable("CFR_DATA").or(file.data).unwrap_or_else(|| DATA.into()).into(),
         prices: file.prices.map(Into::into),

@@ -7,7 +7,6 @@ use cfr_billing::oidc::ClientSession;
 use cfr_billing::store::StoreError;
 use cfr_core::id::{ClientSessionId, UserId};
 use futures_util::future::join_all;
-use reqwest::redirect::Policy;
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -16,8 +15,6 @@ use super::claims::LOGOUT_TOKEN;
 
 /// How often the store is asked who is to be told.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
-/// How long a client may take to answer.
-const PATIENCE: Duration = Duration::from_secs(10);
 /// When it is tried again.
 const AGAIN_AFTER: Duration = Duration::from_mins(1);
 /// How often it is tried: for an hour.
@@ -53,8 +50,8 @@ enum Untold {
     Store(#[from] StoreError),
     #[error(transparent)]
     Signing(#[from] super::signing::SigningError),
-    #[error("it cannot be reached: {0}")]
-    Unreached(#[from] reqwest::Error),
+    #[error(transparent)]
+    Uncalled(#[from] super::CallError),
     #[error("it answers with {0}")]
     Refused(http::StatusCode),
 }
@@ -62,15 +59,9 @@ enum Untold {
 impl Provider {
     /// Runs until it is cancelled. What is not told when the server ends is told by another one, or by the next.
     pub async fn work(self: Arc<Self>) {
-        let _ = rustls::crypto::ring::default_provider().install_default(); // an error says that there is one already
-        let client = reqwest::Client::builder().timeout(PATIENCE).redirect(Policy::none()).build();
-        let http = match client {
-            Ok(http) => http,
-            Err(error) => return tracing::error!(%error, "clients are not told when somebody signs out"),
-        };
         let mut looks = 0_u32;
         loop {
-            if let Err(error) = self.tell_all(&http).await {
+            if let Err(error) = self.tell_all().await {
                 tracing::warn!(%error, "who signed out could not be told");
             }
             if looks.is_multiple_of(SWEEP_EVERY) {
@@ -81,20 +72,20 @@ impl Provider {
         }
     }
 
-    async fn tell_all(&self, http: &reqwest::Client) -> Result<(), StoreError> {
+    async fn tell_all(&self) -> Result<(), StoreError> {
         loop {
             let now = self.now();
             let claimed = self.store.claim_logouts(now, now + AGAIN_AFTER, AT_ONCE).await?;
             if claimed.is_empty() {
                 return Ok(());
             }
-            join_all(claimed.into_iter().map(|session| self.tell(http, session))).await;
+            join_all(claimed.into_iter().map(|session| self.tell(session))).await;
         }
     }
 
-    async fn tell(&self, http: &reqwest::Client, session: ClientSession) {
+    async fn tell(&self, session: ClientSession) {
         let (id, tries) = (session.id, session.tries);
-        let told = match self.tell_once(http, session).await {
+        let told = match self.tell_once(session).await {
             Ok(()) => true,
             Err(error) => {
                 tracing::warn!(%error, session = %id, tries, "a client was not told that somebody signed out");
@@ -106,7 +97,7 @@ impl Provider {
         }
     }
 
-    async fn tell_once(&self, http: &reqwest::Client, session: ClientSession) -> Result<(), Untold> {
+    async fn tell_once(&self, session: ClientSession) -> Result<(), Untold> {
         let client = self.store.client(session.client).await?;
         let Some(address) = client.backchannel_uri.filter(|_| client.revoked_at.is_none()) else { return Ok(()) };
         let now = self.now();
@@ -122,8 +113,7 @@ impl Provider {
         };
         let token = self.signing.sign(LOGOUT_TOKEN, claims).await?;
         let form = form_urlencoded::Serializer::new(String::new()).append_pair("logout_token", &token).finish();
-        let request = http.post(&*address).header("content-type", "application/x-www-form-urlencoded").body(form);
-        match request.send().await?.status() {
+        match self.outgoing.post_form(&address, form).await?.status() {
             status if status.is_success() => Ok(()),
             status => Err(Untold::Refused(status)),
         }

@@ -31,6 +31,12 @@ impl Issuer {
         format!("{}{path}", self.0)
     }
 
+    /// Whether it names this machine, which nobody else calls by it.
+    #[must_use]
+    pub fn is_here(&self) -> bool {
+        Url::parse(&self.0).is_ok_and(|url| is_here(&url))
+    }
+
     /// The address itself.
     #[must_use]
     pub fn as_str(&self) -> &str {
@@ -46,13 +52,16 @@ impl fmt::Display for Issuer {
 
 /// Whether what is sent there stays between its ends: TLS, or this machine.
 pub(crate) fn is_safe(url: &Url) -> bool {
-    let here = match url.host() {
+    url.scheme() == "https" || (url.scheme() == "http" && is_here(url))
+}
+
+fn is_here(url: &Url) -> bool {
+    match url.host() {
         Some(url::Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
         Some(url::Host::Ipv4(address)) => address.is_loopback(),
         Some(url::Host::Ipv6(address)) => address.is_loopback(),
         None => false,
-    };
-    url.scheme() == "https" || (url.scheme() == "http" && here)
+    }
 }
 
 #[cfg(test)]

@@ -94,8 +94,9 @@ impl Provider {
     ) -> Result<Option<SessionId>, OAuthError> {
         let act: Act = visitor.act(Some(user), self.now());
         self.store.end_client_sessions(Ending::Session(id), &act).await?;
+        let ended = self.store.end_session(user, id, &act).await;
         self.told_to_end().await;
-        match self.store.end_session(user, id, &act).await {
+        match ended {
             Ok(()) | Err(StoreError::NotFound { .. }) => Ok(Some(id)), // it may have ended by itself long ago
             Err(error) => Err(error.into()),
         }

@@ -239,7 +239,8 @@ fn generate() -> Result<(Zeroizing<Vec<u8>>, Jwk), SigningError> {
     Ok((der, jwk))
 }
 
-fn place(kid: &str) -> Place<'_> {
+/// Where the private part of a key is kept.
+pub(crate) fn place(kid: &str) -> Place<'_> {
     Place { table: "signing_keys", row: kid, column: "private" }
 }
 

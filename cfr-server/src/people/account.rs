@@ -35,7 +35,7 @@ impl People {
     ) -> Result<Opened, Refusal> {
         let credentials = self.store.credentials(signed_in.user.id).await?;
         if credentials.password.is_some() {
-            let attempt = self.begin(visitor, &signed_in)?;
+            let attempt = self.begin(visitor, &signed_in).await?;
             self.check_password(visitor, &signed_in, current).await?;
             self.attempts.succeeded(&attempt);
         } else {
@@ -89,7 +89,7 @@ impl People {
     ) -> Result<(), Refusal> {
         let now = self.now();
         require_recent_proof(signed_in, now)?;
-        self.attempts.from_network(visitor.address)?;
+        self.attempts.admit(visitor.address).await?;
         let _counted = self.attempts.begin(What::Letter, email)?;
         if self.store.user_by_email(email).await?.is_some() {
             return Ok(());
@@ -113,7 +113,7 @@ impl People {
     /// # Errors
     /// [`Refusal::DeadToken`]; a conflict when somebody else has the address by now.
     pub(super) async fn confirm_email_change(&self, visitor: &Visitor, token: &str) -> Result<User, Refusal> {
-        self.attempts.from_network(visitor.address)?;
+        self.attempts.admit(visitor.address).await?;
         let hash = secret::hash_of(token).ok_or(Refusal::DeadToken)?;
         let now = self.now();
         let taken = self.store.take_token(TokenKind::ChangeEmail, &hash, now).await?.ok_or(Refusal::DeadToken)?;

@@ -2,7 +2,7 @@
 //!
 //! The wait goes by the address that was typed, whether somebody has it or not, so it tells nobody who has an account. It is
 //! kept in memory; what a store counts beside it ([`Credentials::failures`](cfr_billing::people::Credentials)) outlives the
-//! process and holds for every replica.
+//! process and holds for every replica. Of networks, the store counts what all replicas let in, behind a limit in memory.
 
 use std::net::IpAddr;
 use std::num::NonZeroU32;
@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use cfr_billing::people::{Credentials, SecretHash};
+use cfr_billing::store::PeopleStore;
 use cfr_core::ledger::Scope;
 use cfr_core::limit::{Limit, RateLimits};
 use cfr_core::time::{Clock, Timestamp};
@@ -17,6 +18,7 @@ use quick_cache::unsync::Cache;
 
 use super::{Refusal, secret};
 use crate::serve::network;
+use crate::turns::{Quota, Turns};
 
 /// Failures that cost no wait: people mistype.
 const FREE_FAILURES: u32 = 2;
@@ -28,10 +30,11 @@ const DELAY_MAX: Duration = Duration::from_mins(15);
 pub const FAILURES_MAX: u32 = 100;
 /// Accounts whose failures are remembered in memory.
 const ACCOUNTS_REMEMBERED: usize = 100_000;
+const MINUTE: Duration = Duration::from_mins(1);
 /// Attempts in a minute from one network: an office behind one address signs in at nine.
-const PER_NETWORK: u32 = 60;
+const PER_NETWORK: Quota = Quota { what: "attempts of a network", most: 60, window: MINUTE, step: 6 };
 /// Attempts in a minute in all.
-const IN_ALL: u32 = 1_200;
+const IN_ALL: Quota = Quota { what: "attempts in all", most: 1_200, window: MINUTE, step: 60 };
 
 /// How long after so many failures the next attempt has to wait.
 #[must_use]
@@ -61,6 +64,7 @@ pub enum What {
 pub struct Attempts {
     clock: Arc<dyn Clock>,
     rates: RateLimits,
+    turns: Turns,
     accounts: Mutex<Cache<SecretHash, Failures>>,
 }
 
@@ -80,27 +84,43 @@ pub struct Attempt {
 }
 
 impl Attempts {
-    /// Nothing was tried yet.
+    /// Nothing was tried here yet.
     #[must_use]
-    pub fn new(clock: Arc<dyn Clock>) -> Self {
-        let rates = RateLimits::new(Arc::clone(&clock));
-        Self { clock, rates, accounts: Mutex::new(Cache::new(ACCOUNTS_REMEMBERED)) }
+    pub fn new(store: Arc<dyn PeopleStore>, clock: Arc<dyn Clock>) -> Self {
+        let (rates, turns) = (RateLimits::new(Arc::clone(&clock)), Turns::new(store, Arc::clone(&clock)));
+        Self { clock, rates, turns, accounts: Mutex::new(Cache::new(ACCOUNTS_REMEMBERED)) }
     }
 
     /// Lets an attempt from this network in.
     ///
     /// # Errors
-    /// [`Refusal::Throttled`] when there were too many from there, or in all.
-    pub fn from_network(&self, address: Option<IpAddr>) -> Result<(), Refusal> {
-        let limit = |scope, subject, most| Limit {
+    /// [`Refusal::Throttled`] when there were too many from there, or in all; when the store fails.
+    pub async fn admit(&self, address: Option<IpAddr>) -> Result<(), Refusal> {
+        self.from_network(address)?;
+        // A network that is over its own limit must not use up the turns of all.
+        self.take(&PER_NETWORK, address).await?;
+        self.take(&IN_ALL, None).await
+    }
+
+    /// Takes a turn of a network, or of all.
+    ///
+    /// # Errors
+    /// [`Refusal::Throttled`] when there is none; when the store fails.
+    pub(super) async fn take(&self, quota: &Quota, address: Option<IpAddr>) -> Result<(), Refusal> {
+        let wait = self.turns.take(quota, address.map_or(0, network)).await?;
+        wait.map_or(Ok(()), |after| Err(Refusal::Throttled { after }))
+    }
+
+    /// What this server lets in at once.
+    fn from_network(&self, address: Option<IpAddr>) -> Result<(), Refusal> {
+        let limit = |scope, subject, quota: &Quota| Limit {
             scope,
             subject,
-            requests_per_minute: NonZeroU32::new(most),
+            requests_per_minute: NonZeroU32::new(quota.most),
             parallel_requests_max: None,
         };
-        let network = limit(Scope::User, address.map_or(0, network), PER_NETWORK);
-        let all = limit(Scope::Platform, 0, IN_ALL);
-        // A network that is over its own limit must not use up the turns of all.
+        let network = limit(Scope::User, address.map_or(0, network), &PER_NETWORK);
+        let all = limit(Scope::Platform, 0, &IN_ALL);
         let admitted = self.rates.admit(&[network, all]);
         admitted.map(drop).map_err(|exceeded| Refusal::Throttled { after: exceeded.retry_after })
     }
@@ -136,13 +156,14 @@ impl Attempts {
 
 #[cfg(test)]
 mod tests {
+    use cfr_billing::store::MemoryStore;
     use cfr_core::time::ManualClock;
 
     use super::*;
 
     fn attempts() -> (Arc<ManualClock>, Attempts) {
         let clock = Arc::new(ManualClock::new(Timestamp::UNIX_EPOCH));
-        (Arc::clone(&clock), Attempts::new(clock))
+        (Arc::clone(&clock), Attempts::new(Arc::new(MemoryStore::shared()), clock))
     }
 
     fn wait(refused: Result<Attempt, Refusal>) -> Duration {
@@ -177,7 +198,7 @@ mod tests {
     fn a_network_and_all_of_them_have_a_limit() {
         let (_, attempts) = attempts();
         let address = |text: &str| Some(text.parse().expect("an address"));
-        for _ in 0..PER_NETWORK {
+        for _ in 0..PER_NETWORK.most {
             attempts.from_network(address("2001:db8::1")).expect("within the limit");
         }
         assert!(attempts.from_network(address("2001:db8::ffff:2")).is_err(), "the same customer");

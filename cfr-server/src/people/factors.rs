@@ -59,7 +59,7 @@ impl People {
     ) -> Result<(Opened, Vec<Secret>), Refusal> {
         let now = self.now();
         require_recent_proof(&signed_in, now)?;
-        let attempt = self.begin(visitor, &signed_in)?;
+        let attempt = self.begin(visitor, &signed_in).await?;
         let user = &signed_in.user;
         let seed =
             self.seed(user).await?.ok_or_else(|| StoreError::conflict("there is no app to confirm: begin with one"))?;

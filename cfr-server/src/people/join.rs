@@ -21,9 +21,12 @@ use super::password::{self, Whose};
 use super::{People, Refusal, Visitor, secret};
 use crate::api::input::NAME_CHARS_MAX;
 use crate::mail::Template;
+use crate::turns::Quota;
 
 /// How long somebody who signed up may take to prove the address.
 const VERIFY_LASTS: Duration = Duration::from_hours(24);
+/// Sign-ups of one network: each costs a letter, and the attention of an administrator.
+const SIGN_UPS: Quota = Quota { what: "sign-ups of a network", most: 20, window: Duration::from_hours(24), step: 1 };
 /// Administrators of a tenant who are told that somebody waits.
 const ADMINS_TOLD_MAX: usize = 20;
 
@@ -67,13 +70,13 @@ impl People {
         email: &str,
         locale: Option<Language>,
     ) -> Result<(), Refusal> {
-        self.attempts.from_network(visitor.address)?;
+        self.attempts.admit(visitor.address).await?;
         let tenant = self.store.tenant_by_slug(tenant).await?.filter(|tenant| self.takes_sign_ups(tenant));
         let tenant = tenant.ok_or(Refusal::SignUpClosed)?;
         if !is_welcome(&tenant, email) {
             return Err(Refusal::invalid("email", "addresses of this domain cannot sign up here"));
         }
-        self.sign_ups.admit(visitor.address, self.clock.uptime())?;
+        self.attempts.take(&SIGN_UPS, visitor.address).await?;
         if self.attempts.begin(What::Letter, email).is_err() {
             return Ok(()); // there is a letter on its way
         }
@@ -90,8 +93,8 @@ impl People {
         Ok(self.store.issue_token(&token, Some(&letter), &visitor.act(None, now)).await?)
     }
 
-    /// Makes a user of who proved the address that signed up: a pending one, or an active one where the tenant needs no
-    /// administrator for it and has a place.
+    /// Makes a user of who proved the address that signed up: a pending one, or an active one where the tenant wants no
+    /// administrator to look first and has a place.
     ///
     /// # Errors
     /// As [`People::accept_invitation`].
@@ -104,7 +107,9 @@ impl People {
         let admission = self.admission(&token, &tenant, new, Role::User, terms).await?;
         let act = visitor.act(None, self.now());
         let user = self.let_in(&Admission { status: UserStatus::Pending, ..admission }, &act).await?;
-        if tenant.settings.signup == SignupMode::Open
+        let settings = &tenant.settings;
+        if settings.signup == SignupMode::Open
+            && settings.signup_activates
             && let Some(active) = self.admit_at_once(&user).await?
         {
             return Ok(active);
@@ -120,7 +125,7 @@ impl People {
         kind: TokenKind,
         token: &str,
     ) -> Result<(OneTimeToken, Tenant), Refusal> {
-        self.attempts.from_network(visitor.address)?;
+        self.attempts.admit(visitor.address).await?;
         let hash = secret::hash_of(token).ok_or(Refusal::DeadToken)?;
         let token = self.store.token(kind, &hash, self.now()).await?.ok_or(Refusal::DeadToken)?;
         let tenant = self.store.tenant(token.tenant.ok_or(Refusal::DeadToken)?).await?;

@@ -25,7 +25,7 @@ impl People {
     /// # Errors
     /// [`Refusal::Throttled`] for a network, whatever the address; when the store fails.
     pub async fn ask_for_reset(&self, visitor: &Visitor, email: &str) -> Result<(), Refusal> {
-        self.attempts.from_network(visitor.address)?;
+        self.attempts.admit(visitor.address).await?;
         let email = email.trim();
         if self.attempts.begin(What::Letter, email).is_err() {
             return Ok(()); // there is a letter on its way
@@ -62,7 +62,7 @@ impl People {
     /// # Errors
     /// [`Refusal::DeadToken`]; [`Refusal::Unfit`], after which the link still works.
     pub async fn reset_password(&self, visitor: &Visitor, token: &str, new: &Secret) -> Result<(), Refusal> {
-        self.attempts.from_network(visitor.address)?;
+        self.attempts.admit(visitor.address).await?;
         let hash = secret::hash_of(token).ok_or(Refusal::DeadToken)?;
         let now = self.now();
         let found = self.store.token(TokenKind::ResetPassword, &hash, now).await?.ok_or(Refusal::DeadToken)?;

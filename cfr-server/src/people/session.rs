@@ -220,13 +220,17 @@ impl People {
         id: SessionId,
     ) -> Result<(), Refusal> {
         let act = visitor.act(Some(signed_in.user.id), self.now());
-        Ok(self.store.end_session(signed_in.user.id, id, &act).await?)
+        self.store.end_session(signed_in.user.id, id, &act).await?;
+        self.keys.sessions_ended().await;
+        Ok(())
     }
 
     /// Ends all sessions of a user but this one, and says how many.
     pub(super) async fn end_others(&self, visitor: &Visitor, signed_in: &SignedIn) -> Result<u64, Refusal> {
         let act = visitor.act(Some(signed_in.user.id), self.now());
-        Ok(self.store.end_sessions(signed_in.user.id, Some(signed_in.session.id), &act).await?)
+        let ended = self.store.end_sessions(signed_in.user.id, Some(signed_in.session.id), &act).await?;
+        self.keys.sessions_ended().await;
+        Ok(ended)
     }
 }
 

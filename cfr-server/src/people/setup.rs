@@ -66,7 +66,7 @@ impl People {
     /// # Errors
     /// [`Refusal::DeadToken`]; [`Refusal::SetUpAlready`]; [`Refusal::Unfit`], after which the token still works.
     pub async fn set_up(&self, visitor: &Visitor, token: &str, new: &NewAdmin) -> Result<User, Refusal> {
-        self.attempts.from_network(visitor.address)?;
+        self.attempts.admit(visitor.address).await?;
         let hash = secret::hash_of(token).ok_or(Refusal::DeadToken)?;
         let now = self.now();
         self.store.token(TokenKind::Setup, &hash, now).await?.ok_or(Refusal::DeadToken)?;

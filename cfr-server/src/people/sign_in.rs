@@ -67,7 +67,7 @@ impl People {
     /// [`Refusal::WrongCredentials`], whatever is wrong; [`Refusal::Throttled`]; for who proved who they are, why they may not
     /// sign in now.
     pub async fn sign_in(&self, visitor: &Visitor, email: &str, password: &Secret) -> Result<Entered, Refusal> {
-        self.attempts.from_network(visitor.address)?;
+        self.attempts.admit(visitor.address).await?;
         let email = email.trim();
         let attempt = self.attempts.begin(What::SignIn, email)?;
         let known = self.known(email).await?;
@@ -176,7 +176,7 @@ impl People {
     /// # Errors
     /// [`Refusal::NotHalfSignedIn`] when the password was too long ago; [`Refusal::WrongCode`]; [`Refusal::Throttled`].
     pub async fn second_factor(&self, visitor: &Visitor, half: &str, code: &str) -> Result<Opened, Refusal> {
-        self.attempts.from_network(visitor.address)?;
+        self.attempts.admit(visitor.address).await?;
         let hash = secret::hash_of(half).ok_or(Refusal::NotHalfSignedIn)?;
         let token = self.store.token(TokenKind::SecondFactor, &hash, self.now()).await?;
         let user = token.and_then(|token| token.user).ok_or(Refusal::NotHalfSignedIn)?;
@@ -250,7 +250,7 @@ impl People {
 }
 
 /// Where the seed of a user's app is kept.
-pub(super) fn totp_place(user: &str) -> Place<'_> {
+pub(crate) fn totp_place(user: &str) -> Place<'_> {
     Place { table: "credentials", row: user, column: "totp" }
 }
 

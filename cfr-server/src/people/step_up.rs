@@ -38,7 +38,7 @@ impl People {
         if credentials.password.is_none() && !credentials.has_second_factor() {
             return Err(Refusal::StepUpRequired);
         }
-        let attempt = self.begin(visitor, &signed_in)?;
+        let attempt = self.begin(visitor, &signed_in).await?;
         if credentials.password.is_some() {
             self.check_password(visitor, &signed_in, password).await?;
         }
@@ -54,8 +54,8 @@ impl People {
     }
 
     /// Lets somebody who is signed in try to prove who they are.
-    pub(super) fn begin(&self, visitor: &Visitor, signed_in: &SignedIn) -> Result<Attempt, Refusal> {
-        self.attempts.from_network(visitor.address)?;
+    pub(super) async fn begin(&self, visitor: &Visitor, signed_in: &SignedIn) -> Result<Attempt, Refusal> {
+        self.attempts.admit(visitor.address).await?;
         self.attempts.begin(What::SignIn, &signed_in.user.email)
     }
 

@@ -152,6 +152,32 @@ impl Vault {
         Ok(key.row.id)
     }
 
+    /// The data key that seals for a tenant, or for the platform, if it has one.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn current_data_key(&self, tenant: Option<TenantId>) -> Result<Option<DataKeyId>, VaultError> {
+        Ok(self.store.current_data_key(tenant).await?.map(|key| key.id))
+    }
+
+    /// The same secret, sealed by the key that seals now; none where `newest` sealed it already.
+    ///
+    /// # Errors
+    /// As [`Vault::open`].
+    pub async fn renewed(
+        &self,
+        tenant: Option<TenantId>,
+        place: Place<'_>,
+        text: &str,
+        newest: DataKeyId,
+    ) -> Result<Option<Arc<str>>, VaultError> {
+        if sealed::parse(text).is_some_and(|(id, _)| id == newest) {
+            return Ok(None);
+        }
+        let plain = self.open(tenant, place, text).await?;
+        self.seal(tenant, place, &plain).await.map(Some)
+    }
+
     /// Destroys the data keys of a tenant, and says how many: nobody can open any more what they sealed.
     ///
     /// # Errors

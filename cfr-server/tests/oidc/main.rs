@@ -6,5 +6,6 @@ mod code_flow;
 mod federation;
 mod gateway;
 mod logout;
+mod replicas;
 mod support;
 mod tokens;

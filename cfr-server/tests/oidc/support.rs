@@ -120,9 +120,20 @@ impl Site {
 
     /// A server behind a door that is open already, with more of a configuration and these variables.
     pub(crate) async fn start_at(door: Door, more: &str, variable: &dyn Fn(&str) -> Option<String>) -> Self {
+        let issuer = door.base.clone();
+        Self::start_as(door, &issuer, more, variable).await
+    }
+
+    /// The same for one of several that go by one address.
+    pub(crate) async fn start_as(
+        door: Door,
+        issuer: &str,
+        more: &str,
+        variable: &dyn Fn(&str) -> Option<String>,
+    ) -> Self {
         let Door { listener, base } = door;
         let folder = tempfile::tempdir().expect("a folder");
-        let text = format!("[server]\npublic_url = \"{base}\"\n{FAKE}{more}");
+        let text = format!("[server]\npublic_url = \"{issuer}\"\n{FAKE}{more}");
         let mut config = Config::parse(None, &text, variable).expect("a configuration");
         config.data = folder.path().join("data");
         let clock = Arc::new(ManualClock::new(SystemClock::new().now()));

@@ -3,8 +3,10 @@
 use std::time::Duration;
 
 use cfr_billing::identity::Role;
+use reqwest::Method;
 use serde_json::json;
 
+use super::joining::{admin_key, ask};
 use super::support::{PASSWORD, Site};
 
 const STEP: Duration = Duration::from_secs(30);
@@ -50,6 +52,31 @@ async fn a_password_alone_opens_nothing_once_there_is_a_second_factor() {
     assert_eq!(browser.cookie("__Host-cfr-half"), "");
     let me = browser.get("/auth/session").await.is(200).json();
     assert_eq!(me["session"]["methods"], json!(["pwd", "otp", "mfa"]));
+}
+
+#[tokio::test]
+async fn seeds_and_signing_keys_are_sealed_anew_and_work_as_before() {
+    let site = Site::start_with("[server]\npublic_url = \"http://localhost:4000\"\n").await;
+    let user = site.user("ada@acme.example", Role::User).await;
+    let (seed, _) = site.signed_in("ada@acme.example").await.enrol(&site).await;
+    let (key, browser) = (admin_key(&site).await, site.browser());
+    let rotate = async |body| ask(&browser, &key, Method::POST, "/secrets/rotate-data-key", body).await.is(200).json();
+    let tenant = user.tenant.to_string();
+    let rotated = rotate(json!({ "tenant": tenant })).await;
+    assert_eq!((&rotated["seeds_resealed"], &rotated["signing_keys_resealed"]), (&json!(1), &json!(0)), "{rotated}");
+    let resumed = rotate(json!({ "tenant": tenant, "resume": true })).await;
+    assert_eq!((&resumed["seeds_resealed"], &resumed["data_key"]), (&json!(0), &rotated["data_key"]));
+
+    let signing = site.app.oidc.as_ref().expect("a provider").signing();
+    signing.rotate().await.expect("a key");
+    assert_eq!(rotate(json!({})).await["signing_keys_resealed"], 1);
+    let verified = ask(&browser, &key, Method::POST, "/secrets/verify", json!({})).await.is(200).json();
+    assert_eq!((&verified["seeds"], &verified["signing_keys"]), (&json!(1), &json!(1)), "{verified}");
+
+    site.clock.advance(STEP);
+    browser.sign_in("ada@acme.example", PASSWORD).await.is(200);
+    let seen = browser.post("/auth/second-factor", json!({ "code": site.code(&seed) })).await;
+    assert_eq!(seen.is(200).json()["state"], "signed_in");
 }
 
 #[tokio::test]

@@ -72,12 +72,12 @@ impl Office {
     }
 }
 
-async fn admin_key(site: &Site) -> String {
+pub(super) async fn admin_key(site: &Site) -> String {
     let (key, _) = site.app.books.keys.issue(seed::admin_wish("test"), &site.act()).await.expect("a key");
     key.expose().to_owned()
 }
 
-async fn ask(browser: &Browser, key: &str, method: Method, path: &str, body: Value) -> Seen {
+pub(super) async fn ask(browser: &Browser, key: &str, method: Method, path: &str, body: Value) -> Seen {
     let bearer = format!("Bearer {key}");
     let body = (!body.is_null()).then_some(body);
     browser.send(method, &format!("/api/v1{path}"), body, &[("authorization", &bearer)]).await
@@ -192,6 +192,7 @@ async fn an_open_tenant_admits_who_proves_an_address_of_its_domains_while_there_
     office.set(json!({ "signup": "open" })).await.is(422);
     let open = json!({
         "signup": "open", "signup_domains": ["Acme.example"], "signup_product": "starter", "users_max": 1,
+        "signup_activates": true,
     });
     assert_eq!(office.set(open).await.is(200).json()["signup_domains"], json!(["acme.example"]));
     office.sign_up("ada@elsewhere.example").await.is(422);
@@ -201,9 +202,28 @@ async fn an_open_tenant_admits_who_proves_an_address_of_its_domains_while_there_
         let joined = office.join("/auth/verify-email", &letter.token(), PASSWORD).await.is(201).json();
         assert_eq!(joined["status"], status, "{address}");
     }
-    office.set(json!({ "signup": "closed" })).await.is(200);
+    office.set(json!({ "signup": "closed" })).await.is(422);
+    office.set(json!({ "signup": "closed", "signup_activates": false })).await.is(200);
     office.sign_up("eve@acme.example").await.is_problem(403, "sign_up_closed");
     office.invite("eve@acme.example").await.is(409);
+}
+
+#[tokio::test]
+async fn who_signs_up_waits_unless_the_tenant_says_otherwise() {
+    let mut office = Office::open().await;
+    office.product().await;
+    office.set(json!({ "signup": "request", "signup_product": "starter", "signup_activates": true })).await.is(422);
+    let domains = json!(["acme.example"]);
+    office.set(json!({ "signup": "open", "signup_domains": domains, "signup_activates": true })).await.is(422);
+    let open = json!({ "signup": "open", "signup_domains": domains, "signup_product": "starter" });
+    assert_eq!(office.set(open).await.is(200).json()["signup_activates"], false);
+    office.sign_up("ada@acme.example").await.is(202);
+    let letter = office.mail.letter().await;
+    let joined = office.join("/auth/verify-email", &letter.token(), PASSWORD).await.is(201).json();
+    assert_eq!(joined["status"], "pending");
+    let id = joined["user"].as_str().expect("an id");
+    office.ask(Method::POST, &format!("/users/{id}/activate"), json!({})).await.is(201);
+    assert_eq!(office.browser.sign_in("ada@acme.example", PASSWORD).await.is(200).json()["state"], "signed_in");
 }
 
 #[tokio::test]

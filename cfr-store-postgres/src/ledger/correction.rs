@@ -1,7 +1,9 @@
 //! Corrections: a sum that an audit found wrong is set to what its parts add up to, and the books say so.
 
+use cfr_billing::audit_log::{Act, Event};
 use cfr_billing::store::{Correction, StoreError, Sum};
 
+use crate::audit_log;
 use crate::bulk::Rows;
 use crate::chain;
 use crate::error::Fault;
@@ -9,15 +11,16 @@ use crate::row::query;
 use crate::writer::Tx;
 
 /// Sets the sum right and seals that it was done: a batch of its own.
-pub(super) async fn correct(tx: &mut Tx<'_>, correction: &Correction, reason: &str, actor: &str) -> Result<(), Fault> {
+pub(super) async fn correct(tx: &mut Tx<'_>, correction: &Correction, reason: &str, act: &Act) -> Result<(), Fault> {
     let Correction { account, sum, from, to, .. } = *correction;
     tx.must_seal()?;
     if set_sum(tx, correction).await? == 0 {
         return Err(refusal(tx, correction).await?.into());
     }
     let mut row = Rows::default();
-    chain::push_correction(&mut row, (account.0, sum.name()), (from, to), (reason, actor));
-    chain::append_correction(tx, row).await
+    chain::push_correction(&mut row, (account.0, sum.name()), (from, to), (reason, &act.by.label()));
+    chain::append_correction(tx, row).await?;
+    audit_log::record(tx, act, &Event::ledger_corrected(correction, reason)).await
 }
 
 /// How many accounts were changed: one, unless the sum is not what it was. Where the right sums are beyond the limit,

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use cfr_billing::audit_log::{Act, Event};
 use cfr_billing::store::{
     Boot, Incarnation, NodeState, ONE_LIFE_PREFIXES, ONE_LIFE_REMEMBERED, StoreError, lives_once,
 };
@@ -12,6 +13,7 @@ use sqlx::postgres::PgRow;
 use sqlx::{PgConnection, Row};
 use uuid::Uuid;
 
+use crate::audit_log;
 use crate::error::Fault;
 use crate::row::{Fields, query};
 use crate::writer::Tx;
@@ -106,14 +108,14 @@ async fn forget(tx: &mut Tx<'_>, names: Vec<String>) -> Result<(), Fault> {
 }
 
 /// Declares a node's life dead.
-pub(super) async fn fence(tx: &mut Tx<'_>, node: &str) -> Result<(), Fault> {
+pub(super) async fn fence(tx: &mut Tx<'_>, node: &str, act: &Act) -> Result<(), Fault> {
     lock(tx, node).await?;
     let sql = "UPDATE nodes SET fenced = true, alive_until = $2 WHERE name = $1";
     let found = query(sql).bind(node).bind(tx.micros()).execute(tx.connection()).await?;
     if found.rows_affected() == 0 {
         return Err(StoreError::NotFound { what: "node" }.into());
     }
-    Ok(())
+    audit_log::record(tx, act, &Event::node_fenced(node)).await
 }
 
 /// Declares lives dead that have leases, of which the last expired before a moment. An acquisition on the way holds its

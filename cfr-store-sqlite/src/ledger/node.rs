@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use cfr_billing::audit_log::{Act, Event};
 use cfr_billing::store::{
     Boot, Incarnation, NodeState, ONE_LIFE_PREFIXES, ONE_LIFE_REMEMBERED, StoreError, lives_once,
 };
@@ -11,6 +12,7 @@ use fail::fail_point;
 use sqlx::Row;
 use sqlx::sqlite::{SqlitePool, SqliteRow};
 
+use crate::audit_log;
 use crate::error::Fault;
 use crate::row::Fields;
 use crate::writer::Tx;
@@ -94,7 +96,7 @@ async fn forget(tx: &mut Tx<'_>, node: &str) -> Result<(), Fault> {
 }
 
 /// Declares a node's life dead.
-pub(super) async fn fence(tx: &mut Tx<'_>, node: &str) -> Result<(), Fault> {
+pub(super) async fn fence(tx: &mut Tx<'_>, node: &str, act: &Act) -> Result<(), Fault> {
     let now = tx.micros();
     tx.note_alive(None);
     let sql = "UPDATE nodes SET fenced = 1, alive_until = ?2 WHERE name = ?1";
@@ -102,7 +104,7 @@ pub(super) async fn fence(tx: &mut Tx<'_>, node: &str) -> Result<(), Fault> {
     if found.rows_affected() == 0 {
         return Err(StoreError::NotFound { what: "node" }.into());
     }
-    Ok(())
+    audit_log::record(tx, act, &Event::node_fenced(node)).await
 }
 
 /// Every node, by name.

@@ -170,10 +170,13 @@ impl LedgerStore for MemoryStore {
         Ok(self.state().books.nodes(now))
     }
 
-    async fn fence(&self, node: &str, now: Timestamp) -> Result<(), StoreError> {
-        let now = self.time(now);
+    async fn fence(&self, node: &str, act: &Act) -> Result<(), StoreError> {
+        let now = self.time(act.at);
         self.faults.check()?;
-        self.state().books.fence(node, now)
+        let state = &mut *self.state();
+        state.books.fence(node, now)?;
+        state.log.record(&Event::node_fenced(node), act);
+        Ok(())
     }
 
     async fn audit(&self) -> Result<Vec<Finding>, StoreError> {
@@ -186,9 +189,11 @@ impl LedgerStore for MemoryStore {
         Ok(self.state().books.audit_accounts(after, limit))
     }
 
-    /// The store keeps no words beside its sums: the reason is for stores that write.
-    async fn correct(&self, correction: &Correction, _: &str, _: &str, _: Timestamp) -> Result<(), StoreError> {
+    async fn correct(&self, correction: &Correction, reason: &str, act: &Act) -> Result<(), StoreError> {
         self.faults.check()?;
-        self.state().books.correct(correction)
+        let state = &mut *self.state();
+        state.books.correct(correction)?;
+        state.log.record(&Event::ledger_corrected(correction, reason), act);
+        Ok(())
     }
 }

@@ -72,6 +72,13 @@ impl OidcStore for MemoryStore {
         Ok(())
     }
 
+    async fn reseal_signing_key(&self, seq: i64, private: &str) -> Result<(), StoreError> {
+        let state = &mut *self.state();
+        let key = state.oidc.keys.get_mut(&seq).ok_or(StoreError::NotFound { what: "signing key" })?;
+        key.private = private.into();
+        Ok(())
+    }
+
     async fn open_client_session(&self, session: &ClientSession, act: &Act) -> Result<(), StoreError> {
         let state = &mut *self.state();
         check_free(state.oidc.sessions.contains_key(&session.id), "the id of the client's session")?;

@@ -6,9 +6,9 @@ use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use cfr_billing::approval::Consent;
-use cfr_billing::budget::{Budget, GrantKind, NewBudget, ScopeId};
+use cfr_billing::budget::{Budget, NewBudget, ScopeId};
 use cfr_billing::identity::{KeyKind, NewUser, Role, User, UserFilter};
-use cfr_billing::store::{CatalogStore, NewGrant, PAGE_ROWS_MAX, PageRequest};
+use cfr_billing::store::{CatalogStore, PAGE_ROWS_MAX, PageRequest};
 use cfr_core::ledger::{BudgetLedger, LimitPolicy, Scope};
 use cfr_core::time::Period;
 use serde::{Deserialize, Serialize};
@@ -19,6 +19,7 @@ use super::super::manager::Manager;
 use super::super::names;
 use super::super::price::positive;
 use super::super::view::{BudgetFields, Presenter, UserFields, user_budget};
+use crate::api::grant_of;
 use crate::auth::KeyWish;
 use crate::auth::access::Permission;
 use crate::error::ApiError;
@@ -30,6 +31,9 @@ const LIMIT_DEFAULT: u32 = 100;
 const NAME_CHARS_MAX: usize = 200;
 /// Characters of an e-mail address (RFC 5321).
 const EMAIL_CHARS_MAX: usize = 254;
+
+/// Why money is granted again.
+const RESET: &str = "reset of the budget";
 
 /// Which users.
 #[derive(Debug, Deserialize)]
@@ -200,39 +204,13 @@ pub(super) async fn reset_budget(
     let user = names::user(&*app.books.store, &manager.view, &user).await?;
     let budget = budget_of(&app, &user).await?;
     let balance = app.books.escrow.balance(budget.spec.id).await.map_err(ApiError::ledger_unavailable)?;
-    let spent = balance.settled.nanos();
-    let prefix = format!("reset:{}:", balance.account.0);
-    let missing = spent.saturating_sub(granted_again(&app, &budget, &prefix).await?);
-    if missing > 0 {
-        manager.view.check_grant(budget.spec.id, missing).await.map_err(refused)?;
-        let grant = NewGrant {
-            budget: budget.spec.id,
-            kind: GrantKind::Adjustment,
-            amount: missing,
-            idempotency_key: format!("{prefix}{spent}").into(), // two at once are one
-            reason: "reset of the budget".into(),
-            actor: Arc::clone(&manager.act.by),
-            overcommit: false,
-            consent: Consent::NotNeeded,
-        };
+    let (view, by) = (&manager.view, &manager.act.by);
+    let grant = grant_of(view, budget.spec.id, &balance, RESET, (by, Consent::NotNeeded)).await.map_err(refused)?;
+    if let Some(grant) = grant {
+        view.check_grant(grant.budget, grant.amount).await.map_err(refused)?;
         app.books.escrow.grant(&grant).await.map_err(refused)?;
     }
     answer(&app, user, &budget).await
-}
-
-/// What resets granted to the current period so far.
-async fn granted_again(app: &App, budget: &Budget, prefix: &str) -> Result<i64, ApiError> {
-    let mut page = PageRequest { after: None, limit: PAGE_ROWS_MAX };
-    let mut sum = 0_i64;
-    loop {
-        let grants = app.books.store.grants(budget.spec.id, page).await.map_err(refused)?;
-        let resets = grants.items.iter().filter(|grant| grant.idempotency_key.starts_with(prefix));
-        sum = resets.fold(sum, |sum, grant| sum.saturating_add(grant.amount_nanos));
-        match grants.next {
-            Some(next) => page.after = Some(next),
-            None => return Ok(sum),
-        }
-    }
 }
 
 /// A user's limit.
