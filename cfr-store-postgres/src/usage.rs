@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use cfr_billing::store::{Cursor, Page, PageRequest, StoreError};
-use cfr_billing::usage::{UsageDay, UsageFilter, UsageSums};
+use cfr_billing::usage::{REPORT_ROWS_MAX, UsageDay, UsageFilter, UsageSums};
 use cfr_core::chat::{Operation, Tags, Usage, UsageSource};
 use cfr_core::id::{KeyId, ProductVersionId, RequestId, TenantId, UserId};
 use cfr_core::ledger::{Attempt, CallerIds, UsageRecord};
@@ -148,6 +148,9 @@ fn list_query(filter: &UsageFilter, after: Option<(i64, Uuid)>, page: PageReques
         sql.push_bind(id).push(")");
     }
     push_caller(&mut sql, filter);
+    if let Some(model) = &filter.model {
+        push_days_of_model(&mut sql, model);
+    }
     if let Some(from) = filter.from {
         sql.push(" AND at >= ").push_bind(from.as_microsecond());
     }
@@ -168,11 +171,21 @@ fn list_query(filter: &UsageFilter, after: Option<(i64, Uuid)>, page: PageReques
     sql
 }
 
-/// Daily sums, oldest day first.
+/// Only from the first to the last day on which a model was served: the totals know, so that nobody looks through a list
+/// for what is not in it.
+fn push_days_of_model(sql: &mut QueryBuilder<Postgres>, model: &Arc<str>) {
+    for (bound, day) in [(">=", "min(day)"), ("<", "max(day) + 1")] {
+        sql.push(format_args!(" AND at {bound} (SELECT {day} FROM usage_totals WHERE model_served = "));
+        sql.push_bind(model.to_string()).push(format_args!(") * {DAY_MICROS}"));
+    }
+}
+
+/// Daily sums, oldest day first, one more than a report may have at most.
 pub(crate) async fn daily(connection: &mut PgConnection, filter: &UsageFilter) -> Result<Vec<UsageDay>, Fault> {
     let mut sql = QueryBuilder::<Postgres>::new("SELECT * FROM usage_daily WHERE TRUE");
     push_days(&mut sql, filter);
-    sql.push(" ORDER BY day, tenant_id, user_id, key_id, model_served");
+    let rows_max = REPORT_ROWS_MAX + 1;
+    sql.push(format_args!(" ORDER BY day, tenant_id, user_id, key_id, model_served LIMIT {rows_max}"));
     sql.build().persistent(false).fetch_all(connection).await?.iter().map(day_from_row).collect()
 }
 

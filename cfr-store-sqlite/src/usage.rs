@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use cfr_billing::store::{Cursor, Page, PageRequest, StoreError};
-use cfr_billing::usage::{UsageDay, UsageFilter, UsageSums};
+use cfr_billing::usage::{REPORT_ROWS_MAX, UsageDay, UsageFilter, UsageSums};
 use cfr_core::chat::{Operation, Tags, Usage, UsageSource};
 use cfr_core::id::{AccountId, KeyId, ProductVersionId, RequestId, TenantId, UserId};
 use cfr_core::ledger::{Attempt, CallerIds, UsageRecord};
@@ -205,6 +205,9 @@ fn list_query(filter: &UsageFilter, page: PageRequest) -> QueryBuilder<Sqlite> {
 /// The rest of the filter, and the page, by the columns `at` and `id` of `source`.
 fn push_filter(sql: &mut QueryBuilder<Sqlite>, source: &str, filter: &UsageFilter, page: PageRequest) {
     push_caller(sql, filter);
+    if let Some(model) = &filter.model {
+        push_days_of_model(sql, source, model);
+    }
     if let Some(from) = filter.from {
         sql.push(format_args!(" AND {source}.at >= ")).push_bind(from.as_microsecond());
     }
@@ -218,11 +221,21 @@ fn push_filter(sql: &mut QueryBuilder<Sqlite>, source: &str, filter: &UsageFilte
     sql.push(format_args!(" ORDER BY {source}.at DESC, {source}.id DESC LIMIT ")).push_bind(rows_wanted(page));
 }
 
-/// Daily sums, oldest day first.
+/// Only from the first to the last day on which a model was served: the totals know, so that nobody looks through a list
+/// for what is not in it.
+fn push_days_of_model(sql: &mut QueryBuilder<Sqlite>, source: &str, model: &Arc<str>) {
+    for (bound, day) in [(">=", "min(day)"), ("<", "max(day) + 1")] {
+        sql.push(format_args!(" AND {source}.at {bound} (SELECT {day} FROM usage_totals WHERE model_served = "));
+        sql.push_bind(model.to_string()).push(format_args!(") * {DAY_MICROS}"));
+    }
+}
+
+/// Daily sums, oldest day first, one more than a report may have at most.
 pub(crate) async fn daily(readers: &SqlitePool, filter: &UsageFilter) -> Result<Vec<UsageDay>, Fault> {
     let mut sql = QueryBuilder::<Sqlite>::new("SELECT * FROM usage_daily WHERE TRUE");
     push_days(&mut sql, filter);
-    sql.push(" ORDER BY day, tenant_id, user_id, key_id, model_served");
+    let rows_max = REPORT_ROWS_MAX + 1;
+    sql.push(format_args!(" ORDER BY day, tenant_id, user_id, key_id, model_served LIMIT {rows_max}"));
     sql.build().fetch_all(readers).await?.iter().map(day_from_row).collect()
 }
 
@@ -238,8 +251,10 @@ pub(crate) fn push_days(sql: &mut QueryBuilder<Sqlite>, filter: &UsageFilter) {
 }
 
 fn push_caller(sql: &mut QueryBuilder<Sqlite>, filter: &UsageFilter) {
+    // A user has less than their tenant: with the sign, SQLite does not look for the tenant's rows first.
+    let tenant_column = if filter.user.is_some() { "+tenant_id" } else { "tenant_id" };
     let ids = [
-        ("tenant_id", filter.tenant.map(TenantId::to_bytes)),
+        (tenant_column, filter.tenant.map(TenantId::to_bytes)),
         ("user_id", filter.user.map(UserId::to_bytes)),
         ("key_id", filter.key.map(KeyId::to_bytes)),
     ];

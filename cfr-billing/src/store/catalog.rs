@@ -258,7 +258,8 @@ pub trait CatalogStore: Debug + Send + Sync + 'static {
     /// # Errors
     /// When the store cannot be read.
     async fn usage(&self, filter: &UsageFilter, page: PageRequest) -> Result<Page<UsageRecord>, StoreError>;
-    /// Usage per day, tenant, user, key and model, from the rollup.
+    /// Usage per day, tenant, user, key and model, from the rollup: at most one row more than
+    /// [`REPORT_ROWS_MAX`](crate::usage::REPORT_ROWS_MAX).
     ///
     /// # Errors
     /// When the store cannot be read.

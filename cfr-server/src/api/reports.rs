@@ -247,7 +247,14 @@ pub(crate) async fn analytics(desk: Desk, Params(query): Params<AnalyticsQuery>)
 
 async fn rows(desk: &Desk, filter: &UsageFilter, by: &[Dimension]) -> Result<Vec<Row>, Problem> {
     let by: Vec<_> = by.iter().copied().chain([Dimension::Currency]).collect();
-    let rows = desk.store.usage_report(filter, &by).await?;
+    not_too_many(desk.store.usage_report(filter, &by).await?)
+}
+
+/// Reports have no pages.
+///
+/// # Errors
+/// 400 for more rows than one report has.
+pub(super) fn not_too_many<T>(rows: Vec<T>) -> Result<Vec<T>, Problem> {
     if rows.len() > REPORT_ROWS_MAX {
         let message = "ask for a shorter time, for one tenant, or for fewer dimensions";
         return Err(Problem::bad_request(format_args!("the report has more than {REPORT_ROWS_MAX} rows: {message}")));

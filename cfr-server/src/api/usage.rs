@@ -22,7 +22,7 @@ use super::lookup::{self, Memo};
 use super::money::Money;
 use super::page::{Listing, page_request};
 use super::problem::{Problem, Problems};
-use super::schema;
+use super::{reports, schema};
 
 pub(crate) mod export;
 
@@ -313,7 +313,7 @@ pub(crate) async fn list(
     Ok(Answer(Listing::page(items, rows.next)))
 }
 
-/// Sum usage up per day (UTC), tenant, user, key and model.
+/// Sum usage up per day (UTC), tenant, user, key and model: at most 10000 rows.
 #[utoipa::path(get, path = "/usage/daily", operation_id = "list_usage_daily", tag = "usage", params(DailyQuery),
     responses((status = 200, description = "The days", body = Listing<UsageDay>), Problems))]
 pub(crate) async fn daily(desk: Desk, Params(query): Params<DailyQuery>) -> Result<Answer<Listing<UsageDay>>, Problem> {
@@ -321,7 +321,7 @@ pub(crate) async fn daily(desk: Desk, Params(query): Params<DailyQuery>) -> Resu
     let filter = filter(&desk, UsageQuery { tenant, user, key, model, from, to, ..UsageQuery::default() }).await?;
     let mut memo = Memo::new(&*desk.store);
     let mut items = Vec::new();
-    for row in desk.store.usage_daily(&filter).await? {
+    for row in reports::not_too_many(desk.store.usage_daily(&filter).await?)? {
         let currency = memo.currency(row.tenant).await?;
         items.push(UsageDay::present(row, currency).within(desk.view.reach()));
     }
@@ -341,10 +341,12 @@ pub(super) async fn filter(desk: &Desk, query: UsageQuery) -> Result<UsageFilter
         None => None,
     };
     let owner = user.as_ref().map(|user| user.tenant).or(key.as_ref().and_then(|key| key.tenant));
+    // What a person's key did is among what the person did, which is less than what their tenant did.
+    let person = user.as_ref().map(|user| user.id).or(key.as_ref().and_then(|key| key.user));
     Ok(UsageFilter {
         id: query.id.as_deref().map(|id| lookup::id(id, "request")).transpose()?,
         tenant: tenant.or(owner),
-        user: user.map(|user| user.id),
+        user: person,
         key: key.map(|key| key.id),
         model: query.model.map(Into::into),
         from: query.from,

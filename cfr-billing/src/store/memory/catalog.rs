@@ -642,6 +642,7 @@ impl CatalogStore for MemoryStore {
         let days = days.into_iter();
         Ok(days
             .map(|((day, tenant, user, key, model), sums)| UsageDay { day, tenant, user, key, model, sums })
+            .take(REPORT_ROWS_MAX + 1)
             .collect())
     }
 
