@@ -29,6 +29,7 @@ mod report;
 mod usage;
 
 mod bulk;
+mod checkpoint;
 mod error;
 mod lock;
 mod migrate;

@@ -21,9 +21,9 @@ use crate::writer::Writer;
 
 /// How long a statement waits for another program that has the file locked, such as a backup tool.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
-/// Pages in the write-ahead log before it is copied into the file (64 MB): pages that many commits change are copied once,
-/// and few commits wait for it.
-const CHECKPOINT_PAGES: &str = "16000";
+/// Pages in the write-ahead log before a commit copies it into the file (256 MB), where copying beside the writer did not
+/// get that far: `checkpoint.rs`.
+const CHECKPOINT_PAGES: &str = "64000";
 /// Page cache of the writing connection in KiB, negative as SQLite wants it (8 MB, used as needed): the inner pages and the
 /// growing ends of the indexes of usage stay in it.
 const WRITER_CACHE: &str = "-8000";

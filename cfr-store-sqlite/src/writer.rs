@@ -7,6 +7,7 @@ use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{ConnectOptions, Connection, Sqlite, SqliteConnection, Transaction};
 
 use crate::chain::Head;
+use crate::checkpoint::{self, Checkpointer};
 use crate::error::Fault;
 
 /// Runs one function inside a transaction of the writer and commits what it did.
@@ -27,6 +28,7 @@ pub(crate) use write;
 pub(crate) struct Writer {
     options: SqliteConnectOptions,
     connection: SqliteConnection,
+    checkpointer: Checkpointer,
     state: State,
 }
 
@@ -51,7 +53,8 @@ impl Writer {
         let clock = last_moment(&mut connection).await?;
         let suspended = any_suspended(&mut connection).await?;
         let state = State { clock, head: None, suspended, alive: None, abandoned: false };
-        Ok(Self { options, connection, state })
+        let checkpointer = Checkpointer::new(options.clone(), checkpoint::BEGIN_PAGES);
+        Ok(Self { options, connection, checkpointer, state })
     }
 
     /// Begins a transaction. Dropping it undoes everything.
@@ -59,6 +62,7 @@ impl Writer {
         if self.state.abandoned {
             self.recover().await?;
         }
+        self.checkpointer.turn(&mut self.connection).await;
         let micros = now.as_microsecond().max(self.state.clock);
         let now = Timestamp::from_microsecond(micros).map_err(StoreError::invalid)?;
         let inner = self.connection.begin_with("BEGIN IMMEDIATE").await?;
@@ -69,6 +73,7 @@ impl Writer {
 
     /// Closes the connection; SQLite then copies the log into the file.
     pub(crate) async fn close(self) -> Result<(), Fault> {
+        self.checkpointer.close().await;
         Ok(self.connection.close().await?)
     }
 
