@@ -16,6 +16,8 @@ use crate::error::APPLICATION_JSON;
 use crate::people::{self, cookie};
 
 mod names;
+#[expect(dead_code, reason = "it only describes what `oidc` answers")]
+mod oauth;
 #[expect(dead_code, reason = "its functions only describe what other modules answer")]
 mod surface;
 
@@ -26,6 +28,8 @@ const API_KEY: &str = "api_key";
 
 /// The name of the scheme of people who signed in.
 const SESSION: &str = "session";
+/// The name of the scheme of tokens that programs get for people.
+const ACCESS_TOKEN: &str = "access_token";
 
 /// The groups of paths, in reading order.
 const TAGS: &[(&str, &str)] = &[
@@ -45,6 +49,7 @@ const TAGS: &[(&str, &str)] = &[
     ("prices", "What providers charge"),
     ("provider accounts", "Accounts at providers, beside those of the configuration; a secret is never shown"),
     ("oidc-clients", "Programs that people sign in to with their account here (OpenID Connect)"),
+    ("oauth", "What those programs use, as OpenID Connect and OAuth 2.0 have it"),
     ("secrets", "The keys under which secrets are sealed"),
     ("audit", "Who changed what, when, and from where"),
     ("nodes", "The processes that share the database"),
@@ -69,6 +74,7 @@ pub fn description() -> OpenApi {
     let mut document = frame().nest(api::BASE_PATH, management);
     document = document.nest(people::routes::BASE_PATH, people());
     document.merge(surface::Surface::openapi());
+    document.merge(oauth::OAuth::openapi());
     document.components.iter_mut().for_each(names::name_parts);
     document
 }
@@ -105,6 +111,12 @@ fn frame() -> OpenApi {
         .description(Some("A key of a user or a service, `cfr_live_…`"))
         .build();
     components.add_security_scheme(API_KEY, SecurityScheme::Http(scheme));
+    let scheme = Http::builder()
+        .scheme(HttpAuthScheme::Bearer)
+        .bearer_format("JWT")
+        .description(Some("An access token of `/oauth/token`"))
+        .build();
+    components.add_security_scheme(ACCESS_TOKEN, SecurityScheme::Http(scheme));
     let about = "The cookie of a session; changes also take its token as the header `x-csrf-token`";
     let cookie = ApiKey::Cookie(ApiKeyValue::with_description(cookie::SESSION, about));
     components.add_security_scheme(SESSION, SecurityScheme::ApiKey(cookie));

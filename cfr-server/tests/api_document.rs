@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 
+use cfr_server::oidc;
 use cfr_server::openapi::description;
 use serde_json::Value;
 
@@ -37,6 +38,30 @@ fn every_route_of_the_router_is_in_the_document() {
     let described = document["paths"].as_object().expect("paths");
     let missing: Vec<_> = routes.iter().filter(|path| !described.contains_key(*path)).collect();
     assert!(missing.is_empty(), "describe in openapi/surface.rs: {missing:?}");
+}
+
+#[test]
+fn every_address_that_discovery_names_is_in_the_document() {
+    let document = document();
+    let described = document["paths"].as_object().expect("paths");
+    for path in [oidc::DISCOVERY, oidc::DISCOVERY_OAUTH, oidc::JWKS, oidc::AUTHORIZE, oidc::TOKEN, oidc::REVOKE] {
+        assert!(described.contains_key(path), "{path}");
+    }
+    assert!([oidc::USERINFO, oidc::LOGOUT].iter().all(|path| described.contains_key(*path)));
+}
+
+/// A generated client has one type for one thing.
+#[test]
+fn rows_of_lists_and_variants_are_schemas_with_names() {
+    let document = document();
+    let schemas = document["components"]["schemas"].as_object().expect("schemas");
+    let pages: Vec<_> = schemas.iter().filter(|(name, _)| name.starts_with("Listing_")).collect();
+    assert!(pages.len() > 10, "{} kinds of pages", pages.len());
+    for (name, page) in pages {
+        assert!(page["properties"]["items"]["items"]["$ref"].is_string(), "{name}");
+    }
+    assert_eq!(schemas["Period"]["oneOf"][0]["$ref"], "#/components/schemas/PeriodCalendarMonth");
+    assert_eq!(schemas["Period"]["discriminator"]["propertyName"], "kind");
 }
 
 #[test]

@@ -19,9 +19,9 @@ use crate::Failure;
 /// A question is asked this often, unless that takes longer than [`ASKING_MAX`].
 const ASKED_MAX: u64 = 200;
 /// But at least this often.
-const ASKED_MIN: u64 = 10;
+const ASKED_MIN: u64 = 5;
 /// After this long a question is not asked again.
-const ASKING_MAX: Duration = Duration::from_secs(6);
+const ASKING_MAX: Duration = Duration::from_secs(4);
 
 /// A client with a key.
 #[derive(Debug)]
