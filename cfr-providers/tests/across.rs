@@ -49,8 +49,9 @@ impl Recorded {
         let other = ["vector", "input_tokens", "models", "flagged", "search_units", "results"];
         let path = &self.exchange.path;
         let text_completion = path.ends_with("/completions") && !path.contains("chat");
-        let other_path =
-            ["/embeddings", "/rerank", "/moderations", "/generations"].iter().any(|end| path.ends_with(end));
+        let other_path = ["/embeddings", "/rerank", "/moderations", "/generations", "/transcriptions", "/translations"]
+            .iter()
+            .any(|end| path.ends_with(end));
         let other_work = other_path || other.iter().any(|field| !self.expect[*field].is_null());
         !other_work && !text_completion
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use futures_core::Stream;
-use futures_util::{StreamExt, stream};
+use futures_util::{FutureExt, StreamExt, stream};
 use tokio::time::Sleep;
 
 use super::GatewayError;
@@ -25,6 +25,8 @@ const TAIL_BYTES_MAX: usize = 1024 * 1024;
 pub struct AnswerStream {
     state: State,
     open: Box<OpenCall>,
+    /// Whether anybody asked for the first event, which was there before.
+    asked: bool,
     filters: Vec<Box<dyn StreamFilter>>,
     checkpoint_due: Duration,
     /// Rings when the hold's time is up, also for an upstream that has fallen silent.
@@ -66,7 +68,7 @@ impl AnswerStream {
         let filters = hooks.iter().filter_map(|hook| hook.begin(open.caller(), &open.call)).collect();
         let checkpoint_due = open.gateway.config.checkpoint_every;
         let time_up = Box::pin(tokio::time::sleep(open.time_left()));
-        Self { state: State::Running { events }, open, filters, checkpoint_due, time_up }
+        Self { state: State::Running { events }, open, asked: false, filters, checkpoint_due, time_up }
     }
 
     fn poll_running(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, GatewayError>>> {
@@ -204,6 +206,19 @@ impl Stream for AnswerStream {
     type Item = Result<Bytes, GatewayError>;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.asked = true;
         self.poll_running(context)
+    }
+}
+
+/// A caller who goes away before the first event is asked for: it had arrived, and the provider charges for it.
+impl Drop for AnswerStream {
+    fn drop(&mut self) {
+        let State::Running { events } = &mut self.state else { return };
+        if !self.asked
+            && let Some(Some(Ok(first))) = events.next().now_or_never()
+        {
+            self.open.note(first.report);
+        }
     }
 }

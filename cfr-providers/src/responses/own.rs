@@ -80,12 +80,16 @@ impl EventDecoder {
         let event: Event<'_> = serde_json::from_slice(data)
             .map_err(|cause| UpstreamError::Malformed { message: format!("an event is not JSON: {cause}").into() })?;
         let kind = event.kind.text().unwrap_or_default();
+        let fails = matches!(kind, "response.failed" | "error");
+        if fails && !self.begun {
+            return Err(self.failed(name, &event, data)); // and says nothing of an answer, which another may still give
+        }
         if let Some(response) = event.response.and_then(parse::<Response<'_>>) {
             tell(self.quirks, &response, report);
         }
         match kind {
             "response.completed" | "response.incomplete" => self.done = true,
-            "response.failed" | "error" => return Err(self.failed(name, &event, data)),
+            _ if fails => return Err(self.failed(name, &event, data)),
             "response.output_item.added" => report.output_bytes += event.item.map_or(0, visible),
             kind if shows(kind) => report.output_bytes += event.delta.text().map_or(0, |text| text.len() as u64),
             _ => {}

@@ -25,7 +25,7 @@ pub struct Exchange {
     pub path: String,
     /// Headers that the request must have.
     pub request_headers: HeaderMap,
-    /// The JSON that the request must have, in any order of members.
+    /// The JSON that the request must have, in any order of members; null where it has no body.
     pub request_body: Value,
     /// The status of the answer.
     pub status: StatusCode,
@@ -54,6 +54,7 @@ struct RecordedRequest {
     path: String,
     #[serde(default)]
     headers: BTreeMap<String, String>,
+    #[serde(default)]
     body: Value,
 }
 
@@ -186,6 +187,7 @@ fn difference(expected: &Exchange, request: &WireRequest) -> Option<String> {
     }
     let body: Value = match serde_json::from_slice(&request.body) {
         Ok(body) => body,
+        Err(_) if request.body.is_empty() => Value::Null,
         Err(cause) => return Some(format!("the body is not JSON: {cause}")),
     };
     (body != expected.request_body).then(|| format!("the body is {body}, not {}", expected.request_body))

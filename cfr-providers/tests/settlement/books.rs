@@ -45,10 +45,12 @@ pub(crate) struct World {
     _folder: TempDir,
     store: Arc<SqliteStore>,
     escrow: Arc<Escrow>,
-    gateway: Gateway,
+    clock: Arc<ManualClock>,
+    provider: String,
+    upstream: Arc<dyn Upstream>,
     caller: Arc<Caller>,
     budget: BudgetId,
-    transport: Arc<Scripted>,
+    transport: Scripted,
     records: Arc<Records>,
 }
 
@@ -57,12 +59,16 @@ pub(crate) struct World {
 pub(crate) struct Played {
     /// What the caller got.
     pub(crate) bytes: Bytes,
-    /// Whether the caller was told of an error.
-    pub(crate) failed: bool,
+    /// The error that the caller was told.
+    pub(crate) failed: Option<String>,
     /// The record of the call, when one was written.
     pub(crate) record: UsageRecord,
     /// What the budget lost, in nano-dollars.
     pub(crate) charged: i64,
+    /// How often a provider was asked.
+    pub(crate) requests: usize,
+    /// The bytes that were taken of the provider's last answer.
+    pub(crate) taken: Vec<u8>,
 }
 
 /// Where a caller stops to listen.
@@ -91,22 +97,32 @@ impl World {
         let (caller, budget) = customer(&store, &*clock).await;
         let config = EscrowConfig::new("settlement");
         let escrow = Escrow::start(Arc::clone(&store) as _, Arc::clone(&clock) as _, config).await.expect("starts");
-        let (transport, records) = (Arc::new(Scripted::default()), Arc::new(Records::default()));
-        let upstream = HttpUpstream::new(adapter, Arc::new(Unsigned), Arc::clone(&transport) as _);
-        let gateway = Gateway::builder(Arc::clone(&escrow) as Arc<dyn BudgetLedger>, offer(provider), clock as _)
-            .config(GatewayConfig { idle_timeout: IDLE, durability: Durability::Relaxed, ..GatewayConfig::default() })
-            .upstream("up", Arc::new(upstream) as Arc<dyn Upstream>)
-            .post_hook(Arc::clone(&records) as _)
-            .build();
-        Self { _folder: folder, store, escrow, gateway, caller, budget, transport, records }
+        let (transport, records) = (Scripted::default(), Arc::new(Records::default()));
+        let upstream = Arc::new(HttpUpstream::new(adapter, Arc::new(Unsigned), Arc::new(transport.clone()) as _));
+        let provider = provider.to_owned();
+        Self { _folder: folder, store, escrow, clock, provider, upstream, caller, budget, transport, records }
     }
 
-    /// Plays one call, and waits until nothing is held.
-    pub(crate) async fn play(&self, call: Call, script: Script, listens: Listens) -> Played {
+    /// A gateway over the books that knows no failures yet, with so many accounts at the provider.
+    fn gateway(&self, accounts: usize) -> Gateway {
+        let names: Vec<String> = (0..accounts).map(|account| format!("account-{account}")).collect();
+        let offer = offer(&self.provider, &names);
+        let books = Arc::clone(&self.escrow) as Arc<dyn BudgetLedger>;
+        let config = GatewayConfig { idle_timeout: IDLE, durability: Durability::Relaxed, ..GatewayConfig::default() };
+        let gateway = Gateway::builder(books, offer, Arc::clone(&self.clock) as _).config(config);
+        let gateway =
+            names.iter().fold(gateway, |gateway, name| gateway.upstream(name.as_str(), Arc::clone(&self.upstream)));
+        gateway.post_hook(Arc::clone(&self.records) as _).build()
+    }
+
+    /// Plays one call to a model with so many accounts, which are answered by the scripts in turn, and waits until nothing
+    /// is held.
+    pub(crate) async fn play(&self, call: Call, scripts: Vec<Script>, listens: Listens) -> Played {
         let before = self.balance().await;
         assert_eq!(before.held.nanos(), 0);
-        self.transport.plays(script);
-        let (bytes, failed) = self.answer(call, listens).await;
+        let gateway = self.gateway(scripts.len());
+        self.transport.plays(scripts);
+        let (bytes, failed) = self.answer(&gateway, call, listens).await;
         let after = loop {
             let balance = self.balance().await;
             if balance.held.nanos() == 0 {
@@ -122,21 +138,22 @@ impl World {
             charged,
             "all that was not charged is free again"
         );
-        Played { bytes, failed, record, charged }
+        let (requests, taken) = (self.transport.requests(), self.transport.taken());
+        Played { bytes, failed, record, charged, requests, taken }
     }
 
-    async fn answer(&self, call: Call, listens: Listens) -> (Bytes, bool) {
-        let mut stream = match self.gateway.answer(&self.caller, call).await {
-            Ok(Answer::Whole { body, .. }) => return (body, false),
+    async fn answer(&self, gateway: &Gateway, call: Call, listens: Listens) -> (Bytes, Option<String>) {
+        let mut stream = match gateway.answer(&self.caller, call).await {
+            Ok(Answer::Whole { body, .. }) => return (body, None),
             Ok(Answer::Stream { body, .. }) => body,
             Ok(other) => panic!("neither whole nor a stream: {other:?}"),
-            Err(_) => return (Bytes::new(), true),
+            Err(error) => return (Bytes::new(), Some(error.to_string())),
         };
-        let (mut bytes, mut failed, mut pieces) = (BytesMut::new(), false, 0);
-        while !failed && listens != Listens::For(pieces) {
+        let (mut bytes, mut failed, mut pieces) = (BytesMut::new(), None, 0);
+        while failed.is_none() && listens != Listens::For(pieces) {
             match stream.next().await {
                 Some(Ok(piece)) => bytes.extend_from_slice(&piece),
-                Some(Err(_)) => failed = true,
+                Some(Err(error)) => failed = Some(error.to_string()),
                 None => break,
             }
             pieces += 1;
@@ -150,7 +167,6 @@ impl World {
 
     /// Writes everything, and lets the books check themselves.
     pub(crate) async fn close(self) {
-        drop(self.gateway);
         self.escrow.shutdown().await.expect("written");
         let findings = self.store.audit().await.expect("read");
         assert!(findings.is_empty(), "{findings:?}");
@@ -193,7 +209,7 @@ async fn customer(store: &SqliteStore, clock: &dyn Clock) -> (Arc<Caller>, Budge
     (Arc::new(caller), budget)
 }
 
-fn offer(provider: &str) -> Offer {
+fn offer(provider: &str, accounts: &[String]) -> Offer {
     let nothing = br#"{"schema":"cfr.prices/1","as_of":"2026-11-21","currency":"USD","entries":[]}"#;
     let unit = |nanos: i64| format!("0.{nanos:09}").parse::<UnitPrice>().expect("a price");
     let own = OwnPrice {
@@ -207,6 +223,7 @@ fn offer(provider: &str) -> Offer {
         limits: Limits { max_input_tokens: Some(1_000_000), max_output_tokens: Some(100_000) },
     };
     let prices = PriceTable::from_json(nothing).and_then(|table| table.with_own_prices(&[own])).expect("a table");
-    let routes = Routes::default().with(MODEL, vec![Target::new("up", provider, MODEL)]);
+    let targets = accounts.iter().map(|account| Target::new(account.as_str(), provider, MODEL)).collect();
+    let routes = Routes::default().with(MODEL, targets);
     Offer { routes: Arc::new(routes), prices: Arc::new(prices), fx: Arc::new([]) }
 }

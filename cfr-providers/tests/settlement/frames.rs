@@ -54,6 +54,24 @@ impl Framing {
         }
     }
 
+    /// What each frame says that is there to its end.
+    pub(crate) fn values(self, body: &[u8]) -> Vec<Value> {
+        let read = |text: &[u8]| serde_json::from_slice(text).ok();
+        match self {
+            Self::Whole => read(body).into_iter().collect(),
+            Self::Lines => body.split(|byte| *byte == b'\n').filter_map(read).collect(),
+            Self::Events => {
+                let lines = body.split(|byte| *byte == b'\n');
+                lines.filter_map(|line| read(line.strip_prefix(b"data:")?)).collect()
+            }
+            Self::Binary => {
+                let ends: Vec<usize> = binary_ends(body).into_iter().filter(|end| *end <= body.len()).collect();
+                let starts = std::iter::once(0).chain(ends.iter().copied());
+                starts.zip(&ends).filter_map(|(start, end)| read(payload(&body[start..*end]))).collect()
+            }
+        }
+    }
+
     /// The body with another usage.
     pub(crate) fn rewritten(self, body: &[u8], rewrite: Rewrite) -> Bytes {
         let ends = self.ends(body);
@@ -126,15 +144,41 @@ fn binary_ends(body: &[u8]) -> Vec<usize> {
     std::iter::successors(Some(0), next).skip(1).collect()
 }
 
-/// The frame with another payload and the checksums that belong to it.
+/// The frame with another payload.
 fn binary(frame: &[u8], rewrite: Rewrite) -> Vec<u8> {
-    let headers_end = PRELUDE_BYTES + number(&frame[4..8]);
-    let payload = json(&frame[headers_end..frame.len() - CHECKSUM_BYTES], rewrite);
-    let length = u32::try_from(headers_end + payload.len() + CHECKSUM_BYTES).expect("a short frame");
-    let mut out = [&length.to_be_bytes()[..], &frame[4..8]].concat();
+    binary_frame(headers(frame), &json(payload(frame), rewrite))
+}
+
+fn headers(frame: &[u8]) -> &[u8] {
+    &frame[PRELUDE_BYTES..PRELUDE_BYTES + number(&frame[4..8])]
+}
+
+fn payload(frame: &[u8]) -> &[u8] {
+    &frame[PRELUDE_BYTES + headers(frame).len()..frame.len() - CHECKSUM_BYTES]
+}
+
+/// A frame with the checksums that belong to it.
+fn binary_frame(headers: &[u8], payload: &[u8]) -> Vec<u8> {
+    let word = |length: usize| u32::try_from(length).expect("a short frame").to_be_bytes();
+    let whole = PRELUDE_BYTES + headers.len() + payload.len() + CHECKSUM_BYTES;
+    let mut out = [word(whole), word(headers.len())].concat();
     out.extend(crc32fast::hash(&out).to_be_bytes());
-    out.extend_from_slice(&frame[PRELUDE_BYTES..headers_end]);
-    out.extend(payload);
+    out.extend([headers, payload].concat());
     out.extend(crc32fast::hash(&out).to_be_bytes());
     out
+}
+
+/// How Amazon says in a stream that it has failed.
+pub(crate) fn exception(kind: &str, payload: &[u8]) -> Vec<u8> {
+    const TEXT: u8 = 7;
+    let header = |name: &str, value: &str| {
+        let lengths = (u8::try_from(name.len()).expect("short"), u16::try_from(value.len()).expect("short"));
+        [&[lengths.0], name.as_bytes(), &[TEXT], &lengths.1.to_be_bytes(), value.as_bytes()].concat()
+    };
+    let headers = [
+        header(":exception-type", kind),
+        header(":content-type", "application/json"),
+        header(":message-type", "exception"),
+    ];
+    binary_frame(&headers.concat(), payload)
 }

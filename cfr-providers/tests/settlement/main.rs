@@ -8,216 +8,231 @@
 
 mod books;
 mod frames;
+mod heard;
+mod recorded;
 #[path = "../support/mod.rs"]
 mod support;
 mod wire;
 
-use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
-
-use bytes::Bytes;
 use cfr_core::chat::usage::tokens_estimated;
 use cfr_core::chat::{Call, Meter, Operation, UsageSource};
-use cfr_providers::transport::replay::Exchange;
+use cfr_providers::registry::Kind;
 use futures_util::future::join_all;
-use http::StatusCode;
-use serde_json::{Value, json};
-use support::Spoken;
 
-use books::{Listens, MODEL, Played, World, price};
-use frames::{Framing, Rewrite};
+use books::{Listens, Played, World, price};
+use frames::Rewrite;
+use heard::Count;
+use recorded::{Recorded, recordings};
+use support::Spoken;
 use wire::{End, Script};
 
 /// More tokens than any answer has.
 const ABSURD: u64 = 2_000_000_000;
-/// A prompt of this text is estimated where nobody counted it.
-const PROMPT: &str = "Hi";
-/// What a confused server sends after the end.
-const MORE: &[u8] =
-    b"data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"more\"}}],\"usage\":{\"prompt_tokens\":7}}\n\n";
 
 /// What a row of the table expects of the books.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Expected {
     /// The recorded usage, or the recorded cost of the provider, and nothing else.
     AsRecorded,
-    /// Nobody counted: the answer that the caller has, and the prompt, counted by their bytes.
+    /// Nobody counted: the answer and the prompt, counted by their bytes.
     Counted,
     /// The provider says that nothing was used.
     Zero,
     /// Nothing is charged.
     Nothing,
-    /// What was delivered is charged, and not less than that. A cut behind the finish reason is the whole answer.
-    Delivered,
+    /// What arrived is charged, to the token: the provider's count so far, and by its bytes what came after that.
+    Arrived,
 }
 
-/// A recorded conversation that succeeds.
-struct Recorded {
+/// A way in which a call can go.
+struct Row {
     name: String,
-    provider: String,
-    exchange: Exchange,
-    framing: Framing,
-    expect: Value,
+    /// What each account at the provider answers; the next one is asked when one fails before its answer began.
+    scripts: Vec<Script>,
+    listens: Listens,
+    expected: Expected,
+    /// How often a provider is asked; where one account fails, it may be asked several times.
+    requests: Option<usize>,
 }
 
-impl Recorded {
-    fn read(file: &Path) -> Option<Self> {
-        let recording: Value = serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap();
-        let exchange = Exchange::read(file).unwrap();
-        let path = &exchange.path;
-        let talks =
-            ["chat", "/messages", "/responses", "enerateContent", "/converse"].iter().any(|end| path.contains(end));
-        let expect = recording["expect"].clone();
-        let provider = support::provider_of(file);
-        let name = format!("{provider}/{}", file.file_stem().unwrap().to_str().unwrap());
-        let content_type = exchange.headers.get("content-type").map_or("", |value| value.to_str().unwrap());
-        let framing = Framing::of(content_type);
-        let counts = !expect["input_tokens"].is_null();
-        let good = talks && !counts && exchange.status.is_success() && expect["error"].is_null();
-        good.then_some(Self { name, provider, exchange, framing, expect })
+impl Row {
+    fn new(name: impl Into<String>, script: Script, expected: Expected) -> Self {
+        let (scripts, listens) = (vec![script], Listens::ToTheEnd);
+        Self { name: name.into(), scripts, listens, expected, requests: None }
     }
 
-    fn is_stream(&self) -> bool {
-        self.framing != Framing::Whole
+    /// One account fails like that; another one answers, if it is asked.
+    fn replaced(name: impl Into<String>, script: Script, recorded: &Recorded, expected: Expected) -> Self {
+        let asked = if expected == Expected::Arrived { 1 } else { 2 };
+        let scripts = vec![script, recorded.script()];
+        Self { scripts, requests: Some(asked), ..Self::new(name, recorded.script(), expected) }
     }
+}
 
-    fn script(&self) -> Script {
-        let body = &self.exchange.body;
-        let ends = self.framing.ends(body);
-        let starts = std::iter::once(0).chain(ends.iter().copied());
-        let pieces = starts.zip(ends.iter().copied()).map(|(start, end)| body.slice(start..end)).collect();
-        Script { status: StatusCode::OK, headers: self.exchange.headers.clone(), pieces, end: End::Clean }
+/// How a recorded answer can end, each with what the books must say.
+fn table(recorded: &Recorded) -> Vec<Row> {
+    use Expected::{AsRecorded, Counted, Nothing, Zero};
+    let counted = recorded.is_counted();
+    let mut table = vec![
+        Row::new("complete", recorded.script(), if counted { AsRecorded } else { Counted }),
+        Row::new("without usage", recorded.rewritten(Rewrite::Leave), Counted),
+        Row::new("a usage of zero", recorded.rewritten(Rewrite::Set(0)), if counted { Zero } else { Counted }),
+        Row::new("an absurd usage", recorded.rewritten(Rewrite::Set(ABSURD)), Counted),
+        Row::new("refuses our key", recorded.status(401), Nothing),
+        Row::new("cannot be reached", recorded.cut(0, End::Unreachable), Nothing),
+        Row::new("never answers", recorded.cut(0, End::Mute), Nothing),
+        Row::new("is cut before the first byte", recorded.cut(0, End::Broken), Nothing),
+        Row::new("is empty", recorded.cut(0, End::Clean), Nothing),
+        Row::new("is cut inside of the first frame", recorded.torn(0, End::Broken), Nothing),
+    ];
+    if recorded.is_stream() {
+        table.extend(ends_of_a_stream(recorded));
     }
+    table
+}
 
-    /// With another usage.
-    fn rewritten(&self, rewrite: Rewrite) -> Script {
-        Script { pieces: vec![self.framing.rewritten(&self.exchange.body, rewrite)], ..self.script() }
+fn ends_of_a_stream(recorded: &Recorded) -> Vec<Row> {
+    use Expected::{Arrived, AsRecorded, Counted, Nothing};
+    let frames = recorded.script().pieces.len();
+    let whole = if recorded.is_counted() { AsRecorded } else { Counted };
+    let mut rows = vec![
+        Row::new("is followed by more", recorded.followed_by_more(), whole),
+        Row::new("falls silent at once", recorded.cut(0, End::Silent), Nothing),
+        Row::new("falls silent", recorded.cut(frames / 2, End::Silent), Arrived),
+    ];
+    for cut in 1..frames {
+        rows.push(Row::new(format!("ends after frame {cut}"), recorded.cut(cut, End::Clean), Arrived));
+        rows.push(Row::new(format!("breaks after frame {cut}"), recorded.cut(cut, End::Broken), Arrived));
+        rows.push(Row::new(format!("ends inside of frame {cut}"), recorded.torn(cut, End::Clean), Arrived));
+        rows.push(Row::new(format!("breaks inside of frame {cut}"), recorded.torn(cut, End::Broken), Arrived));
+        rows.push(Row::new(format!("reports a failure after frame {cut}"), recorded.failing(cut), Arrived));
     }
+    let gone = (0..frames).map(|pieces| {
+        let row = Row::new(format!("caller is gone after {pieces}"), recorded.script(), Arrived);
+        Row { listens: Listens::For(pieces), ..row }
+    });
+    rows.extend(gone);
+    rows
+}
 
-    /// Only so many frames, and then this.
-    fn cut(&self, frames: usize, end: End) -> Script {
-        let script = self.script();
-        Script { pieces: script.pieces.into_iter().take(frames).collect(), end, ..script }
+/// Failures that are tried again, at the same account or another one.
+fn failures(recorded: &Recorded) -> Vec<Row> {
+    use Expected::{Arrived, AsRecorded, Counted, Nothing};
+    let whole = if recorded.is_counted() { AsRecorded } else { Counted };
+    let replaced = |name: &str, script| Row::replaced(name, script, recorded, whole);
+    let mut rows = vec![
+        Row::new("fails before it begins", recorded.status(500), Nothing),
+        Row::new("is rate limited", recorded.status(429), Nothing),
+        replaced("another account answers for one that fails", recorded.status(500)),
+        replaced("another account answers for one that is rate limited", recorded.status(429)),
+        replaced("another account answers for one whose key is refused", recorded.status(401)),
+        replaced("another account answers for one that is not reached", recorded.cut(0, End::Unreachable)),
+        replaced("another account answers for one that never answers", recorded.cut(0, End::Mute)),
+        replaced("another account answers for one that is cut", recorded.cut(0, End::Broken)),
+    ];
+    if recorded.is_stream() {
+        let half = recorded.cut(recorded.script().pieces.len() / 2, End::Broken);
+        rows.extend([
+            replaced("another account answers for one that reports a failure", recorded.failing(0)),
+            replaced("another account answers for one that falls silent", recorded.cut(0, End::Silent)),
+            Row::replaced("nobody answers for one that has begun", half, recorded, Arrived),
+        ]);
     }
+    rows
+}
 
-    fn status(&self, status: u16) -> Script {
-        let mut script = Script { status: StatusCode::from_u16(status).unwrap(), ..self.script() };
-        script.headers.insert("content-type", "application/json".parse().unwrap());
-        script.headers.insert("retry-after", "0".parse().unwrap());
-        script.pieces = vec![Bytes::from_static(b"{\"error\":{\"message\":\"no\"}}")];
-        script
-    }
-
-    fn followed_by_more(&self) -> Script {
-        let mut script = self.script();
-        script.pieces.push(Bytes::from_static(MORE));
-        script
-    }
-
-    /// The ways in which it can end, each with what the books must say.
-    fn table(&self) -> Vec<(String, Script, Listens, Expected)> {
-        use Expected::{AsRecorded, Counted, Delivered, Nothing, Zero};
-        let to_the_end = |name: &str, script, expected| (name.to_owned(), script, Listens::ToTheEnd, expected);
-        let counted = !self.expect["usage"].is_null();
-        let mut table = vec![
-            to_the_end("complete", self.script(), if counted { AsRecorded } else { Counted }),
-            to_the_end("without usage", self.rewritten(Rewrite::Leave), Counted),
-            to_the_end("with a usage of zero", self.rewritten(Rewrite::Set(0)), if counted { Zero } else { Counted }),
-            to_the_end("with an absurd usage", self.rewritten(Rewrite::Set(ABSURD)), Counted),
-            to_the_end("refuses our key", self.status(401), Nothing),
-            to_the_end("cannot be reached", self.cut(0, End::Unreachable), Nothing),
-            to_the_end("never answers", self.cut(0, End::Mute), Nothing),
-            to_the_end("is cut before the first byte", self.cut(0, End::Broken), Nothing),
-            to_the_end("is empty", self.cut(0, End::Clean), Nothing),
-        ];
-        if self.is_stream() {
-            let frames = self.script().pieces.len();
-            table.push(to_the_end(
-                "is followed by more",
-                self.followed_by_more(),
-                if counted { AsRecorded } else { Counted },
-            ));
-            table.push(to_the_end("falls silent at once", self.cut(0, End::Silent), Nothing));
-            table.push(to_the_end("falls silent", self.cut(frames / 2, End::Silent), Delivered));
-            for cut in 1..frames {
-                table.push(to_the_end(&format!("ends after frame {cut}"), self.cut(cut, End::Clean), Delivered));
-                table.push(to_the_end(&format!("breaks after frame {cut}"), self.cut(cut, End::Broken), Delivered));
-            }
-            for pieces in 0..3 {
-                table.push((format!("caller is gone after {pieces}"), self.script(), Listens::For(pieces), Delivered));
-            }
+#[track_caller]
+fn check(recorded: &Recorded, call: &Call, played: &Played, row: &Row) {
+    let Played { record, charged, bytes, failed, .. } = played;
+    let (usage, source) = (&record.usage, record.source);
+    assert_eq!(record.charged_nanos, *charged, "the record says what the budget lost");
+    let spoken = if bytes.is_empty() { Spoken::default() } else { Spoken::of(call.operation.dialect(), bytes) };
+    match row.expected {
+        Expected::AsRecorded => {
+            assert_eq!(*failed, None);
+            check_recorded(recorded, played);
         }
-        table
-    }
-
-    /// Failures that are tried again after a while: once for each provider is enough.
-    fn failures(&self) -> Vec<(String, Script, Listens, Expected)> {
-        let row = |name: &str, status| (name.to_owned(), self.status(status), Listens::ToTheEnd, Expected::Nothing);
-        vec![row("fails before it begins", 500), row("is rate limited", 429)]
-    }
-
-    fn call(&self, operation: Operation) -> Call {
-        let stream = self.is_stream();
-        let messages = json!([{"role": "user", "content": PROMPT}]);
-        let body = json!({"model": MODEL, "max_tokens": 900, "stream": stream, "messages": messages});
-        let now = "2026-11-21T12:00:00Z".parse().unwrap();
-        Call::parse(operation, body.to_string().into(), now).unwrap()
-    }
-
-    #[track_caller]
-    fn check(&self, operation: Operation, played: &Played, expected: Expected) {
-        let Played { record, charged, bytes, failed } = played;
-        let (usage, source) = (&record.usage, record.source);
-        assert_eq!(record.charged_nanos, *charged, "the record says what the budget lost");
-        let said = if bytes.is_empty() { Spoken::default() } else { Spoken::of(operation.dialect(), bytes) };
-        let delivered = tokens_estimated(said.bytes());
-        match expected {
-            Expected::AsRecorded => {
-                assert!(!failed);
-                return self.check_recorded(played);
-            }
-            Expected::Counted => {
-                assert!(!failed && source == UsageSource::Estimated, "{source:?}");
-                // Arguments that are an object to the caller may have been a text with spaces.
-                let spaces = u64::from(!said.calls().is_empty() && operation == Operation::Messages);
-                assert!((delivered..=delivered + spaces).contains(&usage.output_total()), "{delivered}: {usage:?}");
-                assert!(usage.input_total() > 0, "the prompt was read");
-            }
-            Expected::Zero => {
-                let (input, output) = (usage.input_total(), usage.output_total());
-                assert!(matches!(source, UsageSource::Provider | UsageSource::ProviderCost), "{source:?}");
-                return assert_eq!((input, output, *charged), (0, 0, 0), "zero is zero");
-            }
-            Expected::Nothing => assert_eq!((source, *charged), (UsageSource::None, 0)),
-            Expected::Delivered => match source {
-                UsageSource::None => assert_eq!(delivered, 0, "it was delivered"),
-                UsageSource::ProviderCost => return self.check_cost_so_far(*charged),
-                UsageSource::Provider => {} // its word, when nothing came after it
-                _ => assert!(usage.output_total() >= delivered, "{delivered} were delivered: {usage:?}"),
-            },
+        Expected::Counted => {
+            assert_eq!((failed, source, usage.input_total()), (&None, UsageSource::Estimated, prompt(call)));
+            let said = recorded.heard(&played.taken).bytes;
+            // A refusal that the provider has no words for gets words of ours.
+            let wordless = said == 0 && recorded.expect["finish_reason"] == "content_filter";
+            let said_most = if wordless { spoken.bytes() } else { said };
+            let output = usage.output_total();
+            assert!(
+                (tokens_estimated(said)..=tokens_estimated(said_most)).contains(&output),
+                "{output} for {said} bytes"
+            );
         }
+        Expected::Zero => {
+            let (input, output) = (usage.input_total(), usage.output_total());
+            assert!(matches!(source, UsageSource::Provider | UsageSource::ProviderCost), "{source:?}");
+            assert_eq!((input, output, *charged), (0, 0, 0), "zero is zero");
+        }
+        Expected::Nothing => assert_eq!((source, *charged), (UsageSource::None, 0)),
+        Expected::Arrived => check_arrived(recorded, call, played),
+    }
+    if source != UsageSource::ProviderCost {
         assert_eq!(*charged, price(usage), "{usage:?}");
     }
-
-    #[track_caller]
-    fn check_cost_so_far(&self, charged: i64) {
-        let whole = nanos(self.expect["usage"]["provider_cost_usd"].as_str().unwrap());
-        assert!((1..=whole).contains(&charged), "{charged} of {whole}");
+    if matches!(source, UsageSource::Partial | UsageSource::Estimated) {
+        // Arguments that are an object to the caller may have been a text with spaces, or without them.
+        let spaces = u64::from(spoken.has_called());
+        assert!(usage.output_total() + spaces >= tokens_estimated(spoken.bytes()), "the caller has more: {usage:?}");
     }
+    if let Some(requests) = row.requests {
+        assert_eq!((played.requests, record.attempts.len()), (requests, requests - 1), "{:?}", record.attempts);
+    }
+}
 
-    #[track_caller]
-    fn check_recorded(&self, Played { record, charged, .. }: &Played) {
-        let recorded = &self.expect["usage"];
-        let quantity = |name: &str| recorded[name].as_u64().unwrap_or(0);
-        let usage = &record.usage;
-        assert_eq!(
-            (usage.input_total(), usage.get(Meter::CacheReadTokens), usage.output_total()),
-            (quantity("input_total"), quantity("cache_read"), quantity("output_total"))
-        );
-        match recorded["provider_cost_usd"].as_str() {
-            Some(usd) => assert_eq!((record.source, *charged), (UsageSource::ProviderCost, nanos(usd))),
-            None => assert_eq!((record.source, *charged), (UsageSource::Provider, price(usage))),
+/// Tokens that the prompt is taken for.
+fn prompt(call: &Call) -> u64 {
+    tokens_estimated(call.body.len() as u64).min(call.envelope.input.text_tokens)
+}
+
+#[track_caller]
+fn check_arrived(recorded: &Recorded, call: &Call, played: &Played) {
+    let (record, heard) = (&played.record, recorded.heard(&played.taken));
+    let used = Count {
+        input: record.usage.input_total(),
+        cached: record.usage.get(Meter::CacheReadTokens),
+        output: record.usage.output_total(),
+    };
+    let (source, is_broken) = (record.source, record.status >= 500);
+    match heard.count() {
+        // Its word, and nothing came after it.
+        Some((count, 0)) => {
+            assert!(matches!(source, UsageSource::Provider | UsageSource::ProviderCost), "{source:?}");
+            assert_eq!(used, count);
         }
+        Some((count, _)) => {
+            assert!(matches!(source, UsageSource::Partial | UsageSource::Estimated), "{source:?}");
+            assert_eq!(used, count);
+        }
+        None if heard.bytes == 0 && is_broken => assert_eq!((source, played.charged), (UsageSource::None, 0)),
+        None => {
+            assert!(matches!(source, UsageSource::Partial | UsageSource::Estimated), "{source:?}");
+            assert_eq!(used, Count { input: prompt(call), cached: 0, output: tokens_estimated(heard.bytes) });
+        }
+    }
+    if source == UsageSource::ProviderCost {
+        let whole = nanos(recorded.expect["usage"]["provider_cost_usd"].as_str().unwrap());
+        assert!((1..=whole).contains(&played.charged), "{} of {whole}", played.charged);
+    }
+}
+
+#[track_caller]
+fn check_recorded(recorded: &Recorded, Played { record, charged, .. }: &Played) {
+    let recorded = &recorded.expect["usage"];
+    let quantity = |name: &str| recorded[name].as_u64().unwrap_or(0);
+    let usage = &record.usage;
+    assert_eq!(
+        (usage.input_total(), usage.get(Meter::CacheReadTokens), usage.output_total()),
+        (quantity("input_total"), quantity("cache_read"), quantity("output_total"))
+    );
+    match recorded["provider_cost_usd"].as_str() {
+        Some(usd) => assert_eq!((record.source, *charged), (UsageSource::ProviderCost, nanos(usd))),
+        None => assert_eq!((record.source, *charged), (UsageSource::Provider, price(usage))),
     }
 }
 
@@ -228,20 +243,9 @@ fn nanos(usd: &str) -> i64 {
     picos / 1_000 + i64::from(picos % 1_000 >= 500)
 }
 
-/// Recordings by provider.
-fn recordings() -> BTreeMap<String, Vec<Recorded>> {
-    let files: Vec<PathBuf> = support::recordings(|provider| support::adapter(provider).is_some());
-    let mut providers = BTreeMap::<String, Vec<Recorded>>::new();
-    for recorded in files.iter().filter_map(|file| Recorded::read(file)) {
-        providers.entry(recorded.provider.clone()).or_default().push(recorded);
-    }
-    assert!(!providers.is_empty(), "no recordings");
-    providers
-}
-
 /// Plays the whole table of every recording of every provider to callers of one dialect; says all that failed.
 async fn settle_all(operation: Operation) {
-    let recordings = recordings();
+    let recordings = recordings(&support::folder_of_recordings());
     let providers = recordings.iter().map(|(provider, recordings)| settle(operation, provider, recordings));
     let failed = join_all(providers).await.concat();
     assert!(failed.is_empty(), "{} failed:\n{}", failed.len(), failed.join("\n"));
@@ -251,12 +255,16 @@ async fn settle(operation: Operation, provider: &str, recordings: &[Recorded]) -
     let world = World::of(provider, support::adapter(provider).unwrap()).await;
     let mut failed = Vec::new();
     for (place, recorded) in recordings.iter().enumerate() {
-        let failures = if place == 0 { recorded.failures() } else { Vec::new() };
-        for (name, script, listens, expected) in recorded.table().into_iter().chain(failures) {
-            let played = world.play(recorded.call(operation), script, listens).await;
-            let check = std::panic::AssertUnwindSafe(|| recorded.check(operation, &played, expected));
-            if let Err(cause) = std::panic::catch_unwind(check) {
+        // Once for an answer and once for a stream.
+        let is_first = recordings[..place].iter().all(|earlier| earlier.is_stream() != recorded.is_stream());
+        let failures = if is_first { failures(recorded) } else { Vec::new() };
+        for row in table(recorded).into_iter().chain(failures) {
+            let call = recorded.call(operation);
+            let played = world.play(recorded.call(operation), row.scripts.clone(), row.listens).await;
+            let checked = std::panic::AssertUnwindSafe(|| check(recorded, &call, &played, &row));
+            if let Err(cause) = std::panic::catch_unwind(checked) {
                 let text = cause.downcast_ref::<String>().map(String::as_str).or(cause.downcast_ref::<&str>().copied());
+                let (name, expected) = (&row.name, row.expected);
                 failed.push(format!("{} {name} ({expected:?}): {}", recorded.name, text.unwrap_or("?")));
             }
         }
@@ -265,12 +273,34 @@ async fn settle(operation: Operation, provider: &str, recordings: &[Recorded]) -
     failed
 }
 
+#[test]
+fn every_provider_of_the_registry_has_an_answer_and_a_stream_in_the_table() {
+    let recordings = recordings(&support::own_folder());
+    for kind in Kind::all() {
+        for stream in [false, true] {
+            let has = |recorded: &Recorded| recorded.is_stream() == stream;
+            let found = recordings.get(kind.name()).is_some_and(|recordings| recordings.iter().any(has));
+            assert!(found, "no recording of {} with stream: {stream}", kind.name());
+        }
+    }
+}
+
 #[tokio::test]
-async fn every_end_of_every_answer_is_charged_by_the_table_for_callers_of_openais_dialect() {
+async fn every_end_of_every_answer_is_charged_by_the_table_for_callers_of_chat_completions() {
     settle_all(Operation::ChatCompletions).await;
 }
 
 #[tokio::test]
-async fn every_end_of_every_answer_is_charged_by_the_table_for_callers_of_anthropics_dialect() {
+async fn every_end_of_every_answer_is_charged_by_the_table_for_callers_of_messages() {
     settle_all(Operation::Messages).await;
+}
+
+#[tokio::test]
+async fn every_end_of_every_answer_is_charged_by_the_table_for_callers_of_responses() {
+    settle_all(Operation::Responses).await;
+}
+
+#[tokio::test]
+async fn every_end_of_every_answer_is_charged_by_the_table_for_callers_of_generate_content() {
+    settle_all(Operation::GenerateContent).await;
 }

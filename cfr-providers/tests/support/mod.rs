@@ -44,11 +44,20 @@ pub fn own_folder() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures")
 }
 
-/// The recordings of some providers, of our own folder or of the one that `CFR_FIXTURES` names.
+/// Our own folder, or the one that `CFR_FIXTURES` names.
+pub fn folder_of_recordings() -> PathBuf {
+    std::env::var_os("CFR_FIXTURES").map_or_else(own_folder, PathBuf::from)
+}
+
+/// The recordings of some providers.
 pub fn recordings(of: impl Fn(&str) -> bool) -> Vec<PathBuf> {
-    let root = std::env::var_os("CFR_FIXTURES").map_or_else(own_folder, PathBuf::from);
+    recordings_in(&folder_of_recordings(), of)
+}
+
+/// The recordings of some providers in a folder.
+pub fn recordings_in(root: &Path, of: impl Fn(&str) -> bool) -> Vec<PathBuf> {
     let is_providers = |path: &Path| path.is_dir() && !path.ends_with(MAPPING);
-    let mut files: Vec<PathBuf> = folder(&root)
+    let mut files: Vec<PathBuf> = folder(root)
         .filter(|path| is_providers(path))
         .flat_map(|provider| folder(&provider))
         .filter(|file| {
@@ -82,6 +91,8 @@ pub struct Case {
     pub name: String,
     pub quirks: &'static Quirks,
     base_url: Option<&'static str>,
+    /// Of Azure's older API, which has an address for each deployment.
+    api_version: Option<String>,
     operation: Operation,
     /// What the caller sends.
     caller: Value,
@@ -101,7 +112,9 @@ impl Case {
         for field in quirks.drops {
             exchange.request_body.as_object_mut().unwrap().remove(*field);
         }
+        let api_version = exchange.path.split_once("api-version=").map(|(_, version)| version.to_owned());
         let base_url = match provider.as_str() {
+            "azure" if api_version.is_some() => Some("https://resource.openai.azure.com"),
             "azure" => Some("https://resource.openai.azure.com/openai/v1"),
             "custom" => Some("http://127.0.0.1:9/v1"),
             _ => None,
@@ -110,7 +123,7 @@ impl Case {
         let quirks = if recording["expect"]["error"]["switch_to"] == "responses" { &CHAT_ALONE } else { quirks };
         let operation = operation_of(&exchange.path).unwrap_or_else(|| panic!("{name}: no such operation"));
         let (call, expect) = (call(operation, &caller), recording["expect"].clone());
-        Self { name, quirks, base_url, operation, caller, call, exchange, expect }
+        Self { name, quirks, base_url, api_version, operation, caller, call, exchange, expect }
     }
 
     /// Whether the answer is recorded as a stream.
@@ -138,15 +151,15 @@ impl Case {
         let mut caller = self.caller.clone();
         caller["stream_options"]["include_usage"] = false.into();
         let (name, exchange, expect) = (self.name.clone(), self.exchange.clone(), self.expect.clone());
-        let call = call(self.operation, &caller);
-        Self { name, exchange, expect, caller, call, ..*self }
+        let (call, api_version) = (call(self.operation, &caller), self.api_version.clone());
+        Self { name, exchange, expect, caller, call, api_version, ..*self }
     }
 
     pub fn upstream(&self, replay: Replay) -> HttpUpstream {
         let sent = |name: &str| self.exchange.request_headers.get(name).map(|value| value.to_str().unwrap());
         let key = sent("api-key").or(sent("authorization")).unwrap_or_default().trim_start_matches("Bearer ");
         let (base_url, key) = (self.base_url.map(str::to_owned), Some(Secret::new(key)));
-        let account = Account { base_url, key, ..Account::default() };
+        let account = Account { base_url, key, api_version: self.api_version.clone(), ..Account::default() };
         let clock = Arc::new(ManualClock::new(Timestamp::UNIX_EPOCH));
         Kind::Compatible(self.quirks).upstream(&account, Arc::new(replay), clock).unwrap()
     }
@@ -245,6 +258,7 @@ pub fn adapter(provider: &str) -> Option<Arc<dyn Adapter>> {
     let provider = if provider == "openai_responses" { "openai" } else { provider };
     let base_url = match provider {
         "azure" => Some("https://resource.openai.azure.com/openai/v1"),
+        "azure_anthropic" => Some("https://resource.services.ai.azure.com/anthropic"),
         "custom" => Some("http://127.0.0.1:9/v1"),
         _ => None,
     };
@@ -255,7 +269,9 @@ pub fn adapter(provider: &str) -> Option<Arc<dyn Adapter>> {
     Some(Kind::by_name(kind)?.adapter(&account).unwrap())
 }
 
-fn operation_of(path: &str) -> Option<Operation> {
+/// What a path below OpenAI's address asks for, where that is JSON.
+pub fn operation_of(path: &str) -> Option<Operation> {
+    let path = path.split('?').next().unwrap();
     if path.ends_with("/chat/completions") {
         return Some(Operation::ChatCompletions);
     }

@@ -59,6 +59,11 @@ impl Spoken {
         (self.text.len() + self.reasoning.len() + self.refusal.len() + calls.sum::<usize>()) as u64
     }
 
+    /// Whether the model called a tool, to the end of the call or not.
+    pub fn has_called(&self) -> bool {
+        !self.calls.is_empty()
+    }
+
     /// The calls of tools, with their arguments as JSON.
     pub fn calls(&self) -> Vec<Value> {
         let value = |call: &Call| {
