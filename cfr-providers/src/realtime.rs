@@ -14,6 +14,8 @@ mod client;
 mod context;
 mod provider;
 mod rules;
+#[cfg(test)]
+mod tests;
 mod usage;
 
 use context::Context;

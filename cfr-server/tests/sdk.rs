@@ -31,6 +31,14 @@ async fn the_python_sdk_works_unmodified() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn conversations_work_with_the_python_sdk_unmodified() {
+    let python = tool("CFR_TEST_PYTHON", "venv/bin/python", "Python with the SDKs");
+    let mut command = Command::new(python);
+    command.arg(script("openai_realtime_python.py"));
+    run(command).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn reranks_work_with_the_python_sdk_of_cohere() {
     let python = tool("CFR_TEST_PYTHON", "venv/bin/python", "Python with the SDKs");
     let mut command = Command::new(python);
