@@ -196,6 +196,8 @@ macro_rules! store_conformance {
             the_sessions_of_a_user_are_listed_and_ended
             what_is_over_is_swept
             attempts_are_counted_together_for_a_while
+            a_passkey_is_one_users
+            challenges_stand_beside_each_other
             a_letter_that_is_due_is_claimed_by_one
             an_identity_is_one_users
             an_address_that_was_proved_is_the_users

@@ -95,6 +95,13 @@ impl Credentials {
         Self { epoch: self.epoch + 1, version: self.version, ..Self::none(self.user) }
     }
 
+    /// Recovery codes stand in for a second factor: without one they go.
+    pub fn forget_needless_codes(&mut self) {
+        if !self.has_second_factor() {
+            self.recovery.clear();
+        }
+    }
+
     /// Whether a password alone does not sign in.
     #[must_use]
     pub fn has_second_factor(&self) -> bool {
@@ -139,7 +146,7 @@ pub struct Session {
     pub user: UserId,
     /// The user's [epoch](Credentials::epoch) at the sign-in.
     pub epoch: i64,
-    /// How they proved it, in the words of RFC 8176: `pwd`, `otp`, `hwk`, `mfa`, `fed`.
+    /// How they proved it, in the words of RFC 8176: `pwd`, `otp`, `hwk`, `swk`, `mfa`; ours are `recovery` and `fed`.
     pub methods: Vec<Arc<str>>,
     /// When it began.
     pub created_at: Timestamp,
@@ -187,11 +194,21 @@ pub enum TokenKind {
     ResetPassword,
     /// Says that its bearer knew the password, and still has to present a second factor.
     SecondFactor,
+    /// A challenge for an authenticator that is to hold a new passkey.
+    AddPasskey,
+    /// A challenge that a passkey answers: to sign in, as a second factor, as a proof.
+    UsePasskey,
 }
 
 impl TokenKind {
     /// Those that make a user of who brings them.
     pub const ADMITTING: [Self; 3] = [Self::Invitation, Self::VerifyEmail, Self::Setup];
+
+    /// Whether a later one makes the earlier ones void. Challenges stand beside each other: many browsers have one at a time.
+    #[must_use]
+    pub const fn replaces_earlier(self) -> bool {
+        !matches!(self, Self::AddPasskey | Self::UsePasskey)
+    }
 }
 
 /// A secret that works once.
@@ -213,21 +230,34 @@ pub struct OneTimeToken {
     pub email: Option<Arc<str>>,
     /// What an invitation offers.
     pub offer: Option<Offer>,
+    /// What is expected of an authenticator's answer.
+    #[serde(default)]
+    pub challenge: Option<Challenge>,
     /// When it was made.
     pub created_at: Timestamp,
     /// When it ends.
     pub expires_at: Timestamp,
 }
 
+/// What is expected of an authenticator's answer (WebAuthn).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Challenge {
+    /// The session, or the half of one, that alone may bring the answer; none before anybody signed in.
+    pub bound_to: Option<SecretHash>,
+    /// The challenge, as the server's WebAuthn library keeps it.
+    pub state: Value,
+}
+
 impl OneTimeToken {
-    /// Whether a later token of the same kind makes this one void: it is about the same user, or about the same address
-    /// in the same tenant while there is no user.
+    /// Whether a later token makes this one void: it is of the same kind, one that [replaces](TokenKind::replaces_earlier),
+    /// and about the same user, or about the same address in the same tenant while there is no user.
     #[must_use]
     pub fn is_replaced_by(&self, later: &Self) -> bool {
-        match (self.user, later.user) {
+        let same = match (self.user, later.user) {
             (None, None) => self.tenant == later.tenant && self.address() == later.address(),
             (mine, theirs) => mine == theirs,
-        }
+        };
+        same && self.kind == later.kind && later.kind.replaces_earlier()
     }
 
     /// The address that it went to, in the form in which two addresses are the same.

@@ -1,8 +1,8 @@
 //! People who sign in: passwords, second factors, sessions; routes under `/auth`.
 //!
 //! In reading order: [`sign_in`] says who gets in, [`session`] what a browser then has and how it ends, [`step_up`] how somebody
-//! proves again who they are, [`factors`], [`account`] and [`reset`] what people change about themselves, [`setup`] how the
-//! first administrator comes to be. [`routes`] has every path, [`page`] the pages for browsers without the portal.
+//! proves again who they are, [`factors`], [`passkeys`], [`account`] and [`reset`] what people change about themselves,
+//! [`setup`] how the first administrator comes to be. [`routes`] has every path, [`page`] the pages for browsers without the portal.
 //!
 //! Whoever is not known gets the same answers as who is, for the same work.
 
@@ -27,6 +27,8 @@ pub mod hash;
 pub mod join;
 mod letters;
 pub mod page;
+#[cfg(feature = "passkeys")]
+pub mod passkeys;
 pub mod password;
 mod refusal;
 pub mod reset;
@@ -58,6 +60,23 @@ use crate::secrets::Vault;
 /// How often a change is made again when somebody else changed the same at the same moment.
 const TRIES_MAX: usize = 8;
 
+/// A way to sign in elsewhere.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Door {
+    /// How the provider is called.
+    pub name: Arc<str>,
+    /// Where a browser begins there.
+    pub path: Arc<str>,
+}
+
+impl Door {
+    /// Where a browser begins there that is to come back to a path of ours.
+    fn path_back_to(&self, path: &str) -> String {
+        let path: String = form_urlencoded::byte_serialize(path.as_bytes()).collect();
+        format!("{}?return_to={path}", self.path)
+    }
+}
+
 /// Everything that people who sign in need.
 #[derive(Debug)]
 pub struct People {
@@ -69,6 +88,9 @@ pub struct People {
     hasher: Hasher,
     attempts: Attempts,
     letters: Letters,
+    doors: Vec<Door>,
+    #[cfg(feature = "passkeys")]
+    relying_party: Option<passkeys::RelyingParty>,
 }
 
 impl People {
@@ -83,7 +105,40 @@ impl People {
         clock: Arc<dyn Clock>,
     ) -> Self {
         let attempts = Attempts::new(Arc::clone(&store) as _, Arc::clone(&clock));
-        Self { store, vault, clock, keys, hasher: Hasher::default(), attempts, letters }
+        #[cfg(feature = "passkeys")]
+        let relying_party = letters.public_url().and_then(passkeys::RelyingParty::at);
+        Self {
+            store,
+            vault,
+            clock,
+            keys,
+            hasher: Hasher::default(),
+            attempts,
+            letters,
+            doors: Vec::new(),
+            #[cfg(feature = "passkeys")]
+            relying_party,
+        }
+    }
+
+    /// The same with other providers that the page to sign in leads to.
+    #[must_use]
+    pub fn with_doors(mut self, doors: Vec<Door>) -> Self {
+        self.doors = doors;
+        self
+    }
+
+    pub(crate) fn doors(&self) -> &[Door] {
+        &self.doors
+    }
+
+    /// Whether people can use passkeys here: keys are bound to the name under which browsers reach the server.
+    #[must_use]
+    pub const fn takes_passkeys(&self) -> bool {
+        #[cfg(feature = "passkeys")]
+        return self.relying_party.is_some();
+        #[cfg(not(feature = "passkeys"))]
+        return false;
     }
 
     /// Hashes a password as it is kept.

@@ -217,6 +217,7 @@ fn taken(constraint: &str) -> &'static str {
         "budgets_scope_scope_id_currency_period_kind_key" => {
             "there is such a budget already, in this currency and period"
         }
+        "passkeys_pkey" => "the passkey is taken already",
         "grants_idempotency_key_key" => "the grant's key was used before",
         _ => "the value is taken",
     }

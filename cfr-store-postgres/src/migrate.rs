@@ -35,6 +35,7 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (18, "erasure", include_str!("../migrations/0018_erasure.sql")),
     (19, "sales", include_str!("../migrations/0019_sales.sql")),
     (20, "attempts", include_str!("../migrations/0020_attempts.sql")),
+    (21, "passkeys", include_str!("../migrations/0021_passkeys.sql")),
     (22, "wide_tables", include_str!("../migrations/0022_wide_tables.sql")),
 ];
 

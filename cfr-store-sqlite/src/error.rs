@@ -120,6 +120,7 @@ fn taken(message: &str) -> &'static str {
         "users.email_normal" => "the address is taken by another user",
         "api_keys.mac" => "the key exists already",
         "budgets.scope" => "there is such a budget already, in this currency and period",
+        "passkeys.id" => "the passkey is taken already",
         "grants.idempotency_key" => "the grant's key was used before",
         _ => "the value is taken",
     }

@@ -27,6 +27,7 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (15, "erasure", include_str!("../migrations/0015_erasure.sql")),
     (16, "sales", include_str!("../migrations/0016_sales.sql")),
     (17, "attempts", include_str!("../migrations/0017_attempts.sql")),
+    (18, "passkeys", include_str!("../migrations/0018_passkeys.sql")),
     (19, "wide_tables", include_str!("../migrations/0019_wide_tables.sql")),
 ];
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 use cfr_core::id::{MailId, SessionId, TenantId, TokenId, UserId};
 use cfr_core::ledger::Scope;
 use cfr_core::time::Timestamp;
+use serde_json::json;
 
 use super::catalog::{new_key, publish};
 use super::fixture::{Node, new_tenant, new_user};
@@ -16,7 +17,8 @@ use crate::identity::{
     UserStatus,
 };
 use crate::people::{
-    Activation, Admission, AttemptCount, Credentials, Mail, Offer, OneTimeToken, OutsideIdentity, SecretHash, Session, TokenKind,
+    Activation, Admission, AttemptCount, Challenge, Credentials, Mail, Offer, OneTimeToken, OutsideIdentity, Passkey,
+    SecretHash, Session, TokenKind,
 };
 use crate::store::{PageRequest, Store, StoreError};
 
@@ -405,6 +407,51 @@ pub async fn an_identity_is_one_users(store: &dyn Store) {
     assert_eq!(store.user_of_identity(&identity).await.expect("the store works"), None);
 }
 
+/// Whoever has it keeps it, until they remove it or are forgotten.
+pub async fn a_passkey_is_one_users(store: &dyn Store) {
+    let node = Node::start(store).await;
+    let act = Act::of_system(node.now);
+    let (user, other) = (node.user().await, node.user().await);
+    let with = |of: &Credentials, passkeys: &[&Passkey]| Credentials {
+        passkeys: passkeys.iter().map(|passkey| (*passkey).clone()).collect(),
+        ..of.clone()
+    };
+    let (phone, key) = (passkey(&node, "phone"), passkey(&node, "key"));
+    let set = async |credentials| store.set_credentials(&credentials, None, &act).await;
+    let mine = set(with(&Credentials::none(user.id), &[&phone, &key])).await.expect("they are nobody's");
+    assert_conflict(set(with(&Credentials::none(other.id), &[&phone])).await);
+    let theirs = set(Credentials::none(other.id)).await.expect("it is current");
+    assert_conflict(set(with(&theirs, &[&key])).await);
+    assert_eq!(store.credentials(other.id).await.expect("the store works"), theirs);
+    let renamed = Passkey { name: "Old phone".into(), ..phone.clone() };
+    set(with(&mine, &[&renamed])).await.expect("it is theirs");
+    set(with(&theirs, &[&key])).await.expect("it was removed");
+    store.erase_user(user.id, user.version, &act).await.expect("it is current");
+    let theirs = store.credentials(other.id).await.expect("the store works");
+    set(with(&theirs, &[&key, &phone])).await.expect("whose it was is forgotten");
+}
+
+/// Many browsers have one at a time, of the same user or of nobody yet.
+pub async fn challenges_stand_beside_each_other(store: &dyn Store) {
+    let node = Node::start(store).await;
+    let act = Act::of_system(node.now);
+    let user = node.user().await;
+    let asked = |number, user: Option<&User>| {
+        let challenge = Challenge { bound_to: user.map(|_| SecretHash([9; 32])), state: json!({ "number": number }) };
+        OneTimeToken { challenge: Some(challenge), email: None, ..token(&node, TokenKind::UsePasskey, user, number) }
+    };
+    let asked = [asked(1, None), asked(2, None), asked(3, Some(&user)), asked(4, Some(&user))];
+    for token in &asked {
+        store.issue_token(token, None, &act).await.expect("the store works");
+    }
+    for token in asked {
+        assert_eq!(found(&node, &token).await, Some(token.clone()));
+        let taken = store.take_token(token.kind, &token.hash, node.now).await.expect("the store works");
+        assert_eq!(taken.as_ref(), Some(&token));
+        assert_eq!(store.take_token(token.kind, &token.hash, node.now).await.expect("the store works"), None);
+    }
+}
+
 /// Their own or a new one; nobody else's.
 pub async fn an_address_that_was_proved_is_the_users(store: &dyn Store) {
     let node = Node::start(store).await;
@@ -447,6 +494,11 @@ pub async fn settings_and_languages_are_kept(store: &dyn Store) {
     assert_eq!((changed.locale, store.user(user.id).await.expect("it exists")), (Some(Language::En), changed));
 }
 
+fn passkey(node: &Node<'_>, id: &str) -> Passkey {
+    let (id, name) = (id.into(), "Phone".into());
+    Passkey { id, name, credential: json!({ "counter": 1 }), created_at: node.now, used_at: None }
+}
+
 pub(super) fn with_password(of: &Credentials, password: &str) -> Credentials {
     Credentials { password: Some(password.into()), ..of.clone() }
 }
@@ -466,6 +518,7 @@ pub(super) fn token(node: &Node<'_>, kind: TokenKind, user: Option<&User>, numbe
         epoch: 0,
         email: Some("ada@example.org".into()),
         offer: (kind == TokenKind::Invitation).then_some(offer),
+        challenge: None,
         created_at: node.now,
         expires_at: node.later(HOUR).now,
     }

@@ -9,7 +9,7 @@ use axum::response::Response;
 use cfr_billing::audit_log::{Act, AuditFilter};
 use cfr_billing::budget::{BudgetFilter, ScopeId};
 use cfr_billing::identity::{KeyStatus, Role, TenantPatch, TenantStatus, User as Row, UserFilter, UserStatus};
-use cfr_billing::people::OutsideIdentity;
+use cfr_billing::people::{OutsideIdentity, Passkey};
 use cfr_billing::store::{Page, PageRequest};
 use cfr_billing::subscription::{SubscriptionFilter, SubscriptionStatus};
 use cfr_billing::usage::UsageFilter;
@@ -44,7 +44,16 @@ struct Person {
     budgets: Vec<Budget>,
     subscriptions: Vec<Subscription>,
     identities: Vec<OutsideIdentity>,
+    passkeys: Vec<KeptPasskey>,
     sessions: Vec<SignIn>,
+}
+
+/// A passkey, without the key itself.
+#[derive(Debug, Serialize)]
+struct KeptPasskey {
+    name: Arc<str>,
+    created_at: Timestamp,
+    used_at: Option<Timestamp>,
 }
 
 /// A browser that is signed in.
@@ -71,6 +80,8 @@ pub(crate) struct PersonalData {
     subscriptions: Vec<Subscription>,
     /// Who they are at other providers.
     identities: Vec<serde_json::Value>,
+    /// Their passkeys: names, and when they were added and used.
+    passkeys: Vec<serde_json::Value>,
     /// Browsers in which they are signed in.
     sessions: Vec<serde_json::Value>,
     /// What they used, the newest first.
@@ -114,6 +125,7 @@ async fn person(desk: &Desk, user: &Row) -> Result<Person, Problem> {
         budgets,
         subscriptions: subscriptions(desk, user, &mut memo).await?,
         identities: people.identities(user.id).await?,
+        passkeys: people.credentials(user.id).await?.passkeys.into_iter().map(KeptPasskey::from).collect(),
         sessions: sessions
             .into_iter()
             .map(|session| SignIn {
@@ -133,6 +145,13 @@ async fn subscriptions(desk: &Desk, user: &Row, memo: &mut Memo<'_>) -> Result<V
         shown.push(subscriptions::present(desk, row, memo).await?);
     }
     Ok(shown)
+}
+
+impl From<Passkey> for KeptPasskey {
+    fn from(passkey: Passkey) -> Self {
+        let Passkey { name, created_at, used_at, .. } = passkey;
+        Self { name, created_at, used_at }
+    }
 }
 
 fn keys(desk: &Desk, user: &Row) -> impl Stream<Item = Result<Bytes, Problem>> + Send + 'static {

@@ -5,6 +5,9 @@ use std::sync::Arc;
 use cfr_core::secret::Secret;
 use serde::Deserialize;
 
+use super::BASE_PATH;
+use crate::people::Door;
+
 /// A provider that people of one tenant may sign in with.
 #[derive(Debug, Clone)]
 pub struct FederationConfig {
@@ -43,6 +46,12 @@ pub enum Unknown {
 }
 
 impl FederationConfig {
+    /// How the page to sign in leads there.
+    #[must_use]
+    pub fn door(&self) -> Door {
+        Door { name: Arc::clone(&self.name), path: format!("{BASE_PATH}/{}", self.id).into() }
+    }
+
     /// Whether somebody with this address may come as a new user.
     #[must_use]
     pub fn takes(&self, email: &str) -> bool {

@@ -7,17 +7,21 @@ use axum::extract::{Path, Query, State};
 use axum::response::{IntoResponse, Redirect, Response};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use cfr_billing::people::SignedIn;
 use cfr_billing::store::StoreError;
 use cfr_core::secret::Secret;
 use http::header::SET_COOKIE;
+use http::{HeaderName, HeaderValue};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use subtle::ConstantTimeEq as _;
 
-use super::{BASE_PATH, Federation, FederationConfig, Unsigned, random};
+use super::{Arrival, BASE_PATH, Federation, FederationConfig, Unsigned, random};
+use crate::mail::Change;
 use crate::oidc::explain;
+use crate::people::page::{self, ACCOUNT};
 use crate::people::session::{FEDERATED, SECOND_FACTOR};
-use crate::people::{Visitor, browser, cookie};
+use crate::people::{Visitor, browser, cookie, require_recent_proof};
 
 /// The cookie of a browser that went to another provider.
 const AWAY: &str = "__Host-cfr-away";
@@ -29,6 +33,9 @@ const HOME: &str = "/";
 const RETURN_TO_BYTES_MAX: usize = 2_048;
 /// What the cookie's proof is made for.
 const AWAY_PURPOSE: &str = "away";
+
+/// A header that makes a browser keep a cookie.
+type Kept = (HeaderName, HeaderValue);
 
 /// What a browser does while it is away, as its cookie says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,19 +72,17 @@ pub(super) async fn begin(
     Path(provider): Path<String>,
     Query(begin): Query<Begin>,
 ) -> Response {
-    respond(federation.leave(&provider, Wish::SignIn, &begin.return_to).await)
+    respond(federation.begin_sign_in(&provider, &begin.return_to).await)
 }
 
-/// Somebody who is signed in wants to sign in so from now on. Only a page of ours may ask for it.
+/// Somebody who is signed in, and proved so of late, wants to sign in so from now on. Only a page of ours may ask for it. The
+/// answer is a page that leads on: browsers do not let a form's answer send them to another host.
 pub(super) async fn link(
     State(federation): State<Arc<Federation>>,
     Path(provider): Path<String>,
     visitor: Visitor,
 ) -> Response {
-    match browser::check_origin(&visitor.headers) {
-        Ok(()) => respond(federation.leave(&provider, Wish::Link, HOME).await),
-        Err(refusal) => respond(Err(Unsigned::because(refusal))),
-    }
+    respond(federation.begin_link(&provider, &visitor).await)
 }
 
 /// Somebody comes back.
@@ -97,20 +102,41 @@ fn respond(outcome: Result<Response, Unsigned>) -> Response {
 }
 
 impl Federation {
-    async fn leave(&self, provider: &str, wish: Wish, return_to: &str) -> Result<Response, Unsigned> {
+    async fn begin_sign_in(&self, provider: &str, return_to: &str) -> Result<Response, Unsigned> {
+        let (address, away) = self.leave(provider, Wish::SignIn, local(return_to)).await?;
+        Ok((away, Redirect::to(&address)).into_response())
+    }
+
+    async fn begin_link(&self, provider: &str, visitor: &Visitor) -> Result<Response, Unsigned> {
+        browser::check_origin(&visitor.headers).map_err(Unsigned::because)?;
+        let signed_in = self.proved(visitor).await?;
+        let (address, away) = self.leave(provider, Wish::Link, &signed_in.session.id.to_string()).await?;
+        Ok((away, page::lead_on(visitor, &address)).into_response())
+    }
+
+    /// Where the browser goes, and what it keeps meanwhile: with the wish, a word that comes back with it.
+    async fn leave(&self, provider: &str, wish: Wish, word: &str) -> Result<(String, [Kept; 1]), Unsigned> {
         let provider = self.provider(provider)?;
         let random = random();
-        let mut response = Redirect::to(&self.departure(provider, random.expose()).await?).into_response();
-        let away = self.away(provider, &random, wish, local(return_to));
-        response.headers_mut().append(SET_COOKIE, cookie::keep(AWAY, &away, AWAY_SECONDS));
-        Ok(response)
+        let address = self.departure(provider, random.expose()).await?;
+        let away = self.away(provider, &random, wish, word);
+        Ok((address, [(SET_COOKIE, cookie::keep(AWAY, &away, AWAY_SECONDS))]))
+    }
+
+    /// Who is signed in, themselves, and proved of late who they are.
+    async fn proved(&self, visitor: &Visitor) -> Result<SignedIn, Unsigned> {
+        let signed_in = self.people.signed_in(&visitor.headers).await.map_err(Unsigned::because)?;
+        let signed_in = signed_in.filter(|signed_in| signed_in.session.impersonates.is_none());
+        let signed_in = signed_in.ok_or_else(|| Unsigned::because("sign in here first"))?;
+        require_recent_proof(&signed_in, self.clock.now()).map_err(Unsigned::because)?;
+        Ok(signed_in)
     }
 
     async fn return_from(&self, provider: &str, visitor: &Visitor, back: &Back) -> Result<Response, Unsigned> {
         let provider = self.provider(provider)?;
         let stale = || Unsigned::because("this took too long, or began in another browser; begin again");
         let away = cookie::read(&visitor.headers, AWAY).ok_or_else(stale)?;
-        let (random, wish, return_to) = self.read_away(provider, away).ok_or_else(stale)?;
+        let (random, wish, word) = self.read_away(provider, away).ok_or_else(stale)?;
         if !bool::from(random.as_bytes().ct_eq(back.state.as_bytes())) {
             return Err(stale());
         }
@@ -119,12 +145,12 @@ impl Federation {
         }
         let arrival = self.arrival(provider, random, &back.code).await?;
         if wish == Wish::Link {
-            return self.link(visitor, provider, &arrival).await;
+            return self.link(visitor, provider, &arrival, &word).await;
         }
         let user = self.user_of(visitor, provider, &arrival).await?;
         let methods: &[&str] = if arrival.second_factor { &[FEDERATED, SECOND_FACTOR] } else { &[FEDERATED] };
         let opened = self.people.open_session_of(visitor, user, methods).await.map_err(Unsigned::because)?;
-        let mut response = Redirect::to(&return_to).into_response();
+        let mut response = Redirect::to(&word).into_response();
         response.headers_mut().append(SET_COOKIE, opened.cookie(self.clock.now()));
         Ok(response)
     }
@@ -133,17 +159,22 @@ impl Federation {
         &self,
         visitor: &Visitor,
         provider: &FederationConfig,
-        arrival: &super::Arrival,
+        arrival: &Arrival,
+        session: &str,
     ) -> Result<Response, Unsigned> {
-        let signed_in = self.people.signed_in(&visitor.headers).await.map_err(Unsigned::because)?;
-        let signed_in = signed_in.filter(|signed_in| signed_in.session.impersonates.is_none());
-        let signed_in = signed_in.ok_or_else(|| Unsigned::because("sign in here first"))?;
+        let signed_in = self.proved(visitor).await?;
+        if signed_in.session.id.to_string() != session {
+            return Err(Unsigned::because("this began with another session; begin again"));
+        }
         if *signed_in.tenant.slug != *provider.tenant {
             return Err(Unsigned::because("this provider is for another organisation than yours"));
         }
         let act = visitor.act(Some(signed_in.user.id), self.clock.now());
         match self.store.link_identity(signed_in.user.id, &arrival.identity(), &act).await {
-            Ok(()) => Ok(Redirect::to(HOME).into_response()),
+            Ok(()) => {
+                self.people.tell_of(&signed_in.user, Change::IdentityLinked).await;
+                Ok(Redirect::to(ACCOUNT).into_response())
+            }
             Err(StoreError::Conflict { .. }) => {
                 Err(Unsigned::because("your account at the other provider belongs to somebody here already"))
             }

@@ -15,7 +15,7 @@ use super::attempts::What;
 use super::password::{self, Whose};
 use super::session::Opened;
 use super::{People, Refusal, Visitor, require_recent_proof, secret};
-use crate::mail::Template;
+use crate::mail::{Change, Template};
 
 /// How long the link works that proves a new address.
 const CHANGE_EMAIL_LASTS: Duration = Duration::from_hours(24);
@@ -44,14 +44,10 @@ impl People {
         let whose = Whose::of(&signed_in.user, &signed_in.tenant);
         password::judge(&password::prepare(new), &whose, credentials.has_second_factor())?;
         let credentials = self.set_password(visitor, &signed_in.user, credentials.epoch, new).await?;
-        let (user, tenant) = (&signed_in.user, &signed_in.tenant);
-        let letter =
-            self.letter(user, tenant, &user.email, Template::PasswordChanged, &json!({ "name": user.name })).await?;
-        self.store.queue_mail(&letter).await?;
         self.reopen(visitor, signed_in, &credentials, &["pwd"]).await
     }
 
-    /// Writes a password down and ends every session, if nothing was changed since `epoch`.
+    /// Writes a password down and ends every session, if nothing was changed since `epoch`. A letter tells of it.
     pub(super) async fn set_password(
         &self,
         visitor: &Visitor,
@@ -73,7 +69,9 @@ impl People {
             credentials.epoch += 1;
             Ok(((), Some(event.clone())))
         });
-        Ok(set.await?.0)
+        let (credentials, ()) = set.await?;
+        self.tell_of(user, Change::Password).await;
+        Ok(credentials)
     }
 
     /// Sends a link to a new address, and word of it to the one so far. Whether somebody has that address already, the answer
@@ -154,6 +152,7 @@ pub(super) fn token_of(
         epoch,
         email: None,
         offer: None,
+        challenge: None,
         created_at: now,
         expires_at: now + lasts,
     }

@@ -1,4 +1,4 @@
-//! The two cookies: the session, and before it the half that waits for a second factor.
+//! The cookies: the session, before it the half that waits for a second factor, and the challenge that waits for a passkey.
 //!
 //! The prefix `__Host-` binds them to this host and to TLS (RFC 6265bis §4.1.3.2): no subdomain can plant one. Browsers take
 //! them over plain HTTP from `localhost` only.
@@ -11,6 +11,8 @@ use cfr_core::secret::Secret;
 pub const SESSION: &str = "__Host-cfr";
 /// The cookie of who still has to present a second factor.
 pub const HALF: &str = "__Host-cfr-half";
+/// The cookie of whose authenticator was asked for an answer.
+pub const CHALLENGE: &str = "__Host-cfr-challenge";
 
 /// The value of a cookie that a request sends; none when it sends several: somebody planted one.
 #[must_use]

@@ -10,6 +10,7 @@ use serde_json::json;
 use super::session::{Opened, SECOND_FACTOR};
 use super::sign_in::totp_place;
 use super::{People, Refusal, Visitor, codes, require_recent_proof};
+use crate::mail::Change;
 
 /// What apps show beside the code.
 const ISSUER: &str = "CloudFreedom Router";
@@ -77,19 +78,28 @@ impl People {
         });
         let (credentials, ()) = confirmed.await?;
         self.attempts.succeeded(&attempt);
+        self.tell_of(user, Change::AppAdded).await;
         let opened = self.reopen(visitor, signed_in, &credentials, &["otp", SECOND_FACTOR]).await?;
         Ok((opened, shown))
     }
 
-    /// Removes the app with its recovery codes. Every other session ends.
+    /// Removes the app; with the last second factor the recovery codes go, too. Every other session ends.
     ///
     /// # Errors
     /// [`Refusal::StepUpRequired`].
     pub(super) async fn remove_app(&self, visitor: &Visitor, signed_in: SignedIn) -> Result<Opened, Refusal> {
         require_recent_proof(&signed_in, self.now())?;
-        let act = visitor.act(Some(signed_in.user.id), self.now());
-        self.remove_factors(&signed_in.user, &act).await?;
-        let credentials = self.store.credentials(signed_in.user.id).await?;
+        let user = &signed_in.user;
+        let event = Event::about(Action::FactorRemoved, user, &json!({ "factor": "totp" }));
+        let act = visitor.act(Some(user.id), self.now());
+        let removed = self.amend(user.id, &act, |credentials| {
+            credentials.totp = None;
+            credentials.forget_needless_codes();
+            credentials.epoch += 1;
+            Ok(((), Some(event.clone())))
+        });
+        let (credentials, ()) = removed.await?;
+        self.tell_of(user, Change::AppRemoved).await;
         self.reopen(visitor, signed_in, &credentials, &[]).await
     }
 
@@ -106,7 +116,9 @@ impl People {
             credentials.epoch += 1;
             Ok(((), Some(event.clone())))
         });
-        removed.await.map(drop)
+        removed.await?;
+        self.tell_of(user, Change::FactorsRemoved).await;
+        Ok(())
     }
 
     /// The same for the user with an address.
@@ -142,6 +154,7 @@ impl People {
             Ok(((), Some(event.clone())))
         });
         renewed.await?;
+        self.tell_of(user, Change::RecoveryCodesMade).await;
         Ok(shown)
     }
 }

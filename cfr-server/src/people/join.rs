@@ -231,6 +231,7 @@ fn verification(tenant: &Tenant, email: &str, hash: SecretHash, now: Timestamp) 
         epoch: 0,
         email: Some(email.into()),
         offer: None,
+        challenge: None,
         created_at: now,
         expires_at: now + VERIFY_LASTS,
     }

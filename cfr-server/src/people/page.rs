@@ -1,5 +1,5 @@
-//! Pages for browsers: signing in, the second factor, and adding one. They work without a script, and so before there is a
-//! portal: whoever signs in to another program by OpenID Connect comes here.
+//! Pages for browsers: signing in, the second factor, and what people sign in with. They come before there is a portal: whoever
+//! signs in to another program by OpenID Connect comes here. They work without a script, but for passkeys, which need one.
 
 use std::sync::Arc;
 
@@ -18,17 +18,20 @@ use super::browser::{check_origin, csrf_token};
 use super::routes::{Ours, entered, half};
 use super::session::{Opened, had_factors};
 use super::sign_in::Entered;
-use super::{People, Refusal, Visitor, cookie};
+use super::{Door, People, Refusal, Visitor, cookie};
 use crate::api::problem::Problem;
 
+mod account;
 mod html;
 mod join;
 mod links;
 mod words;
 
-use self::html::{Field, Page};
+use self::html::{Field, Page, PasskeyButton};
 use self::words::Words;
 
+/// The page of what somebody signs in with.
+pub const ACCOUNT: &str = "/auth/account";
 /// Where people go who say nothing else.
 const HOME: &str = "/";
 /// Letters of a path to go back to: an OpenID Connect request is a long one.
@@ -88,6 +91,7 @@ pub(super) fn routes() -> Router<Arc<People>> {
         .route("/pages/second-factor", post(take_code))
         .route("/pages/enrol", post(begin_app))
         .route("/pages/enrol/confirm", post(confirm_app))
+        .merge(account::routes())
         .merge(join::routes())
         .merge(links::routes())
 }
@@ -96,7 +100,7 @@ async fn ask_password(State(people): Desk, Query(back): Query<Back>, visitor: Vi
     let words = words(&visitor);
     match people.signed_in(&visitor.headers).await {
         Ok(Some(_)) => go_on(words, &back),
-        _ => password_page(words, &back, None).answer(StatusCode::OK),
+        _ => password_page(&people, words, &back, None).answer(StatusCode::OK),
     }
 }
 
@@ -104,8 +108,10 @@ async fn take_password(State(people): Desk, Ours(visitor): Ours, Form(form): For
     let words = words(&visitor);
     match people.sign_in(&visitor, &form.email, &form.password).await {
         Ok(Entered::SignedIn(opened)) => arrive(&people, words, &opened, &form.back),
-        Ok(Entered::Half(secret)) => with(half(&secret), code_page(words, &form.back, None).answer(StatusCode::OK)),
-        Err(refusal) => refuse(refusal, words, |reason| password_page(words, &form.back, reason)),
+        Ok(Entered::Half { secret, passkey }) => {
+            with(half(&secret), code_page(words, &form.back, passkey, None).answer(StatusCode::OK))
+        }
+        Err(refusal) => refuse(refusal, words, |reason| password_page(&people, words, &form.back, reason)),
     }
 }
 
@@ -114,8 +120,11 @@ async fn take_code(State(people): Desk, Ours(visitor): Ours, Form(form): Form<Co
     let secret = cookie::read(&visitor.headers, cookie::HALF).unwrap_or_default();
     match people.second_factor(&visitor, secret, &form.code).await {
         Ok(opened) => arrive(&people, words, &opened, &form.back),
-        Err(refusal @ Refusal::WrongCode) => refuse(refusal, words, |reason| code_page(words, &form.back, reason)),
-        Err(refusal) => refuse(refusal, words, |reason| password_page(words, &form.back, reason)),
+        Err(refusal @ Refusal::WrongCode) => {
+            let passkey = people.half_has_passkey(secret).await.unwrap_or_default();
+            refuse(refusal, words, |reason| code_page(words, &form.back, passkey, reason))
+        }
+        Err(refusal) => refuse(refusal, words, |reason| password_page(&people, words, &form.back, reason)),
     }
 }
 
@@ -123,7 +132,7 @@ async fn take_code(State(people): Desk, Ours(visitor): Ours, Form(form): Form<Co
 fn arrive(people: &People, words: &'static Words, opened: &Opened, back: &Back) -> Response {
     let answer = match had_factors(&opened.signed_in) {
         true => go_on(words, back),
-        false => must_enrol_page(words, back, opened.secret.expose()).answer(StatusCode::OK),
+        false => must_enrol_page(people, words, back, opened.secret.expose()).answer(StatusCode::OK),
     };
     with(entered(people, opened), answer)
 }
@@ -137,7 +146,7 @@ async fn begin_app(State(people): Desk, visitor: Visitor, Form(form): Form<Enrol
             let page = app_page(words, &form.back, session, None).shown(words.seed, begun.typed.expose());
             Ok(page.link(words.open_app, begun.url.expose()).answer(StatusCode::OK))
         }
-        Err(refusal) => Ok(refuse(refusal, words, |reason| password_page(words, &form.back, reason))),
+        Err(refusal) => Ok(refuse(refusal, words, |reason| password_page(&people, words, &form.back, reason))),
     }
 }
 
@@ -155,7 +164,7 @@ async fn confirm_app(State(people): Desk, visitor: Visitor, Form(form): Form<Enr
         Err(refusal @ Refusal::WrongCode) => {
             Ok(refuse(refusal, words, |reason| app_page(words, &form.back, session, reason)))
         }
-        Err(refusal) => Ok(refuse(refusal, words, |reason| password_page(words, &form.back, reason))),
+        Err(refusal) => Ok(refuse(refusal, words, |reason| password_page(&people, words, &form.back, reason))),
     }
 }
 
@@ -167,31 +176,60 @@ fn own_session<'a>(visitor: &'a Visitor, token: &str) -> Result<&'a str, Refusal
     if bool::from(same) { Ok(session) } else { Err(Refusal::NoCsrfToken) }
 }
 
-fn password_page(words: &'static Words, back: &Back, reason: Option<&str>) -> Page {
-    Page::new(words, words.sign_in)
+fn password_page(people: &People, words: &'static Words, back: &Back, reason: Option<&str>) -> Page {
+    let page = Page::new(words, words.sign_in)
         .reason(reason)
         .form(
             "/auth/pages/sign-in",
             words.sign_in,
             &[Field::email(words.email), Field::password(words.password), Field::hidden("return_to", back.path())],
         )
-        .link(words.forgot, "/auth/forgot-password")
+        .link(words.forgot, "/auth/forgot-password");
+    let page = match people.takes_passkeys() {
+        true => page.passkey(&ask_passkey(words.with_passkey, "/auth/sign-in/passkey", "", back.path())),
+        false => page,
+    };
+    let way = |door: &Door| door.path_back_to(back.path());
+    people.doors().iter().fold(page, |page, door| page.door(&words.sign_in_at(&door.name), &way(door)))
 }
 
-fn code_page(words: &'static Words, back: &Back, reason: Option<&str>) -> Page {
-    Page::new(words, words.second_factor).reason(reason).form(
+fn code_page(words: &'static Words, back: &Back, passkey: bool, reason: Option<&str>) -> Page {
+    let page = Page::new(words, words.second_factor).reason(reason).form(
         "/auth/pages/second-factor",
         words.go_on,
         &[Field::code(words.code), Field::hidden("return_to", back.path())],
-    )
+    );
+    match passkey {
+        true => page.passkey(&ask_passkey(words.use_passkey, "/auth/second-factor/passkey", "", back.path())),
+        false => page,
+    }
 }
 
-fn must_enrol_page(words: &'static Words, back: &Back, session: &str) -> Page {
-    Page::new(words, words.add_factor).text(words.why_factor).form(
+fn must_enrol_page(people: &People, words: &'static Words, back: &Back, session: &str) -> Page {
+    let token = csrf_token(session);
+    let page = Page::new(words, words.add_factor).text(words.why_factor).form(
         "/auth/pages/enrol",
         words.go_on,
-        &[Field::hidden("csrf_token", &csrf_token(session)), Field::hidden("return_to", back.path())],
-    )
+        &[Field::hidden("csrf_token", &token), Field::hidden("return_to", back.path())],
+    );
+    match people.takes_passkeys() {
+        true => page.text(words.or_passkey).passkey(&add_passkey(words, &token, back.path())),
+        false => page,
+    }
+}
+
+const fn ask_passkey<'a>(
+    label: &'a str,
+    path: &'static str,
+    csrf_token: &'a str,
+    next: &'a str,
+) -> PasskeyButton<'a> {
+    PasskeyButton { label, name: None, path, csrf_token, next }
+}
+
+const fn add_passkey<'a>(words: &'static Words, csrf_token: &'a str, next: &'a str) -> PasskeyButton<'a> {
+    let (label, name) = (words.add_passkey, Some(words.passkey_name));
+    PasskeyButton { label, name, path: "/auth/factors/passkeys", csrf_token, next }
 }
 
 fn app_page(words: &'static Words, back: &Back, session: &str, reason: Option<&str>) -> Page {
@@ -209,6 +247,12 @@ fn app_page(words: &'static Words, back: &Back, session: &str, reason: Option<&s
 /// Leads on. Not by a redirect: a form that ends on another host after some would be stopped by our own `form-action`.
 fn go_on(words: &'static Words, back: &Back) -> Response {
     Page::new(words, words.signed_in).forward(back.path()).link(words.go_on, back.path()).answer(StatusCode::OK)
+}
+
+/// A page that leads to another host, for an answer to a form.
+pub(crate) fn lead_on(visitor: &Visitor, to: &str) -> Response {
+    let words = words(visitor);
+    Page::new(words, words.go_on).forward(to).link(words.go_on, to).answer(StatusCode::OK)
 }
 
 /// The page again, with what was wrong; what is not about the form is a problem as everywhere.

@@ -25,6 +25,18 @@ pub enum Refusal {
     /// The code of the app is wrong or was used, or it is no recovery code that is left.
     #[error("the code is wrong or was used already")]
     WrongCode,
+    /// The answer of an authenticator is of no passkey of theirs, or not as it should be.
+    #[error("the passkey is not known here, or did not answer as it should")]
+    WrongPasskey,
+    /// An authenticator answered too late, twice, or to another browser.
+    #[error("this took too long, was answered already, or began in another browser: begin again")]
+    StaleChallenge,
+    /// Nobody said under which name browsers reach the server, and keys are bound to that.
+    #[error("passkeys are off here: they need `server.public_url` with a name in it")]
+    PasskeysOff,
+    /// Challenges cannot be made.
+    #[error("passkeys: {0}")]
+    Passkeys(Box<str>),
     /// Nobody presented a password of late.
     #[error("sign in with your password first")]
     NotHalfSignedIn,
@@ -116,6 +128,9 @@ impl Refusal {
         Some(match self {
             Self::WrongCredentials => (StatusCode::UNAUTHORIZED, "wrong_credentials"),
             Self::WrongCode => (StatusCode::UNAUTHORIZED, "wrong_code"),
+            Self::WrongPasskey => (StatusCode::UNAUTHORIZED, "wrong_passkey"),
+            Self::StaleChallenge => (StatusCode::GONE, "challenge_not_valid"),
+            Self::PasskeysOff => (StatusCode::CONFLICT, "passkeys_off"),
             Self::NotHalfSignedIn => (StatusCode::UNAUTHORIZED, "password_required"),
             Self::NotSignedIn => (StatusCode::UNAUTHORIZED, "not_signed_in"),
             Self::NotActive { .. } => (StatusCode::FORBIDDEN, "user_not_active"),
@@ -129,7 +144,12 @@ impl Refusal {
             Self::SignUpClosed => (StatusCode::FORBIDDEN, "sign_up_closed"),
             Self::SetUpAlready => (StatusCode::CONFLICT, "set_up_already"),
             Self::Hash(HashError::Busy) => (StatusCode::SERVICE_UNAVAILABLE, "busy"),
-            Self::Unfit(_) | Self::Invalid { .. } | Self::Hash(_) | Self::Store(_) | Self::Vault(_) => return None,
+            Self::Unfit(_)
+            | Self::Invalid { .. }
+            | Self::Hash(_)
+            | Self::Store(_)
+            | Self::Vault(_)
+            | Self::Passkeys(_) => return None,
         })
     }
 }

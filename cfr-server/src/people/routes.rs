@@ -33,9 +33,13 @@ use crate::auth::access::Access;
 /// Where the router is mounted.
 pub const BASE_PATH: &str = "/auth";
 /// Paths for who is not signed in, or cannot.
-pub const OPEN: [&str; 9] = [
+pub const OPEN: [&str; 13] = [
     "/sign-in",
+    "/sign-in/passkey/begin",
+    "/sign-in/passkey",
     "/second-factor",
+    "/second-factor/passkey/begin",
+    "/second-factor/passkey",
     "/email/confirm",
     "/password-reset",
     "/password-reset/confirm",
@@ -56,7 +60,7 @@ const HEADERS: [(HeaderName, HeaderValue); 5] = [
     (HeaderName::from_static("cross-origin-resource-policy"), HeaderValue::from_static("same-origin")),
 ];
 
-type Desk = State<Arc<People>>;
+pub(super) type Desk = State<Arc<People>>;
 
 /// The router for these people.
 pub fn router(people: Arc<People>) -> Router {
@@ -80,7 +84,7 @@ async fn guard(mut response: Response) -> Response {
 /// Every route with its description.
 #[must_use]
 pub fn routes() -> OpenApiRouter<Arc<People>> {
-    OpenApiRouter::default()
+    let routes = OpenApiRouter::default()
         .routes(routes!(sign_in))
         .routes(routes!(second_factor))
         .routes(routes!(step_up))
@@ -99,7 +103,10 @@ pub fn routes() -> OpenApiRouter<Arc<People>> {
         .routes(routes!(set_up))
         .routes(routes!(accept_invitation))
         .routes(routes!(sign_up))
-        .routes(routes!(verify_email))
+        .routes(routes!(verify_email));
+    #[cfg(feature = "passkeys")]
+    let routes = routes.merge(super::passkeys::routes::routes());
+    routes
 }
 
 /// Who is signed in, though they may still have to add a second factor.
@@ -142,11 +149,11 @@ impl FromRequestParts<Arc<People>> for Ours {
 }
 
 /// An answer to a browser whose session goes on under another secret.
-fn renewed<T: Serialize>(people: &People, opened: &Opened, body: T) -> Response {
+pub(super) fn renewed<T: Serialize>(people: &People, opened: &Opened, body: T) -> Response {
     ([(SET_COOKIE, opened.cookie(people.now()))], Answer(body)).into_response()
 }
 
-fn token_of(opened: &Opened) -> String {
+pub(super) fn token_of(opened: &Opened) -> String {
     csrf_token(opened.secret.expose())
 }
 
@@ -161,7 +168,7 @@ pub(super) fn half(secret: &Secret) -> [(HeaderName, HeaderValue); 1] {
     [(SET_COOKIE, cookie::keep(cookie::HALF, secret, seconds))]
 }
 
-fn signed_in_state(people: &People, opened: &Opened) -> Response {
+pub(super) fn signed_in_state(people: &People, opened: &Opened) -> Response {
     let second_factor_needed = !had_factors(&opened.signed_in);
     let body = SignInState::SignedIn { csrf_token: token_of(opened), second_factor_needed };
     let mut response = Answer(body).into_response();
@@ -177,7 +184,9 @@ fn signed_in_state(people: &People, opened: &Opened) -> Response {
 async fn sign_in(State(people): Desk, Ours(visitor): Ours, Json(body): Json<SignIn>) -> Result<Response, Problem> {
     match people.sign_in(&visitor, &body.email, &body.password).await? {
         Entered::SignedIn(opened) => Ok(signed_in_state(&people, &opened)),
-        Entered::Half(secret) => Ok((half(&secret), Answer(SignInState::SecondFactorRequired)).into_response()),
+        Entered::Half { secret, passkey } => {
+            Ok((half(&secret), Answer(SignInState::SecondFactorRequired { passkey })).into_response())
+        }
     }
 }
 
@@ -282,7 +291,7 @@ async fn confirm_app(
     Ok(renewed(&people, &opened, body))
 }
 
-/// Remove the app with its recovery codes. Every other browser is signed out.
+/// Remove the app; with the last second factor the recovery codes go, too. Every other browser is signed out.
 #[utoipa::path(delete, path = "/factors/totp", operation_id = "remove_totp", tag = "people",
     responses((status = 200, description = "Removed; the session has another cookie", body = Renewed), Problems))]
 async fn remove_app(State(people): Desk, visitor: Visitor, Current(me): Current) -> Result<Response, Problem> {
@@ -303,7 +312,7 @@ async fn renew_recovery_codes(
     Ok(Answer(RecoveryCodes { recovery_codes: shown(&codes), csrf_token: csrf_token(session) }))
 }
 
-fn shown(codes: &[Secret]) -> Vec<String> {
+pub(super) fn shown(codes: &[Secret]) -> Vec<String> {
     codes.iter().map(|code| code.expose().to_owned()).collect()
 }
 

@@ -54,6 +54,7 @@ impl People {
             epoch: 0,
             email: None,
             offer: None,
+            challenge: None,
             created_at: now,
             expires_at: now + SETUP_LASTS,
         };

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use cfr_billing::audit_log::{Action, Event};
 use cfr_billing::identity::{Tenant, User};
-use cfr_billing::people::{Credentials, TokenKind};
+use cfr_billing::people::{Credentials, SecretHash, TokenKind};
 use cfr_core::id::UserId;
 use cfr_core::secret::Secret;
 use cfr_core::time::Timestamp;
@@ -30,15 +30,23 @@ const NOBODY: &str = "nobody";
 pub enum Entered {
     /// They are signed in.
     SignedIn(Opened),
-    /// They still have to present a second factor, with this secret.
-    Half(Secret),
+    /// They still have to present a second factor.
+    Half {
+        /// What finds them again.
+        secret: Secret,
+        /// Whether they have a passkey for it.
+        passkey: bool,
+    },
 }
 
 /// Why somebody did not get in, for the audit log.
 #[derive(Debug, Clone, Copy)]
-enum Reason {
+pub(super) enum Reason {
     WrongPassword,
     WrongCode,
+    WrongPasskey,
+    /// Its counter did not grow.
+    CopiedPasskey,
     ClosedForNow,
     NotActive,
     Unknown,
@@ -49,13 +57,15 @@ impl Reason {
         match self {
             Self::WrongPassword => "wrong_password",
             Self::WrongCode => "wrong_code",
+            Self::WrongPasskey => "wrong_passkey",
+            Self::CopiedPasskey => "copied_passkey",
             Self::ClosedForNow => "closed_for_now",
             Self::NotActive => "not_active",
             Self::Unknown => "unknown",
         }
     }
 
-    fn event(self, user: &User) -> Event {
+    pub(super) fn event(self, user: &User) -> Event {
         Event::about(Action::SessionRefused, user, &json!({ "reason": self.word() }))
     }
 }
@@ -89,12 +99,17 @@ impl People {
                 Err(Refusal::WrongCredentials)
             }
             None => {
-                let changes = json!({ "reason": Reason::Unknown.word() }).to_string().into();
-                let event = Event { action: Action::SessionRefused, tenant: None, target: NOBODY.into(), changes };
-                self.store.record(&event, &visitor.act(None, self.now())).await?;
+                self.refuse_unknown(visitor, Reason::Unknown).await?;
                 Err(Refusal::WrongCredentials)
             }
         }
+    }
+
+    /// Tells of somebody who is nobody here.
+    pub(super) async fn refuse_unknown(&self, visitor: &Visitor, reason: Reason) -> Result<(), Refusal> {
+        let changes = json!({ "reason": reason.word() }).to_string().into();
+        let event = Event { action: Action::SessionRefused, tenant: None, target: NOBODY.into(), changes };
+        Ok(self.store.record(&event, &visitor.act(None, self.now())).await?)
     }
 
     /// The user with an address, and how they prove who they are.
@@ -122,13 +137,16 @@ impl People {
             self.hash_anew(visitor, user.id, &credentials, password).await?;
         }
         if credentials.has_second_factor() {
-            return self.half_signed_in(visitor, &user, &credentials).await.map(Entered::Half);
+            let secret = self.half_signed_in(visitor, &user, &credentials).await?;
+            return Ok(Entered::Half { secret, passkey: self.has_passkey(&credentials) });
         }
-        self.enter(visitor, user, tenant, &["pwd"], attempt).await.map(Entered::SignedIn)
+        let opened = self.enter(visitor, user, tenant, &["pwd"]).await?;
+        self.attempts.succeeded(attempt);
+        Ok(Entered::SignedIn(opened))
     }
 
     /// The tenant of a user who may sign in; of who may not, it is noted that they tried.
-    async fn admissible(&self, visitor: &Visitor, user: &User) -> Result<Tenant, Refusal> {
+    pub(super) async fn admissible(&self, visitor: &Visitor, user: &User) -> Result<Tenant, Refusal> {
         let tenant = self.store.tenant(user.tenant).await?;
         if let Err(refusal) = check_active(user, &tenant) {
             let act = visitor.act(Some(user.id), self.now());
@@ -177,16 +195,34 @@ impl People {
     /// [`Refusal::NotHalfSignedIn`] when the password was too long ago; [`Refusal::WrongCode`]; [`Refusal::Throttled`].
     pub async fn second_factor(&self, visitor: &Visitor, half: &str, code: &str) -> Result<Opened, Refusal> {
         self.attempts.admit(visitor.address).await?;
-        let hash = secret::hash_of(half).ok_or(Refusal::NotHalfSignedIn)?;
-        let token = self.store.token(TokenKind::SecondFactor, &hash, self.now()).await?;
-        let user = token.and_then(|token| token.user).ok_or(Refusal::NotHalfSignedIn)?;
-        let user = self.store.user(user).await?;
+        let (hash, user) = self.half(half).await?;
         let attempt = self.attempts.begin(What::SignIn, &user.email)?;
         let spent = self.spend_code(visitor, &user, code).await?.ok_or(Refusal::WrongCode)?;
         let taken = self.store.take_token(TokenKind::SecondFactor, &hash, self.now()).await?;
         taken.ok_or(Refusal::NotHalfSignedIn)?;
         let tenant = self.admissible(visitor, &user).await?;
-        self.enter(visitor, user, tenant, &["pwd", spent.method(), SECOND_FACTOR], &attempt).await
+        let opened = self.enter(visitor, user, tenant, &["pwd", spent.method(), SECOND_FACTOR]).await?;
+        self.attempts.succeeded(&attempt);
+        Ok(opened)
+    }
+
+    /// Who knew the password of late, and what is kept of that.
+    pub(super) async fn half(&self, half: &str) -> Result<(SecretHash, User), Refusal> {
+        let hash = secret::hash_of(half).ok_or(Refusal::NotHalfSignedIn)?;
+        let token = self.store.token(TokenKind::SecondFactor, &hash, self.now()).await?;
+        let user = token.and_then(|token| token.user).ok_or(Refusal::NotHalfSignedIn)?;
+        Ok((hash, self.store.user(user).await?))
+    }
+
+    /// Whether who knew the password of late can present a passkey.
+    pub(super) async fn half_has_passkey(&self, half: &str) -> Result<bool, Refusal> {
+        let (_, user) = self.half(half).await?;
+        Ok(self.has_passkey(&self.store.credentials(user.id).await?))
+    }
+
+    /// Whether passkeys are taken here, and there is one.
+    pub(super) fn has_passkey(&self, credentials: &Credentials) -> bool {
+        self.takes_passkeys() && !credentials.passkeys.is_empty()
     }
 
     /// Takes a code as used; none when it is wrong, which is counted.
@@ -216,13 +252,13 @@ impl People {
         Ok(Some(Seed { sealed: totp.secret, plain }))
     }
 
-    async fn enter(
+    /// Begins the session of somebody who proved who they are: failures before it are forgotten.
+    pub(super) async fn enter(
         &self,
         visitor: &Visitor,
         user: User,
         tenant: Tenant,
         methods: &[&str],
-        attempt: &Attempt,
     ) -> Result<Opened, Refusal> {
         let now = self.now();
         let act = visitor.act(Some(user.id), now);
@@ -232,7 +268,6 @@ impl People {
             Ok(((), None))
         });
         let (credentials, ()) = entered.await?;
-        self.attempts.succeeded(attempt);
         self.open_session(visitor, user, tenant, &credentials, methods).await
     }
 
@@ -254,12 +289,17 @@ pub(crate) fn totp_place(user: &str) -> Place<'_> {
     Place { table: "credentials", row: user, column: "totp" }
 }
 
-/// One failure more, unless the account is closed for now anyway: nobody makes that longer.
+/// A wrong password or code, which is not even looked at while the account is closed.
 fn fail(credentials: &mut Credentials, user: &User, reason: Reason, now: Timestamp) -> Event {
-    if is_closed(credentials, now) {
-        return Reason::ClosedForNow.event(user);
-    }
-    credentials.failures = credentials.failures.saturating_add(1);
-    credentials.failed_at = Some(now);
+    let reason = if is_closed(credentials, now) { Reason::ClosedForNow } else { reason };
+    count_failure(credentials, now);
     reason.event(user)
+}
+
+/// One failure more, unless the account is closed for now anyway: nobody makes that longer.
+pub(super) fn count_failure(credentials: &mut Credentials, now: Timestamp) {
+    if !is_closed(credentials, now) {
+        credentials.failures = credentials.failures.saturating_add(1);
+        credentials.failed_at = Some(now);
+    }
 }

@@ -48,9 +48,20 @@ impl People {
             methods.extend([spent.method(), SECOND_FACTOR]);
         }
         self.attempts.succeeded(&attempt);
+        self.proved(visitor, signed_in, &methods).await
+    }
+
+    /// Goes on with who proved again by `methods` who they are.
+    pub(super) async fn proved(
+        &self,
+        visitor: &Visitor,
+        signed_in: SignedIn,
+        methods: &[&str],
+    ) -> Result<Opened, Refusal> {
+        let user = &signed_in.user;
         let event = Event::about(Action::SessionProved, user, &json!({ "session": signed_in.session.id }));
         self.store.record(&event, &visitor.act(Some(user.id), self.now())).await?;
-        self.rotate(signed_in, &methods).await
+        self.rotate(signed_in, methods).await
     }
 
     /// Lets somebody who is signed in try to prove who they are.

@@ -38,7 +38,10 @@ pub(crate) enum SignInState {
         second_factor_needed: bool,
     },
     /// Send a code to `/auth/second-factor`, within five minutes.
-    SecondFactorRequired,
+    SecondFactorRequired {
+        /// Whether a passkey may be presented instead, at `/auth/second-factor/passkey`.
+        passkey: bool,
+    },
 }
 
 /// A code of an app, or a recovery code.
@@ -131,7 +134,7 @@ pub(crate) struct MySession {
     pub(crate) id: SessionId,
     /// Whether it is the one that asks.
     pub(crate) current: bool,
-    /// How its user proved who they are, in the words of RFC 8176: `pwd`, `otp`, `hwk`, `mfa`; ours are `recovery` and `fed`.
+    /// How its user proved who they are, in the words of RFC 8176: `pwd`, `otp`, `hwk`, `swk`, `mfa`; ours are `recovery` and `fed`.
     #[schema(value_type = Vec<String>)]
     pub(crate) methods: Vec<Arc<str>>,
     /// When it began.

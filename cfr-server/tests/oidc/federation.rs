@@ -42,7 +42,7 @@ impl Pair {
     }
 
     async fn come_back(&self, away: &Seen, cookie: &str) -> Seen {
-        let path = away.location().strip_prefix(&self.theirs.base).expect("the provider").to_owned();
+        let path = led_to(away).strip_prefix(&self.theirs.base).expect("the provider").to_owned();
         let back = self.theirs.get(&path, &[("cookie", &self.cookie)]).await.is(303);
         let path = back.location().strip_prefix(&self.ours.base).expect("our callback").to_owned();
         self.ours.get(&path, &[("cookie", &format!("{}; {cookie}", kept(away)))]).await
@@ -51,6 +51,33 @@ impl Pair {
     fn identity(&self) -> OutsideIdentity {
         OutsideIdentity { issuer: self.theirs.base.as_str().into(), subject: self.ada.id.to_string().into() }
     }
+}
+
+/// Where a browser goes on: by the header, or by the page that answers a form.
+fn led_to(seen: &Seen) -> String {
+    let page = seen.body.split_once("content=\"0;url=").and_then(|(_, rest)| rest.split('"').next());
+    page.map_or_else(|| seen.location().to_owned(), |to| to.replace("&amp;", "&"))
+}
+
+#[tokio::test]
+async fn an_account_is_linked_only_after_a_recent_proof() {
+    let pair = Pair::start("refuse").await;
+    let user = pair.ours.user("somebody@else.example").await;
+    let cookie = pair.ours.cookie(&user).await;
+    let headers = [("cookie", cookie.as_str()), ("origin", pair.ours.base.as_str())];
+    let away = pair.ours.submit("/oauth/with/acme/link", &headers, &[]).await.is(200);
+    pair.ours.clock.advance(std::time::Duration::from_mins(5));
+    for late in [pair.come_back(&away, &cookie).await, pair.ours.submit("/oauth/with/acme/link", &headers, &[]).await] {
+        assert!(late.status == 200 && late.body.contains("prove again who you are"), "{late:?}");
+    }
+    assert_eq!(pair.ours.app.books.store.identities(user.id).await.expect("readable"), []);
+}
+
+#[tokio::test]
+async fn the_page_to_sign_in_has_a_button_for_each_provider() {
+    let pair = Pair::start("refuse").await;
+    let page = pair.ours.get("/auth/sign-in?return_to=/oauth/authorize%3Fx", &[]).await.is(200);
+    assert!(page.body.contains("href=\"/oauth/with/acme?return_to=%2Foauth%2Fauthorize%3Fx\""), "{}", page.body);
 }
 
 /// What a browser keeps of an answer.
@@ -87,7 +114,10 @@ async fn an_address_alone_is_nobody() {
     let forged = pair.ours.submit("/oauth/with/acme/link", &headers, &[]).await.is(200);
     assert!(forged.location().is_empty(), "{forged:?}");
     let headers = [("cookie", cookie.as_str()), ("origin", pair.ours.base.as_str())];
-    let away = pair.ours.submit("/oauth/with/acme/link", &headers, &[]).await.is(303);
+    let away = pair.ours.submit("/oauth/with/acme/link", &headers, &[]).await.is(200);
+    let stranger = pair.ours.cookie(&pair.ours.user("somebody@else.example").await).await;
+    let elsewhere = pair.come_back(&away, &stranger).await.is(200);
+    assert!(elsewhere.body.contains("began with another session"), "{elsewhere:?}");
     pair.come_back(&away, &cookie).await.is(303);
     let identities = pair.ours.app.books.store.identities(user.id).await.expect("readable");
     assert_eq!(identities, [pair.identity()]);

@@ -21,7 +21,7 @@ async fn a_password_is_changed_by_who_knows_it_to_one_that_protects() {
         site.clock.advance(Duration::from_secs(1));
     }
     browser.put("/auth/password", change(PASSWORD, OTHER)).await.is(200);
-    assert!(site.letter("password_changed").await.is_some());
+    assert!(site.letter("sign_in_changed").await.is_some());
     site.browser().sign_in("ada@acme.example", PASSWORD).await.is_problem(401, "wrong_credentials");
     site.browser().sign_in("ada@acme.example", OTHER).await.is(200);
 }
@@ -90,7 +90,7 @@ async fn a_new_password_by_letter_leaves_the_second_factor_as_it_is() {
     let short = json!({ "token": token, "password": "vurnaq-7kd" });
     browser.post("/auth/password-reset/confirm", short).await.is(204); // beside a second factor it is long enough
     let half = browser.sign_in("ada@acme.example", "vurnaq-7kd").await;
-    assert_eq!(half.is(200).json(), json!({ "state": "second_factor_required" }));
+    assert_eq!(half.is(200).json(), json!({ "state": "second_factor_required", "passkey": false }));
     site.clock.advance(Duration::from_secs(30));
     browser.post("/auth/second-factor", json!({ "code": site.code(&seed) })).await.is(200);
 }

@@ -41,7 +41,7 @@ async fn a_password_alone_opens_nothing_once_there_is_a_second_factor() {
     let browser = site.browser();
     browser.post("/auth/second-factor", json!({ "code": site.code(&seed) })).await.is_problem(401, "password_required");
     let half = browser.sign_in("ada@acme.example", PASSWORD).await;
-    assert_eq!(half.is(200).json(), json!({ "state": "second_factor_required" }));
+    assert_eq!(half.is(200).json(), json!({ "state": "second_factor_required", "passkey": false }));
     assert_eq!(browser.cookie("__Host-cfr"), "");
     let other = site.browser();
     other.set_cookie("__Host-cfr", &browser.cookie("__Host-cfr-half"));

@@ -28,7 +28,9 @@ pub(super) async fn issue(
     letter: Option<&Mail>,
     act: &Act,
 ) -> Result<(), Fault> {
-    revoke_earlier(tx, token).await?;
+    if token.kind.replaces_earlier() {
+        revoke_earlier(tx, token).await?;
+    }
     insert(tx, token).await?;
     if let Some(letter) = letter {
         mail::insert(tx, letter).await?;

@@ -1,6 +1,6 @@
 //! [`PeopleStore`] over maps that are ordered by id.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -51,6 +51,10 @@ impl People {
 
     fn set_credentials(&mut self, new: &Credentials) -> Result<Credentials, StoreError> {
         check_version(self.credentials.get(&new.user).map_or(0, |known| known.version), new.version)?;
+        let others = self.credentials.values().filter(|known| known.user != new.user);
+        let theirs: BTreeSet<&str> = others.flat_map(|known| &known.passkeys).map(|passkey| &*passkey.id).collect();
+        let taken = new.passkeys.iter().any(|passkey| theirs.contains(&*passkey.id));
+        check_free(taken, "the passkey")?;
         let written = Credentials { version: new.version + 1, ..new.clone() };
         self.credentials.insert(new.user, written.clone());
         self.sessions.retain(|_, session| session.user != new.user || session.epoch >= new.epoch);

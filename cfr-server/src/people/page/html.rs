@@ -15,21 +15,32 @@ use super::words::Words;
 const STYLE: &str = "body{font:16px/1.5 system-ui,sans-serif;max-width:24rem;margin:4rem auto;padding:0 1rem;color:#1d2733}\
     h1{font-size:1.4rem}label{display:block;margin:.8rem 0}\
     input{display:block;width:100%;box-sizing:border-box;font:inherit;padding:.5rem;border:1px solid #8a97a6;border-radius:4px}\
-    button{font:inherit;padding:.5rem 1.2rem;border:0;border-radius:4px;background:#0b5cad;color:#fff}\
+    button,.button{font:inherit;padding:.5rem 1.2rem;border:0;border-radius:4px;background:#0b5cad;color:#fff}\
+    .button{display:inline-block;text-decoration:none}\
     pre{background:#eef2f6;padding:.6rem;overflow:auto}.reason{color:#a3160c}";
 
+/// What talks to authenticators.
+const SCRIPT: &str = include_str!("passkey.js");
+
 /// No script, nothing from elsewhere, in nobody's frame.
-static POLICY: LazyLock<HeaderValue> = LazyLock::new(|| {
+static POLICY: LazyLock<HeaderValue> = LazyLock::new(|| policy(""));
+/// The same with the one script of ours, which asks nobody but this server.
+static POLICY_WITH_SCRIPT: LazyLock<HeaderValue> = LazyLock::new(|| {
+    let script = STANDARD.encode(Sha256::digest(SCRIPT));
+    policy(&format!("; script-src 'sha256-{script}'; connect-src 'self'"))
+});
+
+fn policy(more: &str) -> HeaderValue {
     let style = STANDARD.encode(Sha256::digest(STYLE));
     let policy = format!(
-        "default-src 'none'; style-src 'sha256-{style}'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
+        "default-src 'none'; style-src 'sha256-{style}'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'{more}"
     );
     HeaderValue::try_from(policy).unwrap_or_else(|_| HeaderValue::from_static("default-src 'none'"))
-});
+}
 const HTML: HeaderValue = HeaderValue::from_static("text/html; charset=utf-8");
 
 /// One input of a form.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub(super) struct Field<'a> {
     label: Option<&'a str>,
     attributes: &'static str,
@@ -62,6 +73,11 @@ impl<'a> Field<'a> {
         Self { label: Some(label), attributes, name: "name", value: "" }
     }
 
+    /// How something is called so far.
+    pub(super) const fn named(label: &'a str, value: &'a str) -> Self {
+        Self { label: Some(label), attributes: "type=\"text\" required maxlength=\"200\"", name: "name", value }
+    }
+
     /// A code of an app, or a recovery code.
     pub(super) const fn code(label: &'a str) -> Self {
         let attributes = "type=\"text\" autocomplete=\"one-time-code\" required autofocus maxlength=\"64\"";
@@ -74,11 +90,28 @@ impl<'a> Field<'a> {
     }
 }
 
+/// A button that asks an authenticator. It shows where the browser can.
+#[derive(Debug)]
+pub(super) struct PasskeyButton<'a> {
+    /// What it says.
+    pub(super) label: &'a str,
+    /// Of a new passkey, how the field for its name is called.
+    pub(super) name: Option<&'a str>,
+    /// Where the answer goes; the challenge comes from `begin` below it.
+    pub(super) path: &'static str,
+    /// The token of the session; empty for who has none.
+    pub(super) csrf_token: &'a str,
+    /// Where somebody goes then.
+    pub(super) next: &'a str,
+}
+
 /// A page that is being written.
 #[derive(Debug)]
 pub(super) struct Page {
+    words: &'static Words,
     head: String,
     body: String,
+    script: bool,
 }
 
 impl Page {
@@ -91,7 +124,7 @@ impl Page {
              <meta name=\"viewport\" content=\"width=device-width\"><title>{title} · CloudFreedom Router</title>\
              <style>{STYLE}</style>"
         );
-        Self { head, body: format!("<h1>{title}</h1>") }
+        Self { words, head, body: format!("<h1>{title}</h1>"), script: false }
     }
 
     /// What went wrong, if something did.
@@ -117,6 +150,33 @@ impl Page {
         self.push(format_args!("<p><a href=\"{}\">{}</a></p>", escape(to), escape(label)))
     }
 
+    /// A link that looks like a button.
+    pub(super) fn door(self, label: &str, to: &str) -> Self {
+        self.push(format_args!("<p><a class=\"button\" href=\"{}\">{}</a></p>", escape(to), escape(label)))
+    }
+
+    /// A heading within the page.
+    pub(super) fn part(self, title: &str) -> Self {
+        self.push(format_args!("<h2>{}</h2>", escape(title)))
+    }
+
+    /// A button that asks an authenticator.
+    pub(super) fn passkey(mut self, button: &PasskeyButton<'_>) -> Self {
+        self.script = true;
+        let PasskeyButton { label, name, path, csrf_token, next } = button;
+        let [label, next] = [*label, *next].map(escape);
+        let [failed, keep, go_on] =
+            [self.words.passkey_failed, self.words.recovery_codes, self.words.go_on].map(escape);
+        let attributes = "maxlength=\"200\" value=\"Passkey\"";
+        let input = name.map(|name| format!("<label>{}<input {attributes}></label>", escape(name)));
+        self.push(format_args!(
+            "<div hidden data-path=\"{path}\" data-csrf=\"{csrf_token}\" data-next=\"{next}\" data-keep=\"{keep}\" \
+             data-go-on=\"{go_on}\">{}<button type=\"button\">{label}</button>\
+             <p class=\"reason\" role=\"alert\" hidden>{failed}</p></div>",
+            input.unwrap_or_default()
+        ))
+    }
+
     /// A form.
     pub(super) fn form(self, action: &str, button: &str, fields: &[Field<'_>]) -> Self {
         let mut inputs = String::new();
@@ -124,7 +184,7 @@ impl Page {
             let input = format!("<input {attributes} name=\"{name}\" value=\"{}\">", escape(value));
             inputs += &label.map_or_else(|| input.clone(), |label| format!("<label>{}{input}</label>", escape(label)));
         }
-        let button = escape(button);
+        let (action, button) = (escape(action), escape(button));
         self.push(format_args!("<form method=\"post\" action=\"{action}\">{inputs}<button>{button}</button></form>"))
     }
 
@@ -136,8 +196,12 @@ impl Page {
 
     /// As an answer.
     pub(super) fn answer(self, status: StatusCode) -> Response {
-        let text = format!("{}</head><body><main>{}</main></body></html>", self.head, self.body);
-        (status, [(CONTENT_TYPE, HTML), (CONTENT_SECURITY_POLICY, POLICY.clone())], text).into_response()
+        let (policy, script) = match self.script {
+            true => (POLICY_WITH_SCRIPT.clone(), format!("<script>{SCRIPT}</script>")),
+            false => (POLICY.clone(), String::new()),
+        };
+        let text = format!("{}</head><body><main>{}</main>{script}</body></html>", self.head, self.body);
+        (status, [(CONTENT_TYPE, HTML), (CONTENT_SECURITY_POLICY, policy)], text).into_response()
     }
 
     fn push(mut self, part: std::fmt::Arguments<'_>) -> Self {
@@ -171,7 +235,14 @@ mod tests {
     fn what_comes_from_outside_is_text_and_no_markup() {
         let nasty = "/\"><script>alert('x')</script>&";
         let page = Page::new(Words::of(Language::En), nasty).reason(Some(nasty)).text(nasty).link(nasty, nasty);
-        let page = page.form("/x", nasty, &[Field::hidden("return_to", nasty)]).forward(nasty);
+        let page = page.form("/x", nasty, &[Field::hidden("return_to", nasty)]).forward(nasty).door(nasty, nasty);
+        let page = page.part(nasty).passkey(&PasskeyButton {
+            label: nasty,
+            name: Some(nasty),
+            path: "/x",
+            csrf_token: "",
+            next: nasty,
+        });
         let text = format!("{}{}", page.head, page.body);
         assert!(!text.contains("<script") && !text.contains("\"><s") && !text.contains("('x')"), "{text}");
     }

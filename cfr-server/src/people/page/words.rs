@@ -34,6 +34,22 @@ pub(super) struct Words {
     pub(super) name: &'static str,
     pub(super) waits: &'static str,
     pub(super) failed: &'static str,
+    pub(super) with_passkey: &'static str,
+    pub(super) use_passkey: &'static str,
+    pub(super) add_passkey: &'static str,
+    pub(super) passkey_name: &'static str,
+    pub(super) passkey_failed: &'static str,
+    pub(super) or_passkey: &'static str,
+    pub(super) account: &'static str,
+    pub(super) passkeys: &'static str,
+    pub(super) rename: &'static str,
+    pub(super) remove: &'static str,
+    pub(super) prove: &'static str,
+    pub(super) why_prove: &'static str,
+    pub(super) other_accounts: &'static str,
+    /// With a gap for the provider's name, as the next one.
+    sign_in_at: &'static str,
+    link_with: &'static str,
     wrong_credentials: &'static str,
     wrong_code: &'static str,
     password_again: &'static str,
@@ -60,6 +76,21 @@ const ENGLISH: Words = Words {
     keep_codes: "Keep your recovery codes",
     recovery_codes: "Each works once when you do not have your app. They are not shown again.",
     failed: "That did not work. Please try again.",
+    with_passkey: "Sign in with a passkey",
+    use_passkey: "Use a passkey",
+    add_passkey: "Add a passkey",
+    passkey_name: "Name of the passkey",
+    passkey_failed: "The passkey did not work. Please try again.",
+    or_passkey: "A passkey of your device is a second factor, too.",
+    account: "How you sign in",
+    passkeys: "Passkeys",
+    rename: "Rename",
+    remove: "Remove",
+    prove: "Prove who you are",
+    why_prove: "Before you change how you sign in, please prove again who you are.",
+    other_accounts: "Accounts elsewhere",
+    sign_in_at: "Sign in with {}",
+    link_with: "Link your account at {}",
     wrong_credentials: "The address or the password is wrong. After many attempts wait a quarter of an hour, or set a new password.",
     wrong_code: "The code is wrong or was used already.",
     password_again: "Please enter your password again.",
@@ -97,6 +128,21 @@ const GERMAN: Words = Words {
     keep_codes: "Bewahren Sie Ihre Wiederherstellungscodes auf",
     recovery_codes: "Jeder gilt einmal, wenn Sie Ihre App nicht haben. Sie werden nicht wieder angezeigt.",
     failed: "Das ging nicht. Bitte versuchen Sie es noch einmal.",
+    with_passkey: "Mit einem Passkey anmelden",
+    use_passkey: "Passkey benutzen",
+    add_passkey: "Passkey hinzufügen",
+    passkey_name: "Name des Passkeys",
+    passkey_failed: "Der Passkey ging nicht. Bitte versuchen Sie es noch einmal.",
+    or_passkey: "Auch ein Passkey Ihres Geräts ist ein zweiter Faktor.",
+    account: "Wie Sie sich anmelden",
+    passkeys: "Passkeys",
+    rename: "Umbenennen",
+    remove: "Entfernen",
+    prove: "Zeigen Sie, wer Sie sind",
+    why_prove: "Bevor Sie ändern, wie Sie sich anmelden, zeigen Sie bitte noch einmal, wer Sie sind.",
+    other_accounts: "Konten bei anderen",
+    sign_in_at: "Mit {} anmelden",
+    link_with: "Ihr Konto bei {} verknüpfen",
     wrong_credentials: "Die Adresse oder das Passwort ist falsch. Warten Sie nach vielen Versuchen eine Viertelstunde, oder setzen Sie ein neues Passwort.",
     wrong_code: "Der Code ist falsch oder wurde schon benutzt.",
     password_again: "Bitte geben Sie Ihr Passwort noch einmal ein.",
@@ -124,6 +170,16 @@ impl Words {
             Language::De => &GERMAN,
             _ => &ENGLISH,
         }
+    }
+
+    /// What a button says that leads to a provider with this name.
+    pub(super) fn sign_in_at(&self, provider: &str) -> String {
+        self.sign_in_at.replace("{}", provider)
+    }
+
+    /// What a button says that links an account at a provider with this name.
+    pub(super) fn link_with(&self, provider: &str) -> String {
+        self.link_with.replace("{}", provider)
     }
 
     /// What is said of a refusal that a form can lead to; none for what is nobody's fault who fills in forms.
