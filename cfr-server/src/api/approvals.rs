@@ -151,7 +151,7 @@ pub(crate) async fn show(desk: Desk, Path(approval): Path<String>) -> Result<Ans
 }
 
 /// Agree: the money is booked at once, in one transaction with the consent. Whoever proposed it cannot, and no key can.
-#[utoipa::path(post, path = "/approvals/{approval}/approve", operation_id = "approve", tag = "budgets",
+#[utoipa::path(post, path = "/approvals/{approval}/approve", operation_id = "approve_proposal", tag = "budgets",
     params(("approval" = schema::ProposalId, Path, description = "Id")),
     responses((status = 201, description = "The grant", body = Grant), Problems))]
 pub(crate) async fn approve(
@@ -167,7 +167,7 @@ pub(crate) async fn approve(
 }
 
 /// Do not agree: nothing is booked. Whoever proposed it cannot, and no key can.
-#[utoipa::path(post, path = "/approvals/{approval}/reject", operation_id = "reject", tag = "budgets",
+#[utoipa::path(post, path = "/approvals/{approval}/reject", operation_id = "reject_proposal", tag = "budgets",
     params(("approval" = schema::ProposalId, Path, description = "Id")), request_body = Rejection,
     responses((status = 200, description = "The proposal as it is now", body = Approval), Problems))]
 pub(crate) async fn reject(
@@ -196,6 +196,7 @@ pub(super) async fn consent(desk: &Desk, act: &Act) -> Result<Consent, Problem> 
 /// 403 when it is more: then the difference is granted, and another person agrees to it.
 pub(super) async fn check_alone(desk: &Desk, budget: BudgetId, nanos: i64, act: &Act) -> Result<(), Problem> {
     let Some(alone) = alone(desk, act).await? else { return Ok(()) };
+    desk.balance(budget).await?; // opens the period: then the change books a grant, and counts
     let mut amounts = vec![nanos];
     let mut page = PageRequest::default();
     loop {

@@ -132,6 +132,11 @@ pub(crate) struct LeadQuery {
     responses((status = 200, description = "A page of leads", body = Listing<Lead>), Problems))]
 pub(crate) async fn list(desk: Desk, Params(query): Params<LeadQuery>) -> Result<Answer<Listing<Lead>>, Problem> {
     let page = page_request(query.cursor.as_deref(), query.limit)?;
+    if let Some(email) = &query.email {
+        let mut checks = Checks::default();
+        checks.email("email", email);
+        checks.finish()?;
+    }
     let filter = LeadFilter { status: query.status, email: query.email.map(Into::into), before: None };
     Ok(Answer(Listing::of(desk.within(None)?.leads(&filter, page).await?, Lead::from)))
 }

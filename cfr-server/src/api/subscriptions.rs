@@ -1,5 +1,7 @@
 //! `/subscriptions`: who is on which terms, since when, and for how long.
 
+use std::sync::Arc;
+
 use axum::Json as Answer;
 use axum::extract::Path;
 use cfr_billing::identity::{Tenant, User};
@@ -35,7 +37,7 @@ pub(crate) struct Subscription {
     pub(crate) user: Option<UserId>,
     /// The code of the product.
     #[schema(value_type = String, example = "pro")]
-    pub(crate) product: std::sync::Arc<str>,
+    pub(crate) product: Arc<str>,
     /// The version of the product.
     #[schema(value_type = schema::ProductVersionId)]
     pub(crate) product_version: ProductVersionId,
@@ -285,16 +287,14 @@ fn check_seats(checks: &mut Checks, seats: Option<u32>) {
 /// What a change makes of a subscription.
 async fn changed(desk: &Desk, row: &Row, body: &ChangeSubscription) -> Result<Row, Problem> {
     let now = desk.now();
-    let mut new = match body.status.filter(|status| *status != row.status) {
-        Some(status) if !row.status.may_become(status) => {
-            return Err(row
-                .check_change(&row.with_status(status, now))
-                .err()
-                .map_or_else(|| Problem::internal("a change that is legal and is not"), Problem::from));
-        }
-        Some(status) => row.with_status(status, now),
-        None => row.clone(),
+    let mut new = match body.status {
+        Some(status) if status != row.status => row.with_status(status, now),
+        _ => row.clone(),
     };
+    row.check_change(&new)?;
+    if new.status == SubscriptionStatus::Trialing && new.trial_ends_at.is_none_or(|end| end <= now) {
+        return Err(Problem::invalid_field("status", "a trial has an end: make another subscription, with one"));
+    }
     if let Some(product) = &body.product {
         let tenant = desk.store.tenant(row.tenant).await?;
         new.product_version = terms(desk, product, &tenant).await?.id;
@@ -359,6 +359,6 @@ pub(super) async fn present(desk: &Desk, row: Row, memo: &mut Memo<'_>) -> Resul
     })
 }
 
-async fn product_code(row: &Row, memo: &mut Memo<'_>) -> Result<std::sync::Arc<str>, StoreError> {
-    Ok(std::sync::Arc::clone(&memo.version(row.product_version).await?.code))
+async fn product_code(row: &Row, memo: &mut Memo<'_>) -> Result<Arc<str>, StoreError> {
+    Ok(Arc::clone(&memo.version(row.product_version).await?.code))
 }

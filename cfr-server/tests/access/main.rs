@@ -9,4 +9,5 @@ mod injection;
 mod keys;
 mod matrix;
 mod people;
+mod sales;
 mod tenants;

@@ -50,7 +50,11 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) async fn new() -> Self {
-        let api = Api::new().await;
+        Self::within(Api::new().await).await
+    }
+
+    /// Two such tenants in an API.
+    pub(crate) async fn within(api: Api) -> Self {
         let mut terms = product("basic", "20", "10");
         terms["terms"]["features"] = json!(["api_access"]);
         api.post("/products", terms).await.created();
@@ -101,9 +105,13 @@ impl World {
 
     /// The secret of a session of a new user with this role in the first tenant, who proved just now who they are.
     pub(crate) async fn signed_in(&self, role: Role) -> String {
+        self.signed_in_as(&format!("{role:?}").to_lowercase(), role).await
+    }
+
+    /// The same of a user of this name.
+    pub(crate) async fn signed_in_as(&self, name: &str, role: Role) -> String {
         let store = &self.api.books().store;
         let act = Act::of_system(self.api.books().clock.now());
-        let name = format!("{role:?}").to_lowercase();
         let email = format!("{name}@acme.example");
         let wish = json!({"tenant": "acme", "email": email, "product": "basic"});
         let user = match store.user_by_email(&email).await.expect("an answer") {

@@ -10,6 +10,7 @@ use axum::body::Body;
 use axum::http::{HeaderMap, Method, Request, StatusCode};
 use cfr_billing::audit_log::Act;
 use cfr_core::time::SystemClock;
+use cfr_server::config::Config;
 use cfr_server::serve::Peer;
 use cfr_server::state::{App, Books};
 use cfr_server::{demo, router, seed};
@@ -46,9 +47,15 @@ pub(crate) struct Person {
 
 impl Api {
     pub(crate) async fn new() -> Self {
+        Self::configured(|_| ()).await
+    }
+
+    /// The same with something else in the configuration.
+    pub(crate) async fn configured(change: impl FnOnce(&mut Config)) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
-        let config = demo::config("127.0.0.1:0".into(), PathBuf::from(folder.path()), &|_| None)
+        let mut config = demo::config("127.0.0.1:0".into(), PathBuf::from(folder.path()), &|_| None)
             .expect("the demo's configuration");
+        change(&mut config);
         let books = Books::open(&config, Arc::new(SystemClock::new())).await.expect("books");
         let act = Act::of_system(books.clock.now());
         let (key, _) = books.keys.issue(seed::admin_wish("test"), &act).await.expect("an admin key");
@@ -133,7 +140,12 @@ impl Api {
 
     /// Reports a key as found, without being anybody.
     pub(crate) async fn report_leak(&self, body: Value) -> Answer {
-        let request = Request::builder().method(Method::POST).uri(cfr_server::leaks::PATH);
+        self.post_openly(cfr_server::leaks::PATH, body).await
+    }
+
+    /// Posts to a path of the server without being anybody.
+    pub(crate) async fn post_openly(&self, path: &str, body: Value) -> Answer {
+        let request = Request::builder().method(Method::POST).uri(path);
         let request = request.header("content-type", "application/json").body(Body::from(body.to_string()));
         self.ask(request.expect("a request")).await
     }

@@ -94,11 +94,10 @@ pub(super) fn check_scopes(desk: &Desk, kind: KeyKind, scopes: &[Arc<str>]) -> R
 /// Users make keys of their own where their product has it. Administrators make them for whom they administer.
 pub(super) async fn check_owner_may(desk: &Desk, user: Option<UserId>) -> Result<(), Problem> {
     let Some(own) = desk.view.reach().user().filter(|own| user == Some(*own)) else { return Ok(()) };
-    let product = match desk.store.user(own).await?.product_version {
-        Some(version) => desk.store.product_version(version).await?.terms.features,
-        None => Vec::new(),
-    };
-    match product.iter().any(|feature| &**feature == API_ACCESS) {
+    let user = desk.store.user(own).await?;
+    let product = desk.of_user(&user)?.user_context(own, None).await?.product;
+    let features = product.map(|version| version.terms.features).unwrap_or_default();
+    match features.iter().any(|feature| &**feature == API_ACCESS) {
         true => Ok(()),
         false => Err(Problem::forbidden(
             "your product has no keys of your own: ask your administrator for one with `api_access`",
