@@ -148,7 +148,7 @@ impl Conversation {
     /// A wish for a response as the provider would have made one by itself.
     #[must_use]
     pub fn own_wish(&self) -> Wish {
-        self.wish(serde_json::from_str(r#"{"type":"response.create"}"#).unwrap_or_default())
+        self.wish(Object::from_iter([("type".to_owned(), "response.create".into())]))
     }
 }
 

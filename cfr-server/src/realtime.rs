@@ -50,17 +50,23 @@ pub async fn realtime(
     wish: Result<Query<Wish>, axum::extract::rejection::QueryRejection>,
     request: Request<Body>,
 ) -> Response {
-    let opened = match wish {
-        Ok(Query(Wish { model: Some(model) })) => open(&app, model, request).await,
-        _ => Err(ApiError::bad_request("invalid_value", "the address names the model: /v1/realtime?model=…").param("model")),
-    };
+    let opened =
+        match wish {
+            Ok(Query(Wish { model: Some(model) })) => open(&app, model, request).await,
+            _ => Err(ApiError::bad_request("invalid_value", "the address names the model: /v1/realtime?model=…")
+                .param("model")),
+        };
     let response = opened.unwrap_or_else(IntoResponse::into_response);
     app.metrics.answered(Operation::Realtime, response.status());
     response
 }
 
-/// Everything below `/v1/realtime`: other ways into a session, which have no hold for each response.
-pub async fn other_ways() -> ApiError {
+/// Below this are other ways into a session, which have no hold for each response.
+pub const OTHER_WAYS: &str = "/v1/realtime/";
+
+/// Says which way into a session there is.
+#[must_use]
+pub fn other_ways() -> ApiError {
     let message = "sessions are opened here by a WebSocket to GET /v1/realtime?model=…, with a key of this server; client \
         secrets, WebRTC, SIP, transcription and translation sessions are not available";
     ApiError::not_found("unsupported_endpoint", message)

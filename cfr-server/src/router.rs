@@ -6,7 +6,7 @@ use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{any, get, post};
+use axum::routing::{get, post};
 use axum::{Json, Router};
 use cfr_core::id::RequestId;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
@@ -39,7 +39,6 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/v1/responses/{id}/cancel", post(openai::cancel_response))
         .route("/v1/responses/{id}/input_items", get(openai::list_input_items))
         .route("/v1/realtime", get(realtime::realtime))
-        .route("/v1/realtime/{*path}", any(realtime::other_ways))
         .route("/v1/moderations", post(openai::moderations))
         .route("/v1/rerank", post(openai::rerank))
         .route("/v2/rerank", post(openai::rerank))
@@ -138,6 +137,9 @@ async fn metrics(State(app): State<Arc<App>>) -> Response {
 
 async fn unknown_path(request: Request<Body>) -> ApiError {
     let path = request.uri().path();
+    if path.starts_with(realtime::OTHER_WAYS) {
+        return realtime::other_ways();
+    }
     let hint = if path.starts_with(SURFACE) { "" } else { "; is `/v1` missing from the base URL?" };
     let message = format!("unknown path: {} {path}{hint}", request.method());
     ApiError::not_found("unknown_url", message)

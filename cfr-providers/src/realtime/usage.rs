@@ -31,6 +31,7 @@ struct Kinds {
     text_tokens: Option<Count>,
     audio_tokens: Option<Count>,
     image_tokens: Option<Count>,
+    reasoning_tokens: Option<Count>,
 }
 
 /// Tokens of text, of images and of sound.
@@ -48,8 +49,11 @@ pub(super) fn read(raw: &RawValue) -> Option<Usage> {
     let read = filled(said, wire.input_tokens.0, Fill::Sound);
     let named = details.cached_tokens_details.unwrap_or_default().split();
     let cached = filled(within(named, read), count(details.cached_tokens).min(total(read)), Fill::Free(read));
-    let made = filled(wire.output_token_details.unwrap_or_default().split(), wire.output_tokens.0, Fill::Sound);
-    let mut usage = Usage::default();
+    let answer = wire.output_token_details.unwrap_or_default();
+    let beside = wire.output_tokens.0.saturating_sub(total(answer.split()));
+    let thought = count(answer.reasoning_tokens).min(beside); // where they are not part of the text
+    let made = filled(answer.split(), wire.output_tokens.0 - thought, Fill::Sound);
+    let mut usage = Usage::default().with(Meter::ReasoningTokens, thought);
     for kind in 0..WHOLE.len() {
         usage.set(WHOLE[kind], read[kind].saturating_sub(cached[kind]));
         usage.set(CACHED[kind], cached[kind]);
@@ -149,6 +153,16 @@ mod tests {
                 (Meter::InputAudioTokens, 12),
             ]),
         );
+    }
+
+    #[test]
+    fn reasoning_is_counted_once_whether_it_is_part_of_the_text_or_not() {
+        let answer = |text: u64| {
+            let details = json!({"text_tokens": text, "reasoning_tokens": 7});
+            json!({"input_tokens": 0, "output_tokens": 10, "output_token_details": details})
+        };
+        check(answer(3), Some(&[(Meter::OutputTokens, 3), (Meter::ReasoningTokens, 7)]));
+        check(answer(10), Some(&[(Meter::OutputTokens, 10)]));
     }
 
     #[test]

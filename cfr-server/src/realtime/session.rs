@@ -32,8 +32,7 @@ const SEND_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long a response may take to stop when nobody wants it any more; then what was delivered is charged.
 const STOP_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Who opened a session, and how they proved it.
-#[derive(Debug)]
+/// Who opened a session, and how they proved it. The headers hold the key: they are never printed.
 pub(super) struct Caller {
     pub(super) app: Arc<App>,
     pub(super) headers: HeaderMap,
