@@ -184,6 +184,18 @@ async fn a_recorded_list_of_models_says_that_an_account_works() {
 }
 
 #[test]
+fn every_expected_word_of_an_error_is_in_what_was_recorded() {
+    for recorded in all() {
+        let Exchange { headers, body, .. } = &recorded.exchange;
+        let said = format!("{headers:?} {}", String::from_utf8_lossy(body));
+        let words = ["type", "code"].into_iter().filter_map(|word| recorded.expect["error"][word].as_str());
+        for word in words {
+            assert!(said.contains(word), "{}: nobody said {word}", recorded.name);
+        }
+    }
+}
+
+#[test]
 fn every_recording_is_somebodys() {
     for recorded in all() {
         let path = recorded.exchange.path.split('?').next().unwrap();

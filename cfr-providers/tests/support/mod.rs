@@ -244,11 +244,25 @@ pub fn check_error(name: &str, expected: &Value, error: &UpstreamError) {
         assert!(matches!(error, UpstreamError::InStream { .. }), "{name}: {error:?}");
         return;
     }
+    if let (Some(status), Some(said)) = (expected["status"].as_u64(), status_of(error)) {
+        assert_eq!(u64::from(said), status, "{name}: {error:?}");
+    }
     if let Some(retryable) = expected["retryable"].as_bool() {
         assert_eq!(matches!(error.retry(), Retry::SameTarget { .. }), retryable, "{name}: {error:?}");
     }
     if let Some(millis) = expected["retry_after_ms"].as_u64() {
         assert_eq!(error.retry(), Retry::SameTarget { after: Duration::from_millis(millis) }, "{name}");
+    }
+}
+
+/// The provider's status, where an error has one.
+fn status_of(error: &UpstreamError) -> Option<u16> {
+    match error {
+        UpstreamError::Rejected { status, .. }
+        | UpstreamError::Account { status, .. }
+        | UpstreamError::Failed { status, .. } => Some(status.as_u16()),
+        UpstreamError::RateLimited { .. } => Some(429),
+        _ => None,
     }
 }
 
