@@ -159,10 +159,10 @@ impl Session {
         match happened {
             Happened::Client(Some(Ok(message))) => {
                 self.heard_at = Instant::now();
-                self.from_client(message).await
+                self.client_said(message).await
             }
             Happened::Client(_) => Err(GONE),
-            Happened::Provider(Some(Ok(frame))) => self.from_provider(frame).await,
+            Happened::Provider(Some(Ok(frame))) => self.provider_said(frame).await,
             Happened::Provider(Some(Err(error))) => Err(self.broken(error).await),
             Happened::Provider(None) => {
                 Err(self.broken(UpstreamError::Truncated { message: "the provider closed the session".into() }).await)
@@ -172,7 +172,7 @@ impl Session {
         }
     }
 
-    async fn from_client(&mut self, message: Message) -> Result<(), End> {
+    async fn client_said(&mut self, message: Message) -> Result<(), End> {
         let text = match message {
             Message::Text(text) => text,
             Message::Binary(_) => {
@@ -193,7 +193,7 @@ impl Session {
         }
     }
 
-    async fn from_provider(&mut self, frame: Bytes) -> Result<(), End> {
+    async fn provider_said(&mut self, frame: Bytes) -> Result<(), End> {
         let event = match self.talk.from_provider(frame) {
             Ok(event) => event,
             Err(error) => return Err(self.broken(error).await),
