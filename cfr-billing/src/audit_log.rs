@@ -199,6 +199,8 @@ actions! {
     ClientChanged => "oidc_client.changed",
     /// A client got another secret.
     ClientSecretChanged => "oidc_client.secret_changed",
+    /// Somebody called themselves a client without its secret, or with one that was shut out.
+    ClientRefused => "oidc_client.refused",
     /// A client was shut out.
     ClientRevoked => "oidc_client.revoked",
     /// A key that signs tokens was made.

@@ -176,6 +176,13 @@ impl ClientSession {
 }
 
 impl Client {
+    /// The event of somebody who called themselves this client without its secret.
+    #[must_use]
+    pub fn refused(&self) -> Event {
+        let target = self.id.to_string().into();
+        Event { action: Action::ClientRefused, tenant: Some(self.tenant), target, changes: "{}".into() }
+    }
+
     /// The event of a change: of the secret, of who may use it, or of something else.
     #[must_use]
     pub fn changed(before: &Self, after: &Self, secret: bool) -> Event {

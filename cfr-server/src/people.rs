@@ -149,6 +149,20 @@ impl People {
         Ok(self.hasher.hash(&password::prepare(password)).await?)
     }
 
+    /// Notes that somebody was turned away whom nobody here knows, as far as not too many come from there.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub(crate) async fn note_refused(&self, visitor: &Visitor, event: &Event) -> Result<(), Refusal> {
+        match self.attempts.admit(visitor.address).await {
+            Err(Refusal::Throttled { .. }) => Ok(()),
+            admitted => {
+                admitted?;
+                Ok(self.store.record(event, &visitor.act(None, self.now())).await?)
+            }
+        }
+    }
+
     /// How many passwords were hashed or compared so far.
     pub fn hashes_made(&self) -> u64 {
         self.hasher.made()

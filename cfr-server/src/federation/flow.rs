@@ -7,6 +7,7 @@ use axum::extract::{Path, Query, State};
 use axum::response::{IntoResponse, Redirect, Response};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use cfr_billing::audit_log::{Action, Event};
 use cfr_billing::people::SignedIn;
 use cfr_billing::store::StoreError;
 use cfr_core::secret::Secret;
@@ -31,6 +32,8 @@ const AWAY_SECONDS: i64 = 600;
 const HOME: &str = "/";
 /// Bytes of the path to go back to.
 const RETURN_TO_BYTES_MAX: usize = 2_048;
+/// The target of an event about somebody whom nobody knows here.
+const NOBODY: &str = "nobody";
 /// What the cookie's proof is made for.
 const AWAY_PURPOSE: &str = "away";
 
@@ -147,7 +150,10 @@ impl Federation {
         if wish == Wish::Link {
             return self.link(visitor, provider, &arrival, &word).await;
         }
-        let user = self.user_of(visitor, provider, &arrival).await?;
+        let user = match self.user_of(visitor, provider, &arrival).await {
+            Ok(user) => user,
+            Err(why) => return Err(self.noted(visitor, provider, why).await),
+        };
         let methods: &[&str] = if arrival.second_factor { &[FEDERATED, SECOND_FACTOR] } else { &[FEDERATED] };
         let opened = self.people.open_session_of(visitor, user, methods).await.map_err(Unsigned::because)?;
         let mut response = Redirect::to(&word).into_response();
@@ -179,6 +185,16 @@ impl Federation {
                 Err(Unsigned::because("your account at the other provider belongs to somebody here already"))
             }
             Err(error) => Err(Unsigned::failed(&provider.id, error)),
+        }
+    }
+
+    /// Writes down that somebody was turned away whom another provider vouched for.
+    async fn noted(&self, visitor: &Visitor, provider: &FederationConfig, why: Unsigned) -> Unsigned {
+        let changes = json!({ "reason": "not_admitted", "provider": &*provider.id }).to_string().into();
+        let event = Event { action: Action::SessionRefused, tenant: None, target: NOBODY.into(), changes };
+        match self.people.note_refused(visitor, &event).await {
+            Ok(()) => why,
+            Err(error) => Unsigned::failed(&provider.id, error),
         }
     }
 

@@ -14,7 +14,7 @@ use url::Url;
 use super::issuer::is_safe;
 use super::params::Params;
 use super::{OAuthError, Provider};
-use crate::people::secret;
+use crate::people::{Visitor, secret};
 
 /// Addresses that a client may have of one kind.
 pub const URIS_MAX: usize = 20;
@@ -41,8 +41,8 @@ pub fn check_uri(text: &str) -> Result<Arc<str>, &'static str> {
 
 impl Provider {
     /// The client that sends this, which proved it with its secret, in a header or in the form (RFC 6749 §2.3.1).
-    pub(super) async fn client_of(&self, headers: &HeaderMap, form: &Params) -> Result<Client, OAuthError> {
-        let basic = basic(headers)?;
+    pub(super) async fn client_of(&self, visitor: &Visitor, form: &Params) -> Result<Client, OAuthError> {
+        let basic = basic(&visitor.headers)?;
         let (id, secret) = match (&basic, form.get("client_secret")) {
             (Some(_), Some(_)) => return Err(OAuthError::invalid_request("the client proves itself in two ways")),
             (Some((id, secret)), None) => (id.as_str(), secret.as_str()),
@@ -52,28 +52,33 @@ impl Provider {
         if basic.is_some() && form.get("client_id").is_some_and(|other| other != id) {
             return Err(OAuthError::invalid_request("two clients are named"));
         }
-        self.proved(id, secret).await?.ok_or_else(|| OAuthError::invalid_client(basic.is_some()))
+        let refused = || OAuthError::invalid_client(basic.is_some());
+        let client = self.client_with(id).await?.ok_or_else(refused)?;
+        if self.is_proved(&client, secret).await? {
+            return Ok(client);
+        }
+        self.people.note_refused(visitor, &client.refused()).await?;
+        Err(refused())
     }
 
-    async fn proved(&self, id: &str, secret: &str) -> Result<Option<Client>, StoreError> {
-        let (Ok(id), Some(presented)) = (id.parse(), secret::hash_of(secret)) else { return Ok(None) };
-        let client = match self.store.client(id).await {
-            Err(StoreError::NotFound { .. }) => return Ok(None),
-            found => found?,
-        };
-        let kept = self.store.client_secret(id).await?;
-        let same = bool::from(kept.0.ct_eq(&presented.0));
-        Ok((same && client.revoked_at.is_none()).then_some(client))
+    async fn is_proved(&self, client: &Client, secret: &str) -> Result<bool, StoreError> {
+        let Some(presented) = secret::hash_of(secret) else { return Ok(false) };
+        let kept = self.store.client_secret(client.id).await?;
+        Ok(bool::from(kept.0.ct_eq(&presented.0)) && client.revoked_at.is_none())
+    }
+
+    async fn client_with(&self, id: &str) -> Result<Option<Client>, StoreError> {
+        let Ok(id) = id.parse() else { return Ok(None) };
+        match self.store.client(id).await {
+            Err(StoreError::NotFound { .. }) => Ok(None),
+            found => found.map(Some),
+        }
     }
 
     /// A client that is in use, without a proof.
     pub(super) async fn known_client(&self, id: Option<&str>) -> Result<Option<Client>, StoreError> {
-        let Some(id) = id.and_then(|id| id.parse().ok()) else { return Ok(None) };
-        match self.store.client(id).await {
-            Ok(client) => Ok(client.revoked_at.is_none().then_some(client)),
-            Err(StoreError::NotFound { .. }) => Ok(None),
-            Err(error) => Err(error),
-        }
+        let found = self.client_with(id.unwrap_or_default()).await?;
+        Ok(found.filter(|client| client.revoked_at.is_none()))
     }
 }
 

@@ -59,7 +59,7 @@ pub(super) async fn give(
     form: Bytes,
 ) -> Result<Response, OAuthError> {
     let form = Params::parse(&form)?;
-    let client = provider.client_of(&visitor.headers, &form).await?;
+    let client = provider.client_of(&visitor, &form).await?;
     let act = acting(&client, &visitor, provider.now());
     let grant = match form.get("grant_type") {
         Some("authorization_code") => provider.redeem(&client, &form, &act).await?,
@@ -79,7 +79,7 @@ pub(super) async fn revoke(
     form: Bytes,
 ) -> Result<Response, OAuthError> {
     let form = Params::parse(&form)?;
-    let client = provider.client_of(&visitor.headers, &form).await?;
+    let client = provider.client_of(&visitor, &form).await?;
     let token = form.get("token").ok_or_else(|| OAuthError::invalid_request("token is missing"))?;
     if let Some(session) = provider.session_behind(&client, token).await? {
         let mut ended = session.ended(provider.now());

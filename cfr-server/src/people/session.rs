@@ -162,8 +162,7 @@ impl People {
     /// # Errors
     /// When the user or their tenant is not active, or the store fails.
     pub async fn open_session_of(&self, visitor: &Visitor, user: User, methods: &[&str]) -> Result<Opened, Refusal> {
-        let tenant = self.store.tenant(user.tenant).await?;
-        check_active(&user, &tenant)?;
+        let tenant = self.admissible(visitor, &user).await?;
         let now = self.now();
         let act = visitor.act(Some(user.id), now);
         let noted = self.amend(user.id, &act, |credentials| {

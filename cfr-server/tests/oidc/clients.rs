@@ -31,6 +31,7 @@ async fn a_client_is_registered_used_and_shut_out() {
     assert_eq!((&changed["name"], &changed["version"]), (&json!("Chat 2"), &json!(2)));
     let rotated = manage(&site, &key, reqwest::Method::POST, &format!("{path}/rotate"), json!({})).await.is(201);
     site.refresh(&program, &tokens.text("refresh_token")).await.is_error(401, "invalid_client");
+    assert_eq!(site.told("oidc_client.refused").await, 1);
     let program = Program { secret: rotated.text("client_secret"), ..program };
     site.refresh(&program, &tokens.text("refresh_token")).await.is(200);
 

@@ -92,6 +92,7 @@ async fn who_is_known_by_the_provider_signs_in() {
     let user = pair.ours.user("somebody@else.example").await;
     let stranger = pair.sign_in("").await.is(200);
     assert!(stranger.body.contains("is not known here"), "{stranger:?}");
+    assert_eq!(pair.ours.told("session.refused").await, 1);
     let store = &pair.ours.app.books.store;
     store.link_identity(user.id, &pair.identity(), &pair.ours.act()).await.expect("linked");
     let seen = pair.sign_in("").await.is(303);
