@@ -218,12 +218,7 @@ fn must_enrol_page(people: &People, words: &'static Words, back: &Back, session:
     }
 }
 
-const fn ask_passkey<'a>(
-    label: &'a str,
-    path: &'static str,
-    csrf_token: &'a str,
-    next: &'a str,
-) -> PasskeyButton<'a> {
+const fn ask_passkey<'a>(label: &'a str, path: &'static str, csrf_token: &'a str, next: &'a str) -> PasskeyButton<'a> {
     PasskeyButton { label, name: None, path, csrf_token, next }
 }
 

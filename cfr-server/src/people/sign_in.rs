@@ -44,8 +44,10 @@ pub enum Entered {
 pub(super) enum Reason {
     WrongPassword,
     WrongCode,
+    #[cfg(feature = "passkeys")]
     WrongPasskey,
     /// Its counter did not grow.
+    #[cfg(feature = "passkeys")]
     CopiedPasskey,
     ClosedForNow,
     NotActive,
@@ -57,7 +59,9 @@ impl Reason {
         match self {
             Self::WrongPassword => "wrong_password",
             Self::WrongCode => "wrong_code",
+            #[cfg(feature = "passkeys")]
             Self::WrongPasskey => "wrong_passkey",
+            #[cfg(feature = "passkeys")]
             Self::CopiedPasskey => "copied_passkey",
             Self::ClosedForNow => "closed_for_now",
             Self::NotActive => "not_active",

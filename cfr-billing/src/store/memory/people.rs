@@ -14,7 +14,8 @@ use crate::audit_log::{Act, Action, Event};
 use crate::identity::{ApiKey, User};
 use crate::oidc::Ending;
 use crate::people::{
-    Activation, Admission, AttemptCount, Credentials, Mail, OneTimeToken, OutsideIdentity, SecretHash, Session, SignedIn, TokenKind,
+    Activation, Admission, AttemptCount, Credentials, Mail, OneTimeToken, OutsideIdentity, SecretHash, Session,
+    SignedIn, TokenKind,
 };
 use crate::store::{MAILS_MAX, Page, PageRequest, PeopleStore, StoreError};
 

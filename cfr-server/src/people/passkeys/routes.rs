@@ -16,7 +16,8 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use webauthn_rs::prelude::{PublicKeyCredential, RegisterPublicKeyCredential};
 
-use super::{Added, CHALLENGE_LASTS, Given};
+use super::own::Added;
+use super::{CHALLENGE_LASTS, Given};
 use crate::api::input::{Checks, Json};
 use crate::api::problem::{Problem, Problems};
 use crate::api::schema;
