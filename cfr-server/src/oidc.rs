@@ -43,11 +43,11 @@ mod userinfo;
 pub use error::OAuthError;
 pub use issuer::Issuer;
 pub(crate) use issuer::is_safe;
-pub(crate) use self::signing::place as signing_key_place;
 pub(crate) use outgoing::{CallError, Outgoing};
 
 pub(crate) use self::derived::Derived;
 pub(crate) use self::page::explanation as explain;
+pub(crate) use self::signing::place as signing_key_place;
 use self::params::PARAMS_BYTES_MAX;
 use self::signing::SigningKeys;
 

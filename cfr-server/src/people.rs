@@ -44,8 +44,8 @@ mod visitor;
 
 pub use browser::check_browser;
 pub use refusal::Refusal;
-pub use step_up::require_recent_proof;
 pub(crate) use sign_in::totp_place;
+pub use step_up::require_recent_proof;
 pub use sweeper::Sweeper;
 pub use visitor::Visitor;
 

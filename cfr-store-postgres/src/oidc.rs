@@ -198,7 +198,8 @@ pub(crate) async fn insert_sessions(tx: &mut Tx<'_>, sessions: &[ClientSession])
 }
 
 async fn reseal_signing_key(tx: &mut Tx<'_>, seq: i64, private: &str) -> Result<(), Fault> {
-    let sql = "UPDATE signing_keys SET entry = jsonb_set(entry::jsonb, '{private}', to_jsonb($2::text))::json WHERE seq = $1";
+    let sql =
+        "UPDATE signing_keys SET entry = jsonb_set(entry::jsonb, '{private}', to_jsonb($2::text))::json WHERE seq = $1";
     let written = query(sql).bind(seq).bind(private.to_owned()).execute(tx.connection()).await?;
     match written.rows_affected() {
         0 => Err(StoreError::NotFound { what: "signing key" }.into()),

@@ -5,7 +5,8 @@ use cfr_billing::audit_log::{Act, Action, Event};
 use cfr_billing::identity::{ApiKey, User};
 use cfr_billing::oidc::Ending;
 use cfr_billing::people::{
-    Activation, Admission, AttemptCount, Credentials, Mail, OneTimeToken, OutsideIdentity, SecretHash, Session, SignedIn, TokenKind,
+    Activation, Admission, AttemptCount, Credentials, Mail, OneTimeToken, OutsideIdentity, SecretHash, Session,
+    SignedIn, TokenKind,
 };
 use cfr_billing::store::{Page, PageRequest, PeopleStore, StoreError};
 use cfr_core::id::{MailId, SessionId, TenantId, TokenId, UserId};

@@ -204,12 +204,7 @@ impl LedgerStore for Counted {
         self.store.audit_accounts(after, limit).await
     }
 
-    async fn correct(
-        &self,
-        correction: &Correction,
-        reason: &str,
-        act: &Act,
-    ) -> Result<(), StoreError> {
+    async fn correct(&self, correction: &Correction, reason: &str, act: &Act) -> Result<(), StoreError> {
         count(&self.others);
         self.store.correct(correction, reason, act).await
     }

@@ -10,7 +10,8 @@ use super::{Page, PageRequest, StoreError};
 use crate::audit_log::{Act, Event};
 use crate::identity::{ApiKey, User};
 use crate::people::{
-    Activation, Admission, AttemptCount, Credentials, Mail, OneTimeToken, OutsideIdentity, SecretHash, Session, SignedIn, TokenKind,
+    Activation, Admission, AttemptCount, Credentials, Mail, OneTimeToken, OutsideIdentity, SecretHash, Session,
+    SignedIn, TokenKind,
 };
 
 /// Letters that are claimed at once, at most.

@@ -189,12 +189,7 @@ impl LedgerStore for Link {
         self.over(self.store.audit_accounts(after, limit)).await
     }
 
-    async fn correct(
-        &self,
-        correction: &Correction,
-        reason: &str,
-        act: &Act,
-    ) -> Result<(), StoreError> {
+    async fn correct(&self, correction: &Correction, reason: &str, act: &Act) -> Result<(), StoreError> {
         self.over(self.store.correct(correction, reason, act)).await
     }
 }
