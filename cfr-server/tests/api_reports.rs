@@ -57,6 +57,24 @@ async fn a_report_is_the_sum_of_the_records_by_whatever_it_is_grouped() {
     assert_eq!((rows_of(&analytics, "days"), &analytics["days"][0]["requests"]), (1, &json!(4)));
 }
 
+#[tokio::test]
+async fn what_a_key_or_a_model_did_is_found_alone() {
+    let api = Api::new().await;
+    let [anna, ben] = used(&api).await;
+    let (anna, ben) = (anna.key, ben.key);
+    for (filter, found) in [
+        (format!("key={anna}"), 3),
+        (format!("key={ben}"), 1),
+        (format!("key={anna}&user=ben@acme.example"), 0),
+        (format!("key={anna}&tenant=acme&model={MODEL}"), 3),
+        (format!("model={MODEL}"), 4),
+        (format!("model={MODEL}&to=2020-01-01T00:00:00Z"), 0),
+        ("model=no-such-model".to_owned(), 0),
+    ] {
+        assert_eq!(rows(&api.get(&format!("/usage?{filter}")).await.ok()).len(), found, "{filter}");
+    }
+}
+
 fn rows_of(body: &Value, list: &str) -> usize {
     body[list].as_array().expect("a list").len()
 }

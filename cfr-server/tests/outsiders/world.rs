@@ -73,11 +73,6 @@ impl World {
         Self { server, things, tenant_key, folder }
     }
 
-    /// Somebody who may do everything.
-    pub(crate) fn admin(&self) -> Client {
-        self.server.client(ADMIN_KEY)
-    }
-
     /// `http://…`, without a path.
     pub(crate) fn base(&self) -> String {
         format!("http://{}", self.server.address())
