@@ -15,8 +15,8 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use url::Url;
 use webauthn_rs::prelude::{
-    AuthenticationResult, CredentialID, DiscoverableAuthentication, Passkey as Key, PasskeyRegistration,
-    PublicKeyCredential, RegisterPublicKeyCredential, Uuid, Webauthn, WebauthnBuilder, WebauthnError,
+    AuthenticationResult, DiscoverableAuthentication, Passkey as Key, PasskeyRegistration, PublicKeyCredential,
+    RegisterPublicKeyCredential, Uuid, Webauthn, WebauthnBuilder, WebauthnError,
 };
 
 use super::CHALLENGE_LASTS;
@@ -78,7 +78,7 @@ impl RelyingParty {
     /// Asks for a new key, by an authenticator that has none of these.
     pub(super) fn ask_to_add(&self, user: &User, known: &[Passkey]) -> Result<Asked, WebauthnError> {
         let handle = Uuid::from_u128(user.id.as_u128());
-        let known = known.iter().filter_map(|key| id_bytes(&key.id)).map(CredentialID::from).collect();
+        let known = known.iter().filter_map(|key| id_bytes(&key.id)).collect();
         let (options, state) = self.0.start_passkey_registration(handle, &user.email, &user.name, Some(known))?;
         let mut options = as_json(&options)?;
         // A key that its authenticator finds by itself signs in without a name; one that has no room still is a second factor.
