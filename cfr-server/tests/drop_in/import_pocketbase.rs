@@ -71,6 +71,7 @@ async fn people_their_keys_and_what_is_left_of_their_budgets_come_along() {
     let expected = [
         "tenants taken",
         "products taken",
+        "subscriptions taken",
         "users taken",
         "budgets taken",
         "keys taken",
@@ -97,6 +98,8 @@ async fn people_their_keys_and_what_is_left_of_their_budgets_come_along() {
     assert_eq!(user["budget_reset_date"].as_str().map(str::len), Some("2099-01-01 00:00:00.000Z".len()));
     let tenant = world.get("/api/collections/tenants/records/ten000000000001").await.json();
     assert_eq!((&tenant["services"], &tenant["billing_plan"]), (&json!({"chat": true}), &json!("starter")), "{tenant}");
+    let plan = &world.get("/api/v1/subscriptions").await.json()["items"][0];
+    assert_eq!((&plan["product"], &plan["status"], &plan["seats"]), (&json!("starter"), &json!("active"), &json!(10)));
     let product = world.get("/api/collections/products/records/pro000000000001").await.json();
     assert_eq!(
         (product["price"].to_string(), product["budget_included"].to_string()),
