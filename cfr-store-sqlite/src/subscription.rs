@@ -69,8 +69,10 @@ impl SubscriptionStore for SqliteStore {
 async fn add(tx: &mut Tx<'_>, new: &Subscription, act: &Act) -> Result<(), Fault> {
     check(tx, new).await?;
     insert(tx.connection(), new).await?;
-    audit_log::record(tx, act, &Event::created(Action::SubscriptionCreated, new)).await?;
-    if new.status.gives() { give(tx, new, act).await } else { Ok(()) }
+    if new.status.gives() {
+        give(tx, new, act).await?;
+    }
+    audit_log::record(tx, act, &Event::created(Action::SubscriptionCreated, new)).await
 }
 
 /// Whether its owner may have it.
@@ -97,12 +99,11 @@ async fn update(tx: &mut Tx<'_>, new: &Subscription, act: &Act) -> Result<Subscr
     let (tenant, user) = (before.tenant, before.user);
     let after = Subscription { tenant, user, version: new.version + 1, updated_at: tx.now, ..new.clone() };
     write(tx.connection(), &after).await?;
-    audit_log::record(tx, act, &Event::changed(Action::SubscriptionChanged, &before, &after)).await?;
     if before.gives_more(&after) {
         after.check_seats(user::count(tx, tenant).await?)?;
         give(tx, &after, act).await?;
     }
-    Ok(after)
+    audit_log::changed(tx, act, Action::SubscriptionChanged, &before, after).await
 }
 
 /// What a subscription gives as soon as it does: a user the product with its budget, a tenant a budget.
