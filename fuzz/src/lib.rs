@@ -7,8 +7,10 @@
 pub mod answer;
 pub mod calls;
 pub mod envelope;
+pub mod form;
 pub mod framing;
 pub mod input;
+pub mod litellm;
 pub mod prices;
 pub mod promises;
 pub mod providers;

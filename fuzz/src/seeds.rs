@@ -12,7 +12,7 @@ use crate::answer::STATUSES;
 use crate::calls::{self, OPERATIONS};
 use crate::framing::FRAMINGS;
 use crate::input::choice;
-use crate::providers;
+use crate::{litellm, providers};
 
 /// Entries of the bundled table in one seed: as many as a mutation can make something of.
 const ENTRIES_PER_SEED: usize = 2;
@@ -34,6 +34,8 @@ pub fn write(repository: &Path, folder: &Path) -> io::Result<()> {
             seeds.of_exchange(kind, &exchange, &name_of(&file))?;
         }
     }
+    seeds.of_forms()?;
+    seeds.of_litellm()?;
     seeds.of_prices(&repository.join("cfr-core/data/prices.json"))
 }
 
@@ -75,6 +77,22 @@ impl Seeds<'_> {
         let body = exchange.request_body.to_string();
         self.put("envelope", name, &[at], body.as_bytes())?;
         self.put("request", name, &[provider, at, 0], body.as_bytes())
+    }
+
+    /// A file that begins as recordings and pictures do, with a name and a media type.
+    fn of_forms(&self) -> io::Result<()> {
+        let files: [(&str, &[u8]); 3] =
+            [("a.wav", b"RIFF\x24\0\0\0WAVEfmt \x10\0\0\0"), ("a.mp3", b"ID3\x04\0"), ("a.png", b"\x89PNG\r\n\x1a\n")];
+        for (at, (name, bytes)) in (0_u8..).zip(files) {
+            let length = u8::try_from(name.len()).expect("a short name");
+            self.put("form", name, &[0, at, length, 0], &[name.as_bytes(), bytes].concat())?;
+        }
+        Ok(())
+    }
+
+    fn of_litellm(&self) -> io::Result<()> {
+        let mut files = litellm::SEEDS.iter().enumerate();
+        files.try_for_each(|(number, file)| self.put("litellm", &number.to_string(), &[], file.as_bytes()))
     }
 
     fn of_prices(&self, file: &Path) -> io::Result<()> {
