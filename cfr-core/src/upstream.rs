@@ -122,8 +122,15 @@ impl Capabilities {
     pub const TEXT: Self = Self { chat: true, completions: true, embeddings: true, ..Self::NONE };
 
     /// Everything.
-    pub const ALL: Self =
-        Self { images: true, speech: true, transcriptions: true, moderations: true, rerank: true, realtime: true, ..Self::TEXT };
+    pub const ALL: Self = Self {
+        images: true,
+        speech: true,
+        transcriptions: true,
+        moderations: true,
+        rerank: true,
+        realtime: true,
+        ..Self::TEXT
+    };
 
     /// Whether it can do this at all.
     #[must_use]

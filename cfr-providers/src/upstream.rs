@@ -7,8 +7,8 @@ use async_trait::async_trait;
 use cfr_core::chat::{Call, Operation};
 use cfr_core::secret::Secret;
 use cfr_core::upstream::{
-    Capabilities, Order, RealtimeOrder, RealtimeSocket, Reply, StoredOrder, StoredReply, StreamEvent, StreamReply, TokenCount, Upstream,
-    UpstreamError, WholeReply,
+    Capabilities, Order, RealtimeOrder, RealtimeSocket, Reply, StoredOrder, StoredReply, StreamEvent, StreamReply,
+    TokenCount, Upstream, UpstreamError, WholeReply,
 };
 use futures_util::{StreamExt, stream};
 use http::{HeaderMap, Response, StatusCode, header};

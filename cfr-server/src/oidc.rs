@@ -47,9 +47,9 @@ pub(crate) use outgoing::{CallError, Outgoing};
 
 pub(crate) use self::derived::Derived;
 pub(crate) use self::page::explanation as explain;
-pub(crate) use self::signing::place as signing_key_place;
 use self::params::PARAMS_BYTES_MAX;
 use self::signing::SigningKeys;
+pub(crate) use self::signing::place as signing_key_place;
 
 /// Where somebody is asked who they are.
 pub const AUTHORIZE: &str = "/oauth/authorize";

@@ -16,7 +16,9 @@ use serde_json::{Value, json};
 use crate::error::{ApiError, Reason};
 use crate::serve::Peer;
 use crate::state::App;
-use crate::{anthropic, api, compat, federation, gemini, leads, leaks, models, oidc, openai, openapi, people, realtime};
+use crate::{
+    anthropic, api, compat, federation, gemini, leads, leaks, models, oidc, openai, openapi, people, realtime,
+};
 
 /// Where OpenAI's clients find everything.
 const SURFACE: &str = "/v1";

@@ -224,13 +224,8 @@ impl Books {
         });
         let vault = Arc::new(Vault::new(Arc::clone(&store) as _, Arc::clone(&clock), master_key(config)));
         let letters = Letters::new(Arc::clone(&vault), config.public_url.clone(), config.mail.as_ref());
-        let people = People::new(
-            Arc::clone(&store),
-            Arc::clone(&vault),
-            Arc::clone(&keys),
-            letters.clone(),
-            Arc::clone(&clock),
-        );
+        let people =
+            People::new(Arc::clone(&store), Arc::clone(&vault), Arc::clone(&keys), letters.clone(), Arc::clone(&clock));
         let doors = config.public_url.is_some().then(|| config.sign_in.iter().map(FederationConfig::door).collect());
         let people = Arc::new(people.with_doors(doors.unwrap_or_default()));
         Ok(Self { store, escrow, keys, clock, broadcast, vault, letters, people, database, shared })
@@ -414,7 +409,12 @@ impl App {
         let (clock, halted) = (Arc::clone(&books.clock), Arc::clone(&halt));
         let batches = BatchDesk::new(gateway.clone(), batches, money, clock, halted, settings.body_bytes_max);
         let batches = Arc::new(batches);
-        tasks.spawn(upkeep::run(Arc::clone(&books.keys), Arc::clone(&books.store), Arc::clone(&books.clock), settings.leads_kept));
+        tasks.spawn(upkeep::run(
+            Arc::clone(&books.keys),
+            Arc::clone(&books.store),
+            Arc::clone(&books.clock),
+            settings.leads_kept,
+        ));
         tasks.spawn(Arc::clone(&batches).work());
         let outside = (Arc::clone(&books.store), Arc::clone(&books.escrow), Arc::clone(&books.clock));
         tasks.spawn(OutsideDesk::new(outside.0, outside.1, outside.2).work());

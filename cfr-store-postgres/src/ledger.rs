@@ -150,12 +150,7 @@ impl LedgerStore for PostgresStore {
         Ok(audit::piece(self, after, limit).await?)
     }
 
-    async fn correct(
-        &self,
-        correction: &Correction,
-        reason: &str,
-        act: &Act,
-    ) -> Result<(), StoreError> {
+    async fn correct(&self, correction: &Correction, reason: &str, act: &Act) -> Result<(), StoreError> {
         write!(sealing self, act.at, |tx| correction::correct(tx, correction, reason, act)).await
     }
 }

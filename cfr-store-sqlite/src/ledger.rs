@@ -149,12 +149,7 @@ impl LedgerStore for SqliteStore {
         Ok(audit::piece(self.readers(), after, limit).await?)
     }
 
-    async fn correct(
-        &self,
-        correction: &Correction,
-        reason: &str,
-        act: &Act,
-    ) -> Result<(), StoreError> {
+    async fn correct(&self, correction: &Correction, reason: &str, act: &Act) -> Result<(), StoreError> {
         let mut writer = self.writer().await?;
         let mut tx = writer.begin(act.at).await?;
         correction::correct(&mut tx, correction, reason, act).await?;

@@ -140,7 +140,12 @@ impl Host {
         };
         let endpoint = endpoints[Path::Realtime as usize].with_query("model", model);
         let endpoint = endpoint.map_err(|_| unsupported("a model of this name"))?.with_method(Method::GET);
-        Ok(WireRequest { endpoint: Arc::new(endpoint), headers: HeaderMap::new(), body: Bytes::new(), dropped: Vec::new() })
+        Ok(WireRequest {
+            endpoint: Arc::new(endpoint),
+            headers: HeaderMap::new(),
+            body: Bytes::new(),
+            dropped: Vec::new(),
+        })
     }
 
     /// Whether a model answers on `/responses` only.

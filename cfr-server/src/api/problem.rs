@@ -200,7 +200,9 @@ impl From<StoreError> for Problem {
         match error {
             StoreError::NotFound { what } => Self::not_found(what),
             StoreError::Conflict { what } => Self::conflict(what),
-            needed @ StoreError::NeedsSecondPerson => Self::new(StatusCode::FORBIDDEN, "second_person_required", needed),
+            needed @ StoreError::NeedsSecondPerson => {
+                Self::new(StatusCode::FORBIDDEN, "second_person_required", needed)
+            }
             StoreError::Invalid { what } => Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid", what),
             StoreError::Unavailable { reason } | StoreError::Unwritable { reason } => Self::unavailable(reason),
             other => Self::unavailable(other),

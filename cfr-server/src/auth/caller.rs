@@ -37,11 +37,7 @@ pub(super) fn caller(context: &KeyContext, now: Timestamp) -> Result<Caller, Aut
 }
 
 /// Works out what a request of this user may do, who has no key, or is named by the holder of one.
-pub(crate) fn user_caller(
-    context: &UserContext,
-    key: Option<&ApiKey>,
-    now: Timestamp,
-) -> Result<Caller, AuthError> {
+pub(crate) fn user_caller(context: &UserContext, key: Option<&ApiKey>, now: Timestamp) -> Result<Caller, AuthError> {
     let UserContext { user, tenant, product, subscription, budgets } = context;
     let (product, subscription) = (product.as_ref(), subscription.as_ref());
     Holder { key, user: Some(user), tenant: Some(tenant), product, subscription, budgets }.caller(now)

@@ -181,7 +181,8 @@ impl Keys {
     pub fn with_operator(mut self, key: &KeyText) -> Self {
         let now = self.clock.now();
         let context = operator_context(key, now);
-        self.operator = self.pepper.as_ref().ok().map(|pepper| (pepper.mac(key), Arc::new(Principal::new(context, now))));
+        self.operator =
+            self.pepper.as_ref().ok().map(|pepper| (pepper.mac(key), Arc::new(Principal::new(context, now))));
         self
     }
 
@@ -417,7 +418,8 @@ impl Keys {
     }
 
     async fn read(&self, mac: KeyMac, generation: u64, now: Duration) -> Result<Option<Arc<Principal>>, StoreError> {
-        let principal = self.store.key_context(&mac).await?.map(|context| Arc::new(Principal::new(context, self.clock.now())));
+        let principal =
+            self.store.key_context(&mac).await?.map(|context| Arc::new(Principal::new(context, self.clock.now())));
         let memory = Memory { principal: principal.clone(), read_at: now, looked_at: now, generation };
         self.memories.insert(mac, memory);
         Ok(principal)

@@ -96,7 +96,7 @@ impl Attempts {
     /// # Errors
     /// [`Refusal::Throttled`] when there were too many from there, or in all; when the store fails.
     pub async fn admit(&self, address: Option<IpAddr>) -> Result<(), Refusal> {
-        self.from_network(address)?;
+        self.admit_here(address)?;
         // A network that is over its own limit must not use up the turns of all.
         self.take(&PER_NETWORK, address).await?;
         self.take(&IN_ALL, None).await
@@ -112,7 +112,7 @@ impl Attempts {
     }
 
     /// What this server lets in at once.
-    fn from_network(&self, address: Option<IpAddr>) -> Result<(), Refusal> {
+    fn admit_here(&self, address: Option<IpAddr>) -> Result<(), Refusal> {
         let limit = |scope, subject, quota: &Quota| Limit {
             scope,
             subject,
@@ -199,14 +199,14 @@ mod tests {
         let (_, attempts) = attempts();
         let address = |text: &str| Some(text.parse().expect("an address"));
         for _ in 0..PER_NETWORK.most {
-            attempts.from_network(address("2001:db8::1")).expect("within the limit");
+            attempts.admit_here(address("2001:db8::1")).expect("within the limit");
         }
-        assert!(attempts.from_network(address("2001:db8::ffff:2")).is_err(), "the same customer");
-        attempts.from_network(address("2001:db8:0:1::1")).expect("another customer");
-        attempts.from_network(address("192.0.2.1")).expect("another customer");
-        attempts.from_network(address("192.0.2.2")).expect("another customer");
+        assert!(attempts.admit_here(address("2001:db8::ffff:2")).is_err(), "the same customer");
+        attempts.admit_here(address("2001:db8:0:1::1")).expect("another customer");
+        attempts.admit_here(address("192.0.2.1")).expect("another customer");
+        attempts.admit_here(address("192.0.2.2")).expect("another customer");
         let others = (1_u128..).map(|number| IpAddr::from((number << 64).to_be_bytes()));
-        let admitted = others.take(2_000).filter(|other| attempts.from_network(Some(*other)).is_ok()).count();
+        let admitted = others.take(2_000).filter(|other| attempts.admit_here(Some(*other)).is_ok()).count();
         assert!(admitted < 2_000 && admitted > 1_000, "{admitted}");
     }
 

@@ -166,13 +166,16 @@ async fn nobody_has_more_passkeys_than_one_may_have() {
     browser.post(&format!("{OWN}/begin"), json!({})).await.is_problem(409, "conflict");
 }
 
+/// What is wrong, and how the authenticator, the question with the right challenge, and the answer are changed for it.
+type Wrong = (&'static str, fn(&mut Authenticator), fn(&mut Value, &str), fn(&mut Value));
+
 #[tokio::test]
 async fn an_answer_that_is_wrong_in_any_way_lets_nobody_in() {
     let site = site().await;
     let (_, mut device) = device_of(&site, ADA).await;
     let browser = site.browser();
     let challenge = encode(&[7; 32]);
-    let wrong: [(&str, fn(&mut Authenticator), fn(&mut Value, &str), fn(&mut Value)); 7] = [
+    let wrong: [Wrong; 7] = [
         ("another site", |device| device.origin = "https://evil.example".into(), |_, _| (), |_| ()),
         ("another port", |device| device.origin = format!("{ORIGIN}:8443"), |_, _| (), |_| ()),
         ("nobody looked who holds it", |device| device.verified = false, |_, _| (), |_| ()),

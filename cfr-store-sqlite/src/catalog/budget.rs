@@ -78,10 +78,8 @@ pub(crate) async fn follow_or_create(tx: &mut Tx<'_>, new: &NewBudget) -> Result
     check_limit(new.included_nanos)?;
     let sql = "UPDATE budgets SET included = ?3, version = version + 1 WHERE id = \
          (SELECT id FROM budgets WHERE scope = ?1 AND scope_id = ?2 ORDER BY id LIMIT 1)";
-    let update = sqlx::query(sql)
-        .bind(new.scope.name())
-        .bind(blob(new.scope_id.0.to_be_bytes()))
-        .bind(new.included_nanos);
+    let update =
+        sqlx::query(sql).bind(new.scope.name()).bind(blob(new.scope_id.0.to_be_bytes())).bind(new.included_nanos);
     match update.execute(tx.connection()).await?.rows_affected() {
         0 => insert(tx, new).await.map(drop),
         _ => Ok(()),

@@ -11,8 +11,8 @@ use cfr_core::time::{TimeZone, Timestamp};
 use jiff::tz;
 
 use super::books::Budgets;
-use super::tables::{check_free, check_slug, check_version, page};
 use super::subscription::Subscriptions;
+use super::tables::{check_free, check_slug, check_version, page};
 use super::{MemoryStore, oidc};
 use crate::audit_log::{Act, Action, AuditEvent, AuditFilter, Event};
 use crate::budget::{Budget, BudgetFilter, Grant, NewBudget, ScopeId};

@@ -133,7 +133,9 @@ impl Facts {
             rate.map_or(UnitPrice::FREE, |rate| rate.price)
         };
         let unpriced = match self.mode {
-            Mode::Chat | Mode::Realtime => price(Meter::InputTokens) == UnitPrice::FREE || price(Meter::OutputTokens) == UnitPrice::FREE,
+            Mode::Chat | Mode::Realtime => {
+                price(Meter::InputTokens) == UnitPrice::FREE || price(Meter::OutputTokens) == UnitPrice::FREE
+            }
             Mode::Moderation => self.rates.is_empty(),
             _ => !self.rates.iter().any(|rate| rate.price > UnitPrice::FREE),
         };
