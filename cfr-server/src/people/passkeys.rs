@@ -1,10 +1,10 @@
 //! Passkeys: keys that authenticators hold and that work for our name alone, so that nobody can be lured into using one
 //! elsewhere (WebAuthn). An authenticator asks for a finger, a face or a PIN before it answers: a passkey is two factors.
 //!
-//! People [add](People::add_passkey) several, each with a name. One signs in with the password or [without any
-//! name](People::sign_in_with_passkey), and is a proof. Every answer goes to a [`challenge`] that the store has: it works once,
-//! for five minutes, on whichever server, and only for the browser and the session that it was made for.
-//! [`relying_party`] is the only place that knows the library.
+//! People add several, each with a name. One signs in with the password or without any name, and is a proof. Every answer
+//! goes to a `challenge` that the store has: it works once, for five minutes, on whichever server, and only for the browser
+//! and the session that it was made for.
+//! `relying_party` is the only place that knows the library.
 
 use std::time::Duration;
 
