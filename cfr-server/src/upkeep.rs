@@ -42,19 +42,20 @@ pub(crate) async fn run(keys: Arc<Keys>, store: Arc<dyn Store>, clock: Arc<dyn C
 }
 
 /// Writes down what time made of subscriptions: trials, grace and notice that are over. Says whether anything changed. Of
-/// several servers that find the same one, the first one writes it.
+/// several servers that find the same one, the first one writes it; what nobody could write waits for the next minute.
 async fn move_subscriptions(store: &dyn Store, now: Timestamp) -> Result<bool, StoreError> {
     let mut moved = false;
     loop {
-        let due = store.due_subscriptions(now).await?;
+        let (due, mut moved_now) = (store.due_subscriptions(now).await?, false);
         for subscription in &due {
             match store.update_subscription(&subscription.moved(now), &Act::of_system(now)).await {
-                Ok(_) => moved = true,
+                Ok(_) => moved_now = true,
                 Err(StoreError::Conflict { .. }) => {} // another server was faster
                 Err(error) => return Err(error),
             }
         }
-        if due.len() < DUE_MAX as usize {
+        moved |= moved_now;
+        if due.len() < DUE_MAX as usize || !moved_now {
             return Ok(moved);
         }
     }
@@ -62,8 +63,9 @@ async fn move_subscriptions(store: &dyn Store, now: Timestamp) -> Result<bool, S
 
 /// Forgets leads that nobody changed for too long. Of several servers that find the same one, the first one forgets it.
 async fn forget_leads(store: &dyn Store, now: Timestamp, kept: Duration) -> Result<(), StoreError> {
-    let before = now.checked_sub(jiff::SignedDuration::try_from(kept).unwrap_or_default()).ok();
-    let filter = LeadFilter { before, ..LeadFilter::default() };
+    // No lead is older than time itself.
+    let Ok(before) = now.checked_sub(kept) else { return Ok(()) };
+    let filter = LeadFilter { before: Some(before), ..LeadFilter::default() };
     loop {
         let over = store.leads(&filter, PageRequest::default()).await?.items;
         if over.is_empty() {
@@ -80,11 +82,12 @@ async fn forget_leads(store: &dyn Store, now: Timestamp, kept: Duration) -> Resu
 
 #[cfg(test)]
 mod tests {
-    use cfr_billing::identity::{NewTenant, TenantKind};
+    use cfr_billing::identity::{Language, NewTenant, TenantKind};
+    use cfr_billing::lead::{Lead, LeadStatus};
     use cfr_billing::plan::{NewProduct, Terms};
-    use cfr_billing::store::{CatalogStore as _, MemoryStore, SubscriptionStore as _};
+    use cfr_billing::store::{CatalogStore as _, LeadStore as _, MemoryStore, SubscriptionStore as _};
     use cfr_billing::subscription::{PaymentMode, Subscription, SubscriptionStatus};
-    use cfr_core::id::SubscriptionId;
+    use cfr_core::id::{LeadId, SubscriptionId};
     use cfr_core::money::Currency;
     use cfr_core::time::{Period, TimeZone};
 
@@ -159,5 +162,32 @@ mod tests {
         assert!(first.expect("an answer") | second.expect("an answer"));
         let found = store.subscription(trial.id).await.expect("it is there");
         assert_eq!((found.status, found.version), (SubscriptionStatus::Active, 2));
+    }
+
+    #[tokio::test]
+    async fn leads_go_when_their_time_is_over_and_stay_when_it_never_is() {
+        let store = MemoryStore::exclusive();
+        let lead = Lead {
+            id: LeadId::generate(noon()),
+            name: "Ada".into(),
+            company: None,
+            email: "ada@example.org".into(),
+            message: "Hello".into(),
+            locale: Language::En,
+            consent_at: noon(),
+            status: LeadStatus::New,
+            note: None,
+            version: 1,
+            created_at: noon(),
+            updated_at: noon(),
+        };
+        store.add_lead(&lead, None, &Act::of_system(noon())).await.expect("room");
+        let left = async |kept| {
+            forget_leads(&store, noon() + EVERY, kept).await.expect("an answer");
+            store.leads(&LeadFilter::default(), PageRequest::default()).await.expect("a page").items.len()
+        };
+        assert_eq!(left(Duration::MAX).await, 1);
+        assert_eq!(left(2 * EVERY).await, 1);
+        assert_eq!(left(EVERY / 2).await, 0);
     }
 }

@@ -7,11 +7,12 @@ use std::time::Duration;
 
 use super::open_call::{Ending, OpenCall};
 use super::quote::Quote;
-use super::{Caller, Durability, Gateway, GatewayError, Inner};
+use super::{Caller, Durability, Gateway, GatewayError, Inner, Offer};
 use crate::chat::{Call, EnvelopeError};
 use crate::limit::Permit;
 use crate::price::Mode;
 use crate::route::{Plan, Target, first_success};
+use crate::time::Timestamp;
 use crate::upstream::{RealtimeOrder, RealtimeSocket, Report, UpstreamError};
 
 /// A conversation with one model of one upstream. It takes a place among the caller's parallel requests for as long as it
@@ -47,7 +48,7 @@ impl Gateway {
     ) -> Result<(RealtimeSession, Box<dyn RealtimeSocket>), GatewayError> {
         let gateway = &self.inner;
         let place = gateway.limits.admit(caller).await?;
-        let plan = gateway.realtime_plan(caller, opening)?;
+        let plan = gateway.realtime_plan(&gateway.offer.load(), caller, opening, gateway.clock.now())?;
         let connected = first_success(&plan, |target| async move {
             let socket = gateway.dial(&target, event_bytes_max).await;
             match &socket {
@@ -67,9 +68,8 @@ impl Gateway {
 
 impl Inner {
     /// Who can hold the conversation: the model must be one that is priced for it.
-    fn realtime_plan(&self, caller: &Caller, call: &Call) -> Result<Plan, GatewayError> {
-        let (offer, at) = (self.offer.load(), self.clock.now());
-        let mut plan = self.plan(&offer, caller, call, None, at)?;
+    fn realtime_plan(&self, offer: &Offer, caller: &Caller, call: &Call, at: Timestamp) -> Result<Plan, GatewayError> {
+        let mut plan = self.plan(offer, caller, call, None, at)?;
         plan.retain(|target| target.entry(&offer.prices, at).is_some_and(|entry| entry.mode() == Mode::Realtime));
         let other = || EnvelopeError::Field { param: "model", reason: "is no model of the realtime API".into() };
         if plan.is_empty() { Err(other().into()) } else { Ok(plan) }
@@ -95,7 +95,8 @@ impl RealtimeSession {
     /// for, with the body and the cap of the answer.
     ///
     /// The place among the parallel requests is given up for a moment and taken again; a session that loses it to another
-    /// request is refused here and may try again.
+    /// request, or has no turn in this minute, is refused here and may try again. Whatever else refuses a response, the session
+    /// keeps its place.
     ///
     /// # Errors
     /// As [`Gateway::answer`]; nothing is charged then, and the session goes on.
@@ -106,10 +107,10 @@ impl RealtimeSession {
         let gateway = &self.gateway;
         let call = gateway.run_pre_hooks(caller, call).await?;
         drop(std::mem::take(&mut self.place));
-        let permit = gateway.limits.admit(caller).await?;
+        self.place = gateway.limits.admit(caller).await?;
         let offer = gateway.offer.load_full();
         let at = gateway.clock.now();
-        let mut plan = gateway.realtime_plan(caller, &call)?;
+        let mut plan = gateway.realtime_plan(&offer, caller, &call, at)?;
         let same = |target: &Target| target.upstream == self.target.upstream && target.model == self.target.model;
         plan.retain(|target| same(target));
         if plan.is_empty() {
@@ -117,10 +118,14 @@ impl RealtimeSession {
         }
         let quote = Quote::worst_case(&offer, &plan, caller, &call, &gateway.config, at)?;
         let hold = gateway.hold(caller, &call, &quote).await?;
-        let mut open = Box::new(OpenCall::begin(gateway, offer, caller, call, quote, hold, permit));
+        let place = std::mem::take(&mut self.place);
+        let mut open = Box::new(OpenCall::begin(gateway, offer, caller, call, quote, hold, place));
         let committed = open.take_hold_commit();
-        if gateway.config.durability != Durability::Relaxed {
-            committed.await.map_err(|error| open.fail(error.into()))?;
+        if gateway.config.durability != Durability::Relaxed
+            && let Err(error) = committed.await
+        {
+            self.place = std::mem::take(&mut open.permit);
+            return Err(open.fail(error.into()));
         }
         open.asks(&self.target);
         Ok(RealtimeResponse { checkpoint_due: gateway.config.checkpoint_every, open })

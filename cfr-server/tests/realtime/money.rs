@@ -118,6 +118,18 @@ async fn a_session_counts_as_a_running_request_and_its_responses_by_the_minute()
 }
 
 #[tokio::test]
+async fn a_session_whose_budget_is_used_up_still_counts_as_a_running_request() {
+    let site = Site::start(FAKE).await;
+    let poor = cfr_billing::plan::Terms { parallel_requests_max: Some(1), ..terms(1_000) };
+    let key = site.key(poor).await;
+    let mut talk = Talk::in_text(&site, &key).await;
+    talk.ask("fake:tokens:2").await;
+    assert_eq!(talk.error().await["code"], "budget_exceeded");
+    let second = crate::client::open(crate::client::request(&site, &format!("/v1/realtime?model={MODEL}"), &key)).await;
+    assert_eq!(second.err().map(|(status, _)| status), Some(429), "one at a time");
+}
+
+#[tokio::test]
 async fn an_answer_without_usage_is_charged_by_what_was_delivered() {
     let site = Site::start(FAKE).await;
     let key = site.key(terms(10 * EURO)).await;
